@@ -1,0 +1,178 @@
+// Package route finds the rule that a request belongs to.
+//
+// It owns the matching semantics of Gateway API's HTTPRoute (and of Ingress, which is a subset): which host name, path,
+// method, header fields and query parameters a rule asks for, and which of several matching rules wins. It does not own
+// what a rule does, nor anything about policy: a rule is a number that the caller chose. proxy/snapshot builds tables,
+// proxy/exchange looks requests up, the explain command asks for the reasons of the same look-up.
+//
+// A Table is immutable. All workers read one at the same time; a look-up takes no lock and allocates nothing.
+//
+// # Precedence
+//
+// The hostname comes first: an exact one, then wildcards from the longest suffix to the shortest, then "any". When no
+// entry of a more specific hostname takes the request, the next less specific one is asked. Within one hostname the first
+// difference decides:
+//
+//  1. the path: Exact, then Regex (a longer pattern first), then Prefix (a longer prefix first). Gateway API leaves the
+//     place of Regex open; this is the order of Envoy Gateway, so that YAML means the same here;
+//  2. an entry with a method before one without;
+//  3. more header matches, then more query matches;
+//  4. the smaller Entry.Order.
+package route
+
+import (
+	"sync"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/message"
+)
+
+// Entry is one (hostname, match) that leads to a rule.
+type Entry struct {
+	// Hostname is "" for any, "a.example.com" for exactly that, or "*.example.com" for any number of labels below
+	// example.com but not example.com itself. Lower case, without port or trailing dot.
+	Hostname string
+	// Match is what the request must look like. Of several header or query matches with one name only the first counts
+	// (Gateway API, HTTPHeaderMatch and HTTPQueryParamMatch).
+	Match config.Match
+	// Rule is what Lookup returns.
+	Rule int32
+	// Order breaks ties that the match leaves: the smaller wins. The caller ranks by age of the route, then its name,
+	// then the index of the rule, then that of the match.
+	Order int
+}
+
+// Result of a look-up.
+type Result struct {
+	// Rule is the Entry.Rule of the winner.
+	Rule int32
+	// Prefix is how many bytes of the path the winner's path match covered: for a Prefix match its length without a final
+	// "/" (so 0 for "/"), and what follows is empty or starts with "/"; for Exact and Regex the whole path. The path "*"
+	// is covered by the prefix "/" with 0 bytes.
+	Prefix int
+}
+
+// Table is a compiled set of entries.
+type Table struct {
+	// entries as given to Build: read by explain, and for methods without an id.
+	entries []Entry
+	// hosts finds, by reversed hostname, indices into virtualHosts; any is the one for the hostname "", or none.
+	hosts        tree
+	virtualHosts []virtualHost
+	any          int32
+	// paths is a forest with one root for each virtual host; its values are indices into candidates.
+	paths      tree
+	candidates []candidate
+	predicates []predicate
+	regexes    []regex
+	// scratch holds *[regexInputMax]byte: a value that has to be put together before a regex can see it.
+	scratch sync.Pool
+}
+
+// virtualHost is the entries of one hostname.
+type virtualHost struct {
+	root  int32 // in Table.paths, or none
+	regex int32 // first candidate with a path regex, or none
+	first int32 // candidate; those up to the next virtual host's first belong to this one
+}
+
+// candidate is an Entry compiled. Candidates that share a path are adjacent, in order of precedence; the last one of such
+// a group is marked. There is no pointer in it, nor in tree: the garbage collector has nothing to scan, however many routes.
+type candidate struct {
+	entry      int32
+	regex      int32 // of the path, or none
+	predicates int32 // first of headers+query predicates
+	headers    uint16
+	query      uint16
+	method     message.MethodID
+	anyMethod  bool
+	last       bool
+}
+
+// none is the absent index.
+const none = -1
+
+// Lookup returns the winner for a request to host, which is lower case and without port. It may be called concurrently.
+func (t *Table) Lookup(host []byte, req *message.Request) (Result, bool) {
+	return t.lookup(host, req, nil)
+}
+
+// lookup asks the virtual hosts from the most specific to the least. With a tracer it doesn't stop at the winner, so that
+// the tracer sees all that a less specific match could have had.
+func (t *Table) lookup(host []byte, req *message.Request, tr *tracer) (Result, bool) {
+	path := req.Bytes(req.Path)
+	var buf [hostnameBytesMax]byte
+	name := reverse(buf[:0], host)
+	full, deepest := t.hosts.walk(0, name)
+	if full != none {
+		if r, ok := t.lookupHost(t.hosts.nodes[full].exact, path, req, tr); ok {
+			return r, true
+		}
+	}
+	for n := deepest; n != none; n = t.hosts.nodes[n].up {
+		node := &t.hosts.nodes[n]
+		if int(node.depth) == len(name) {
+			continue // "*.a" doesn't match ".a"
+		}
+		if r, ok := t.lookupHost(node.prefix, path, req, tr); ok {
+			return r, true
+		}
+	}
+	if t.any != none {
+		return t.lookupHost(t.any, path, req, tr)
+	}
+	return Result{}, false
+}
+
+func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *tracer) (Result, bool) {
+	vh := t.virtualHosts[h]
+	if tr != nil {
+		tr.host(h)
+	}
+	full, deepest := int32(none), int32(none)
+	asterisk := len(path) == 1 && path[0] == '*' // OPTIONS * (RFC 9112 section 3.2.4) has no path to compare
+	if vh.root != none {
+		if asterisk {
+			_, deepest = t.paths.walk(vh.root, nil)
+		} else {
+			full, deepest = t.paths.walk(vh.root, path)
+		}
+	}
+	if full != none {
+		if c := t.scan(t.paths.nodes[full].exact, path, req, tr); c != none {
+			return Result{t.entries[t.candidates[c].entry].Rule, len(path)}, true
+		}
+	}
+	if vh.regex != none && !asterisk {
+		if c := t.scan(vh.regex, path, req, tr); c != none {
+			return Result{t.entries[t.candidates[c].entry].Rule, len(path)}, true
+		}
+	}
+	for n := deepest; n != none; n = t.paths.nodes[n].up {
+		node := &t.paths.nodes[n]
+		depth := int(node.depth)
+		if depth < len(path) && path[depth] != '/' && !asterisk {
+			continue // "/a" doesn't match "/ab"
+		}
+		if c := t.scan(node.prefix, path, req, tr); c != none {
+			return Result{t.entries[t.candidates[c].entry].Rule, depth}, true
+		}
+	}
+	return Result{}, false
+}
+
+// scan returns the first candidate of a group that takes the request, or none.
+func (t *Table) scan(first int32, path []byte, req *message.Request, tr *tracer) int32 {
+	for i := first; ; i++ {
+		c := &t.candidates[i]
+		v := t.check(c, path, req)
+		if tr != nil {
+			tr.candidate(i, v)
+		} else if v.reason == matched {
+			return i
+		}
+		if c.last {
+			return none
+		}
+	}
+}
