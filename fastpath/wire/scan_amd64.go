@@ -1,0 +1,3 @@
+package wire
+
+func indexValueEnd(b []byte) int { return indexValueEndScalar(b) }

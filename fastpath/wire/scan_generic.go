@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package wire
+
+func indexValueEnd(b []byte) int { return indexValueEndScalar(b) }

@@ -1,0 +1,60 @@
+package wire
+
+// Character classes. A class is a bit in the table class.
+const (
+	// classToken: tchar (RFC 9110 section 5.6.2).
+	classToken = 1 << iota
+	// classHex: HEXDIG in either case.
+	classHex
+	// classPath: passes in a path without a second look. "%" and "." need one; "?" ends the path.
+	classPath
+	// classQuery: passes in a query: visible ASCII but "#" (RFC 9112 section 3.2: a target has no fragment).
+	classQuery
+	// classHost: letters, digits, "-", "_": what a label of a name in Host is made of.
+	classHost
+)
+
+var class = buildClass()
+
+func buildClass() (t [256]uint8) {
+	const tokenMarks = "!#$%&'*+-.^_`|~"
+	for c := 0; c < 256; c++ {
+		b := byte(c)
+		alnum := 'a' <= b|0x20 && b|0x20 <= 'z' || '0' <= b && b <= '9'
+		if alnum {
+			t[c] |= classToken | classHost
+		}
+		if '0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'f' {
+			t[c] |= classHex
+		}
+		if '!' <= b && b <= '~' && b != '#' {
+			t[c] |= classQuery
+			if b != '%' && b != '.' && b != '?' {
+				t[c] |= classPath
+			}
+		}
+	}
+	for i := 0; i < len(tokenMarks); i++ {
+		t[tokenMarks[i]] |= classToken
+	}
+	t['-'] |= classHost
+	t['_'] |= classHost
+	return t
+}
+
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if class[c]&classToken == 0 {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// hexValue is valid for classHex only.
+func hexValue(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
