@@ -1,0 +1,72 @@
+package upstream
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/observe"
+)
+
+// Endpoint is one address of a cluster. All workers share it, and consecutive endpoint sets of a cluster carry it over
+// by pointer, so that its pools, counters and health survive. An address that comes back with another pod behind it,
+// or after it had been removed, is a new Endpoint.
+type Endpoint struct {
+	// Immutable.
+
+	// Addr is where to connect; IPv4-mapped addresses are unmapped.
+	Addr netip.AddrPort
+	// Name is Addr as text.
+	Name string
+	// Info describes the target as it was when the endpoint was made. Terminating is always false here: it changes
+	// while the endpoint lives, and Set.Infos has it.
+	Info config.Endpoint
+	// Stats is nil when the cluster was made without a registry.
+	Stats *observe.Endpoint
+
+	// Each element is owned by the worker with that ID.
+	pools []*Pool
+
+	// Atomic. cluster is the one that last picked this endpoint: its settings apply to the pools.
+	cluster     atomic.Pointer[Cluster]
+	connections atomic.Int64 // open and being opened, over all workers
+	starving    atomic.Int32 // pools with waiters, without a connection, that were kept from dialling by the limit
+	health      health
+}
+
+func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoint {
+	e := &Endpoint{Addr: addr, Name: addr.String(), Info: info, pools: make([]*Pool, c.workers)}
+	e.Info.Terminating = false
+	e.cluster.Store(c)
+	if c.registry != nil {
+		e.Stats = c.registry.Endpoint(c.settings.Name, e.Name)
+	}
+	return e
+}
+
+// Pool returns w's pool of connections to e; it is made on first use.
+func (e *Endpoint) Pool(w *Worker) *Pool {
+	if p := e.pools[w.ID]; p != nil {
+		return p
+	}
+	p := newPool(e, w)
+	e.pools[w.ID] = p
+	w.addPool(p)
+	return p
+}
+
+// Connections is the number of connections to e over all workers, those being opened included. Any goroutine may call it.
+func (e *Endpoint) Connections() int64 { return e.connections.Load() }
+
+// load is what w has under way at e: streams and requests that wait for one.
+func (e *Endpoint) load(w *Worker) int {
+	if p := e.pools[w.ID]; p != nil {
+		return p.active + p.waiting
+	}
+	return 0
+}
+
+// sameTarget reports whether info describes what e was made for; the address is known to be equal.
+func (e *Endpoint) sameTarget(info config.Endpoint) bool {
+	return e.Info.Pod == info.Pod || e.Info.Pod == "" || info.Pod == ""
+}

@@ -1,0 +1,130 @@
+package upstream
+
+import (
+	"sync/atomic"
+
+	"rauta.io/rauta/proxy/clock"
+)
+
+const (
+	// failuresMax consecutive failures, over all workers, eject an endpoint.
+	failuresMax = 5
+	// ejectionBase is how long the first ejection lasts; each further one doubles it up to ejectionMax.
+	ejectionBase = clock.Time(10e9)
+	ejectionMax  = clock.Time(300e9)
+	// ejectionForgotten after the end of the last ejection, a success makes the next ejection start at the base again.
+	ejectionForgotten = clock.Time(60e9)
+)
+
+// health is the passive health of an endpoint. Workers write it when something failed, and when the first success
+// after a failure is seen; otherwise they only read.
+type health struct {
+	marked    atomic.Bool  // there may be something to reset
+	failures  atomic.Int32 // consecutive
+	ejections atomic.Int32 // since the last time all was well
+	until     atomic.Int64 // clock.Time at which the ejection ends; 0 or past: not ejected
+}
+
+func (e *Endpoint) ejected(now clock.Time) bool { return clock.Time(e.health.until.Load()) > now }
+
+// Ejected reports whether passive health keeps e out at the time now. Any goroutine may call it.
+func (e *Endpoint) Ejected(now clock.Time) bool { return e.ejected(now) }
+
+// Report notes the result of an attempt. A failure is one of the transport (reset, EOF before the head, timeout of the
+// response), not a status: an answer with 500 is the application's, and every endpoint would give it. Failures to
+// connect are reported by the pool, so the exchange must not report those of StageConnect, nor of StageQueue.
+//
+// After failuresMax failures in a row the endpoint is ejected, for a time that doubles with each ejection, unless half
+// of its set is ejected already. The first failure after an ejection ejects again; a success clears the count.
+func (e *Endpoint) Report(w *Worker, ok bool) {
+	h := &e.health
+	if ok {
+		if h.marked.Load() {
+			e.recovered(w.Clock.Now())
+		}
+		return
+	}
+	h.marked.Store(true)
+	now := w.Clock.Now()
+	if h.failures.Add(1) >= failuresMax && !e.ejected(now) {
+		e.eject(now)
+	}
+}
+
+// recovered handles a success of an endpoint that had failed before.
+func (e *Endpoint) recovered(now clock.Time) {
+	h := &e.health
+	if e.ejected(now) {
+		return // the answer to a request from before the ejection proves nothing
+	}
+	h.failures.Store(0)
+	if h.ejections.Load() == 0 || now > clock.Time(h.until.Load())+ejectionForgotten {
+		h.ejections.Store(0)
+		h.marked.Store(false)
+	}
+}
+
+func (e *Endpoint) eject(now clock.Time) {
+	c := e.cluster.Load()
+	if !c.Set().mayEject(now) {
+		return
+	}
+	h := &e.health
+	until := h.until.Load()
+	length := min(ejectionBase<<min(h.ejections.Load(), 16), ejectionMax)
+	if !h.until.CompareAndSwap(until, int64(now+length)) {
+		return // another worker did it
+	}
+	h.ejections.Add(1)
+	c.shared.ejections.Add(1)
+}
+
+// view is the part of a set's candidates that is not ejected. It is made anew after each ejection and after the end of
+// one, so that picking costs the same whether or not something is ejected.
+type view struct {
+	endpoints []*Endpoint
+	filtered  bool       // something is left out
+	until     clock.Time // the first end of an ejection; 0: never
+	ejections uint64     // shared.ejections when the view was made
+}
+
+// mayEject reports whether one more candidate may be ejected without leaving less than half.
+func (s *Set) mayEject(now clock.Time) bool {
+	ejected := 1
+	for _, e := range s.candidates {
+		if e.ejected(now) {
+			ejected++
+		}
+	}
+	return ejected*2 <= len(s.candidates)
+}
+
+func (s *Set) view(sh *shared, now clock.Time) *view {
+	v := s.current.Load()
+	if v.ejections == sh.ejections.Load() && (v.until == 0 || now < v.until) {
+		return v
+	}
+	return s.refresh(sh, now)
+}
+
+// refresh makes a new view. Several workers may do so at once: a view that another one stored over a newer one has an
+// older count of ejections and is replaced at the next pick.
+func (s *Set) refresh(sh *shared, now clock.Time) *view {
+	v := &view{endpoints: s.candidates, ejections: sh.ejections.Load()}
+	live := make([]*Endpoint, 0, len(s.candidates))
+	for _, e := range s.candidates {
+		until := clock.Time(e.health.until.Load())
+		if until <= now {
+			live = append(live, e)
+		} else if v.until == 0 || until < v.until {
+			v.until = until
+		}
+	}
+	// Panic threshold: when most of the set is ejected (it shrank, or workers ejected at the same time), the fault is
+	// more likely on the way there, and the few that are left could not carry the load.
+	if len(live) < len(s.candidates) && len(live)*2 >= len(s.candidates) {
+		v.endpoints, v.filtered = live, true
+	}
+	s.current.Store(v)
+	return v
+}

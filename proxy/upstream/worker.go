@@ -1,0 +1,69 @@
+package upstream
+
+import (
+	"math/bits"
+
+	"rauta.io/rauta/proxy/clock"
+)
+
+// Worker is what one event loop keeps for all clusters: its clock, its dialer, its source of randomness, its retry
+// budget and the list of its pools. Every method is called on that loop's thread.
+type Worker struct {
+	// ID indexes the pools of an endpoint: 0 to the number of workers that the clusters were made for, minus 1.
+	ID     int
+	Clock  *clock.Wheel
+	Dialer Dialer
+
+	rng    uint64
+	budget budget
+	pools  []*Pool // those that are not retired
+}
+
+// NewWorker returns the state of worker id. Each worker needs its own seed, so that workers do not choose the same
+// endpoints at the same time.
+func NewWorker(id int, clk *clock.Wheel, d Dialer, seed uint64) *Worker {
+	return &Worker{ID: id, Clock: clk, Dialer: d, rng: mix(seed + uint64(id) + 1), budget: newBudget()}
+}
+
+// random returns a number below n, which is at least 1. It is splitmix64: choosing endpoints needs spread, not secrecy.
+func (w *Worker) random(n int) int {
+	w.rng += 0x9e3779b97f4a7c15
+	hi, _ := bits.Mul64(mix(w.rng), uint64(n))
+	return int(hi)
+}
+
+// CountRequest notes a request that is sent for the first time; retries are a share of these.
+func (w *Worker) CountRequest() { w.budget.countRequest(w.Clock.Now()) }
+
+// AllowRetry reports whether one more retry fits into the budget, and takes it.
+func (w *Worker) AllowRetry() bool { return w.budget.allowRetry(w.Clock.Now()) }
+
+// Retire closes this worker's idle connections to an endpoint that left its set. Connections in use are closed when
+// they are released, and requests that wait for one are still served. The server calls it on every worker.
+func (w *Worker) Retire(e *Endpoint) {
+	if p := e.pools[w.ID]; p != nil {
+		p.retire()
+	}
+}
+
+// CloseIdle closes the idle connections of every pool of this worker, for the end of a drain.
+func (w *Worker) CloseIdle() {
+	for _, p := range w.pools {
+		p.closeIdle()
+	}
+}
+
+func (w *Worker) addPool(p *Pool) {
+	p.index = len(w.pools)
+	w.pools = append(w.pools, p)
+	// Pools are sized to the number of workers, which is how a worker learns its share of what all have together.
+	w.budget.share(len(p.endpoint.pools))
+}
+
+func (w *Worker) removePool(p *Pool) {
+	last := len(w.pools) - 1
+	w.pools[p.index] = w.pools[last]
+	w.pools[p.index].index = p.index
+	w.pools[last] = nil
+	w.pools = w.pools[:last]
+}
