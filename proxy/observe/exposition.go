@@ -1,0 +1,237 @@
+package observe
+
+import (
+	"io"
+	"sort"
+	"strings"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Label is one label of an info metric.
+type Label struct{ Name, Value string }
+
+// hook is a metric whose value is asked for at each scrape.
+type hook struct {
+	name    string // without labels
+	series  string // with them
+	kind    string // when the table does not have it
+	value   func() float64
+	labels  func() []Label // info metrics
+	ordinal int            // of registration, to keep labels of one name in order
+}
+
+// Gauge registers a value that each scrape asks for. name may carry labels in exposition syntax. f must not block.
+// A name that is registered again replaces the former function.
+func (r *Registry) Gauge(name string, f func() float64) {
+	r.register(hook{series: name, kind: "gauge", value: f})
+}
+
+// Counter is Gauge for a value that only grows.
+func (r *Registry) Counter(name string, f func() float64) {
+	r.register(hook{series: name, kind: "counter", value: f})
+}
+
+// Info registers a gauge that is always 1 and whose labels each scrape asks for. f must not block.
+func (r *Registry) Info(name string, f func() []Label) {
+	r.register(hook{series: name, kind: "gauge", labels: f})
+}
+
+func (r *Registry) register(h hook) {
+	h.name, _, _ = strings.Cut(h.series, "{")
+	r.hooksMu.Lock()
+	defer r.hooksMu.Unlock()
+	for i := range r.hooks {
+		if r.hooks[i].series == h.series {
+			h.ordinal = i
+			r.hooks[i] = h
+			return
+		}
+	}
+	h.ordinal = len(r.hooks)
+	r.hooks = append(r.hooks, h)
+}
+
+// WritePrometheus writes all metrics in the Prometheus text format, version 0.0.4. It takes no lock that a worker
+// waits for longer than the copy of a slice header. The first error of w ends it silently, as the client is gone then.
+func (r *Registry) WritePrometheus(w io.Writer) {
+	r.handlesMu.Lock()
+	r.sweep(r.now())
+	r.handlesMu.Unlock()
+
+	x := newExposition(w)
+	r.writeRoutes(x)
+	r.writeEndpoints(x)
+	r.writeShards(x)
+	r.writeHooks(x)
+	writeRuntime(x)
+	writeProcess(x)
+	x.flush()
+}
+
+// used returns what has series, sorted so that a scrape is stable to read and to compress.
+func (r *Registry) used() ([]*Route, []*Endpoint) {
+	r.usedMu.Lock()
+	routes, endpoints := r.usedRoutes.list, r.usedEndpoints.list
+	r.usedMu.Unlock()
+
+	routes = append([]*Route{r.none, r.other}, routes...)
+	sort.Slice(routes, func(i, j int) bool { return routes[i].name < routes[j].name })
+	endpoints = append([]*Endpoint{r.otherEP}, endpoints...)
+	sort.Slice(endpoints, func(i, j int) bool {
+		a, b := endpoints[i].key, endpoints[j].key
+		return a.Cluster < b.Cluster || a.Cluster == b.Cluster && a.Address < b.Address
+	})
+	return routes, endpoints
+}
+
+func (r *Registry) writeRoutes(x *exposition) {
+	routes, _ := r.used()
+	x.family("rauta_requests_total")
+	for _, rt := range routes {
+		r.writeRouteRequests(x, rt)
+	}
+	x.family("rauta_request_duration_seconds")
+	for _, rt := range routes {
+		var sum histogramSum
+		c := rt.cells.Load()
+		for i := range c.byWorker {
+			if cell := c.byWorker[i].Load(); cell != nil {
+				sum.include(&cell.duration)
+			}
+		}
+		x.histogram("rauta_request_duration_seconds", x.label("", "route", rt.name), &sum, true)
+	}
+}
+
+// writeRouteRequests writes the counters of one route that are not 0.
+func (r *Registry) writeRouteRequests(x *exposition, rt *Route) {
+	c := rt.cells.Load()
+	labels := x.label("", "route", rt.name)
+	for m, method := range r.methods {
+		var sum [statusClasses]uint64
+		for i := range c.byWorker {
+			if cell := c.byWorker[i].Load(); cell != nil {
+				sumClasses(&sum, cell.methods[m].Load())
+			}
+		}
+		for class, n := range sum {
+			if n > 0 {
+				x.begin("rauta_requests_total").raw(labels).raw(`,method="`).escape(method).raw(`",code="`)
+				x.raw(classLabels[class]).raw(`"`).uint(n)
+			}
+		}
+	}
+}
+
+func (r *Registry) writeEndpoints(x *exposition) {
+	_, endpoints := r.used()
+	x.family("rauta_backend_requests_total")
+	for _, e := range endpoints {
+		var sum [statusClasses]uint64
+		c := e.cells.Load()
+		for i := range c.byWorker {
+			sumClasses(&sum, c.byWorker[i].Load())
+		}
+		for class, n := range sum {
+			if n > 0 {
+				x.begin("rauta_backend_requests_total").raw(`cluster="`).escape(e.key.Cluster)
+				x.raw(`",endpoint="`).escape(e.key.Address).raw(`",code="`).raw(classLabels[class]).raw(`"`).uint(n)
+			}
+		}
+	}
+}
+
+func sumClasses(sum *[statusClasses]uint64, c *classCounts) {
+	if c == nil {
+		return
+	}
+	for class := range sum {
+		sum[class] += c.n[class].Load()
+	}
+}
+
+// writeShards writes what workers count without a route.
+func (r *Registry) writeShards(x *exposition) {
+	var opened, closed, retries, in, out, fields, logDropped uint64
+	var stall histogramSum
+	parse, reasons := map[string]uint64{}, map[string]uint64{}
+	for _, s := range r.shards {
+		// closed before opened, so that a connection that ends in between is never counted as minus one
+		closed += s.connsClosed.Load()
+		opened += s.connsOpened.Load()
+		retries += s.retries.Load()
+		in += s.bytesIn.Load()
+		out += s.bytesOut.Load()
+		fields += s.fieldsDropped.Load()
+		logDropped += s.logDropped.Load()
+		stall.include(&s.stall)
+		r.sumParseErrors(parse, s)
+		for i := range s.reasons {
+			if c := s.reasons[i].Load(); c != nil {
+				reasons[c.name] += c.n.Load()
+			}
+		}
+	}
+	x.byLabel("rauta_exchange_reasons_total", "reason", reasons)
+	x.scalar("rauta_connections", float64(max(opened, closed)-closed))
+	x.scalar("rauta_connections_total", float64(opened))
+	x.byLabel("rauta_bytes_total", "direction", map[string]uint64{"in": in, "out": out})
+	x.scalar("rauta_retries_total", float64(retries))
+	x.byLabel("rauta_parse_errors_total", "reason", parse)
+	x.scalar("rauta_fields_dropped_total", float64(fields))
+	x.family("rauta_loop_stall_seconds")
+	x.histogram("rauta_loop_stall_seconds", "", &stall, false)
+	var writeErrors uint64
+	if l := r.log.Load(); l != nil {
+		writeErrors = l.writeFailed.Load()
+	}
+	x.scalar("rauta_access_log_dropped_total", float64(logDropped))
+	x.scalar("rauta_access_log_write_errors_total", float64(writeErrors))
+	r.usedMu.Lock()
+	routes, endpoints := len(r.usedRoutes.list), len(r.usedEndpoints.list)
+	r.usedMu.Unlock()
+	x.scalar("rauta_series_routes", float64(routes))
+	x.scalar("rauta_series_endpoints", float64(endpoints))
+}
+
+func (r *Registry) sumParseErrors(sum map[string]uint64, s *Shard) {
+	var names []string
+	if p := r.parseReasons.Load(); p != nil {
+		names = *p
+	}
+	for i := range s.parseErrors {
+		if n := s.parseErrors[i].Load(); n > 0 {
+			name := nameOther
+			if i < len(names) && names[i] != "" {
+				name = names[i]
+			}
+			sum[name] += n
+		}
+	}
+}
+
+// writeHooks writes registered metrics, those of one name together as the format demands.
+func (r *Registry) writeHooks(x *exposition) {
+	r.hooksMu.Lock()
+	hooks := append([]hook(nil), r.hooks...)
+	r.hooksMu.Unlock()
+	sort.SliceStable(hooks, func(i, j int) bool {
+		if hooks[i].name != hooks[j].name {
+			return hooks[i].name < hooks[j].name
+		}
+		return hooks[i].ordinal < hooks[j].ordinal
+	})
+	for i, h := range hooks {
+		if i == 0 || hooks[i-1].name != h.name {
+			x.familyOf(h.name, h.kind)
+		}
+		series, value := h.series, 1.0
+		if h.labels != nil {
+			series = x.infoSeries(h.name, h.labels())
+		} else {
+			value = h.value()
+		}
+		metrics.WriteGaugeFloat64(x, series, value)
+	}
+}

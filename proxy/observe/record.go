@@ -1,0 +1,49 @@
+package observe
+
+import "net/netip"
+
+// Record is what one exchange leaves behind. proxy/exchange keeps one per exchange, fills it, and passes it to
+// Shard.Finish exactly once. Byte slices need to be valid during Finish only.
+type Record struct {
+	// Route is the route that matched, nil when none did (counted as route="none").
+	Route *Route
+	// Endpoint is the last endpoint that was tried, nil when none was.
+	Endpoint *Endpoint
+
+	// Method is an index into Options.Methods; an index outside it counts as 0.
+	Method uint8
+	// Status is the final status code sent to the client, 0 when none was sent.
+	Status int
+	// BackendStatus is the final status code that Endpoint answered, 0 when it did not answer.
+	BackendStatus int
+	// Reason is a static token ("no_route", "connect_failed", "client_gone", ...) when RAUTA answered by itself or the
+	// exchange failed, "" otherwise. Not more than reasonsMax different ones may be used by the program.
+	Reason string
+
+	// ReceivedAt is when the request head was complete, in nanoseconds since the Unix epoch.
+	ReceivedAt int64
+	// StreamAt, SentAt, FirstByteAt and EndAt are nanoseconds after ReceivedAt on the monotonic clock: upstream
+	// connection in hand, request fully sent, response head received, exchange ended. 0 when it did not happen; 1 when
+	// it happened at the clock reading of ReceivedAt, so that the log can tell at which stage an exchange ended.
+	StreamAt, SentAt, FirstByteAt, EndAt int64
+
+	// Attempts is the number of endpoints tried, 0 when RAUTA answered by itself.
+	Attempts int
+	// BytesIn and BytesOut are body bytes received from and sent to the client.
+	BytesIn, BytesOut int64
+
+	// ReceivedMethod, ReceivedTarget and ReceivedHost are the request as the client sent it.
+	ReceivedMethod, ReceivedTarget, ReceivedHost []byte
+	// EffectiveHost, EffectivePath and EffectiveQuery are the request after the filters; query without the "?".
+	EffectiveHost, EffectivePath, EffectiveQuery []byte
+	// Client is the address of the client, behind trusted proxies the one they reported.
+	Client netip.Addr
+	// UserAgent and RequestID are field values as they were received or made.
+	UserAgent, RequestID []byte
+	// Protocol is "HTTP/1.0", "HTTP/1.1" or "HTTP/2".
+	Protocol string
+	// RuleName names the rule of the route.
+	RuleName string
+	// EndpointAddr is the address of the last endpoint tried; when empty, Endpoint's is logged.
+	EndpointAddr string
+}

@@ -1,0 +1,124 @@
+package observe
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// methodsMax is the number of methods a route can tell apart: the ten ids of proxy/message and room.
+	methodsMax = 16
+	// seriesRoutesMax and seriesEndpointsMax are the default caps on routes and endpoints with series of their own. A
+	// route costs about 23 series, so that a full table is about 115,000, which one Prometheus server carries.
+	seriesRoutesMax    = 5000
+	seriesEndpointsMax = 5000
+	// reasonsMax is the number of different Record.Reason tokens, per worker; they are constants of the program.
+	reasonsMax = 64
+	// retainGrace is how long the counters of a route or endpoint outlive its configuration: several scrapes at the
+	// usual 15 to 60 s, so that the last requests are seen, and a mistaken deletion that is undone loses nothing.
+	retainGrace = 5 * time.Minute
+
+	nameOther = "other" // stands for all routes, endpoints or reasons beyond a cap
+	nameNone  = "none"  // no route matched; no answer came
+)
+
+// Options configure a Registry. The zero value is one worker and default caps.
+type Options struct {
+	// Workers is the number of shards; at least 1.
+	Workers int
+	// Methods are the names that Record.Method indexes; at most methodsMax, what is beyond counts as Methods[0].
+	// Empty means that methods are not told apart.
+	Methods []string
+	// SeriesRoutesMax and SeriesEndpointsMax cap the routes and endpoints that have series of their own; those beyond
+	// are counted together as "other". 0 means the default.
+	SeriesRoutesMax, SeriesEndpointsMax int
+	// SharedShards tells that several goroutines use one shard (the reference engine): access log lines are then
+	// appended under a lock. Counters never need it.
+	SharedShards bool
+	// Now is the wall clock of Retain's grace and of nothing else; nil means time.Now.
+	Now func() time.Time
+}
+
+// Registry holds every metric of one data plane. All methods may be called from any goroutine.
+type Registry struct {
+	// immutable
+	methods      []string
+	now          func() time.Time
+	sharedShards bool
+	shards       []*Shard
+	none, other  *Route    // permanent: no match; beyond the cap
+	otherEP      *Endpoint // permanent: beyond the cap
+
+	log          atomic.Pointer[AccessLog]
+	parseReasons atomic.Pointer[[]string]
+
+	handlesMu sync.Mutex // held while configurations are compiled and retained, never by a worker
+	routes    map[string]*Route
+	endpoints map[EndpointKey]*Endpoint
+	missing   bool // some handle waits for its grace to end
+
+	usedMu        sync.Mutex // held by a worker once per route and endpoint: keep what it guards short
+	usedRoutes    usedSet[*Route]
+	usedEndpoints usedSet[*Endpoint]
+
+	hooksMu sync.Mutex
+	hooks   []hook
+}
+
+// usedSet lists the handles that have series. The slice is only appended to or replaced, so that a scrape reads a
+// copy of its header without the lock.
+type usedSet[H any] struct {
+	list []H
+	max  int
+}
+
+// NewRegistry returns a registry with all shards in place.
+func NewRegistry(opt Options) *Registry {
+	workers := max(opt.Workers, 1)
+	r := &Registry{
+		methods:      opt.Methods,
+		now:          opt.Now,
+		sharedShards: opt.SharedShards,
+		shards:       make([]*Shard, workers),
+		routes:       map[string]*Route{},
+		endpoints:    map[EndpointKey]*Endpoint{},
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if len(r.methods) == 0 {
+		r.methods = []string{"any"}
+	}
+	r.methods = r.methods[:min(len(r.methods), methodsMax)]
+	r.usedRoutes.max = orDefault(opt.SeriesRoutesMax, seriesRoutesMax)
+	r.usedEndpoints.max = orDefault(opt.SeriesEndpointsMax, seriesEndpointsMax)
+	for i := range r.shards {
+		r.shards[i] = &Shard{registry: r, worker: i}
+	}
+	r.none = newPermanentRoute(nameNone, workers)
+	r.other = newPermanentRoute(nameOther, workers)
+	r.routes[nameNone], r.routes[nameOther] = r.none, r.other
+	key := EndpointKey{Cluster: nameOther, Address: nameOther}
+	r.otherEP = newPermanentEndpoint(key, workers)
+	r.endpoints[key] = r.otherEP
+	return r
+}
+
+func orDefault(n, fallback int) int {
+	if n > 0 {
+		return n
+	}
+	return fallback
+}
+
+// Shard returns the shard of a worker, 0 to Options.Workers-1; a number outside wraps around.
+func (r *Registry) Shard(worker int) *Shard {
+	return r.shards[uint(worker)%uint(len(r.shards))]
+}
+
+// SetParseReasons names the reasons that Shard.ParseError counts; index = reason. Unnamed ones count as "other".
+func (r *Registry) SetParseReasons(names []string) {
+	own := append([]string(nil), names...)
+	r.parseReasons.Store(&own)
+}

@@ -1,0 +1,138 @@
+package observe
+
+import "time"
+
+// Retain tells what the current configuration has. Handles of anything else keep their counters for 5 minutes, unless
+// they are asked for again, and are then forgotten: their series vanish, and exchanges that still hold one count as
+// "other". nil endpoints leaves endpoints alone. Call it after publishing.
+func (r *Registry) Retain(routes []string, endpoints []EndpointKey) {
+	now := r.now()
+	currentRoutes := setOf(routes)
+	currentEndpoints := setOf(endpoints)
+
+	r.handlesMu.Lock()
+	defer r.handlesMu.Unlock()
+	for name, rt := range r.routes {
+		_, current := currentRoutes[name]
+		r.mark(&rt.life, current, now)
+	}
+	if endpoints != nil {
+		for key, e := range r.endpoints {
+			_, current := currentEndpoints[key]
+			r.mark(&e.life, current, now)
+		}
+	}
+	r.sweep(now)
+}
+
+// RetainEndpoints is Retain for the endpoints of one cluster, which change more often than the configuration.
+func (r *Registry) RetainEndpoints(cluster string, addresses []string) {
+	now := r.now()
+	current := setOf(addresses)
+	r.handlesMu.Lock()
+	defer r.handlesMu.Unlock()
+	for key, e := range r.endpoints {
+		if key.Cluster == cluster {
+			_, ok := current[key.Address]
+			r.mark(&e.life, ok, now)
+		}
+	}
+	r.sweep(now)
+}
+
+func setOf[K comparable](keys []K) map[K]struct{} {
+	set := make(map[K]struct{}, len(keys))
+	for _, k := range keys {
+		set[k] = struct{}{}
+	}
+	return set
+}
+
+// mark notes since when a handle is missing. handlesMu is held.
+func (r *Registry) mark(l *life, current bool, now time.Time) {
+	switch {
+	case current:
+		l.missingSince = time.Time{}
+	case !l.permanent:
+		if l.missingSince.IsZero() {
+			l.missingSince = now
+		}
+		r.missing = true
+	}
+}
+
+func (l *life) expired(now time.Time) bool {
+	return !l.missingSince.IsZero() && now.Sub(l.missingSince) >= retainGrace
+}
+
+// sweep forgets what has been missing for the grace, and lets what was counted as "other" try again for the places
+// that became free. handlesMu is held.
+func (r *Registry) sweep(now time.Time) {
+	if !r.missing {
+		return
+	}
+	r.missing = false
+	goneRoutes, goneEndpoints := map[*Route]struct{}{}, map[*Endpoint]struct{}{}
+	for name, rt := range r.routes {
+		if rt.expired(now) {
+			delete(r.routes, name)
+			goneRoutes[rt] = struct{}{}
+		} else if !rt.missingSince.IsZero() {
+			r.missing = true
+		}
+	}
+	for key, e := range r.endpoints {
+		if e.expired(now) {
+			delete(r.endpoints, key)
+			goneEndpoints[e] = struct{}{}
+		} else if !e.missingSince.IsZero() {
+			r.missing = true
+		}
+	}
+	r.forget(goneRoutes, goneEndpoints)
+}
+
+// forget takes the series of handles away. handlesMu is held.
+func (r *Registry) forget(routes map[*Route]struct{}, endpoints map[*Endpoint]struct{}) {
+	if len(routes) == 0 && len(endpoints) == 0 {
+		return
+	}
+	otherRoute, otherEndpoint := r.other.cells.Load(), r.otherEP.cells.Load()
+	r.usedMu.Lock()
+	defer r.usedMu.Unlock()
+	for rt := range routes {
+		rt.forgotten = true
+		rt.cells.Store(otherRoute)
+	}
+	for e := range endpoints {
+		e.forgotten = true
+		e.cells.Store(otherEndpoint)
+	}
+	r.usedRoutes.list = without(r.usedRoutes.list, routes)
+	r.usedEndpoints.list = without(r.usedEndpoints.list, endpoints)
+	if len(routes) > 0 && len(r.usedRoutes.list) < r.usedRoutes.max {
+		for _, rt := range r.routes {
+			if !rt.permanent {
+				rt.cells.CompareAndSwap(otherRoute, nil)
+			}
+		}
+	}
+	if len(endpoints) > 0 && len(r.usedEndpoints.list) < r.usedEndpoints.max {
+		for _, e := range r.endpoints {
+			if !e.permanent {
+				e.cells.CompareAndSwap(otherEndpoint, nil)
+			}
+		}
+	}
+}
+
+// without returns a new slice: a scrape may be reading the old one.
+func without[H comparable](list []H, gone map[H]struct{}) []H {
+	kept := make([]H, 0, len(list))
+	for _, h := range list {
+		if _, ok := gone[h]; !ok {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}

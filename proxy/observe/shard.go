@@ -1,0 +1,148 @@
+package observe
+
+import "sync/atomic"
+
+// parseReasonsMax is the number of parse error reasons: what a uint8 tells apart.
+const parseReasonsMax = 256
+
+// Shard is what one worker counts. The worker is its only writer on the loop, so that additions never contend; they
+// are atomic so that a scrape may read at any time and the reference engine may share one shard between goroutines.
+type Shard struct {
+	// immutable
+	registry *Registry
+	worker   int
+
+	// atomic, written by the worker
+	connsOpened   atomic.Uint64
+	connsClosed   atomic.Uint64
+	retries       atomic.Uint64
+	bytesIn       atomic.Uint64
+	bytesOut      atomic.Uint64
+	fieldsDropped atomic.Uint64
+	logDropped    atomic.Uint64
+	stall         histogram
+	parseErrors   [parseReasonsMax]atomic.Uint64
+	reasons       [reasonsMax]atomic.Pointer[reasonCount]
+
+	ring atomic.Pointer[logRing] // nil while there is no access log
+	_    [64]byte                // the next allocation is not on our last cache line
+}
+
+// reasonCount counts one Record.Reason.
+type reasonCount struct {
+	name string
+	n    atomic.Uint64
+}
+
+// ConnOpened counts a client connection that was accepted.
+func (s *Shard) ConnOpened() { s.connsOpened.Add(1) }
+
+// ConnClosed counts a client connection that ended; once per ConnOpened, on the shard of the connection's owner.
+func (s *Shard) ConnClosed() { s.connsClosed.Add(1) }
+
+// Retry counts a request that is sent to a back end again.
+func (s *Shard) Retry() { s.retries.Add(1) }
+
+// AttemptFailed counts an endpoint that was given up for another one; the last one tried is counted by Finish.
+func (s *Shard) AttemptFailed(e *Endpoint) {
+	if e != nil {
+		s.countEndpoint(e, 0)
+	}
+}
+
+// ParseError counts a request that was refused by the parser; SetParseReasons names the reasons.
+func (s *Shard) ParseError(reason uint8) { s.parseErrors[reason].Add(1) }
+
+// FieldDropped counts n header fields that were not forwarded because their names are ambiguous to back ends.
+func (s *Shard) FieldDropped(n int) { s.fieldsDropped.Add(uint64(n)) }
+
+// BytesIn counts bytes from clients that no Record carries (passed-through connections).
+func (s *Shard) BytesIn(n int64) { s.bytesIn.Add(uint64(n)) }
+
+// BytesOut counts bytes to clients that no Record carries (passed-through connections).
+func (s *Shard) BytesOut(n int64) { s.bytesOut.Add(uint64(n)) }
+
+// LoopStall counts a turn of the loop that kept ready connections waiting, in nanoseconds.
+func (s *Shard) LoopStall(ns int64) { s.stall.add(ns) }
+
+// Finish counts an exchange and logs it when there is an access log. It allocates only where a route, a method of it,
+// an endpoint or a reason is seen by this worker for the first time.
+func (s *Shard) Finish(rec *Record) {
+	rt := rec.Route
+	if rt == nil {
+		rt = s.registry.none
+	}
+	routeCells := rt.cells.Load()
+	if routeCells == nil {
+		routeCells = s.registry.useRoute(rt)
+	}
+	method := rec.Method
+	if int(method) >= len(s.registry.methods) {
+		method = 0
+	}
+	cell := routeCells.of(s.worker)
+	cell.duration.add(rec.EndAt)
+	cell.counts(method).n[statusClass(rec.Status)].Add(1)
+
+	if rec.Endpoint != nil {
+		s.countEndpoint(rec.Endpoint, backendStatus(rec))
+	}
+	if rec.BytesIn > 0 {
+		s.bytesIn.Add(uint64(rec.BytesIn))
+	}
+	if rec.BytesOut > 0 {
+		s.bytesOut.Add(uint64(rec.BytesOut))
+	}
+	if rec.Reason != "" {
+		s.countReason(rec.Reason)
+	}
+	if ring := s.ring.Load(); ring != nil {
+		if !ring.line(rec) {
+			s.logDropped.Add(1)
+		}
+	}
+}
+
+// backendStatus returns what the endpoint answered, 0 for nothing. An exchange that does not tell has passed the
+// status on unless it failed.
+func backendStatus(rec *Record) int {
+	if rec.BackendStatus == 0 && rec.FirstByteAt > 0 && rec.Reason == "" {
+		return rec.Status
+	}
+	return rec.BackendStatus
+}
+
+func (s *Shard) countEndpoint(e *Endpoint, status int) {
+	c := e.cells.Load()
+	if c == nil {
+		c = s.registry.useEndpoint(e)
+	}
+	c.of(s.worker).n[statusClass(status)].Add(1)
+}
+
+// countReason finds the reason's counter by a scan: there are few, and string comparison of equal constants is a
+// length and a pointer.
+func (s *Shard) countReason(name string) {
+	for i := range s.reasons {
+		c := s.reasons[i].Load()
+		if c == nil {
+			if i == reasonsMax-1 {
+				name = nameOther // the last place is for whatever exceeds the bound
+			}
+			s.reasons[i].CompareAndSwap(nil, &reasonCount{name: name})
+			c = s.reasons[i].Load()
+		}
+		if c.name == name || i == reasonsMax-1 {
+			c.n.Add(1)
+			return
+		}
+	}
+}
+
+// Flush tells the access log's writer that lines are pending. The loop calls it at the end of a turn; it costs three
+// loads, and wakes the writer at most once per flush interval however many turns ask.
+func (s *Shard) Flush() {
+	if ring := s.ring.Load(); ring != nil {
+		ring.wakeWriter()
+	}
+}

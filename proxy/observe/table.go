@@ -1,0 +1,73 @@
+package observe
+
+// Metric describes one metric for the exposition and for docs/metrics.md, which is generated from Metrics.
+type Metric struct {
+	Name, Type string
+	Labels     []string
+	Help       string
+}
+
+// Metrics returns the description of every metric that RAUTA exposes, in the order of the exposition. What proxy/server
+// registers with Gauge, Counter or Info is listed here too, so that it has a help text.
+func Metrics() []Metric {
+	route, endpoint := []string{"route", "method", "code"}, []string{"cluster", "endpoint", "code"}
+	return []Metric{
+		{"rauta_requests_total", "counter", route,
+			`Requests by route, method and class of the final status ("none" when none was sent). route="none" matched no route, route="other" are those beyond the cap on series.`},
+		{"rauta_request_duration_seconds", "histogram", []string{"route", "le"},
+			"Time from the complete request head to the end of the exchange."},
+		{"rauta_backend_requests_total", "counter", endpoint,
+			`Attempts by endpoint and class of the status it answered ("none" when it gave no answer).`},
+		{"rauta_exchange_reasons_total", "counter", []string{"reason"},
+			"Exchanges that failed or that RAUTA answered by itself, by reason."},
+		{"rauta_connections", "gauge", nil, "Client connections that are open."},
+		{"rauta_connections_total", "counter", nil, "Client connections that were accepted."},
+		{"rauta_bytes_total", "counter", []string{"direction"},
+			`Body bytes received from clients ("in") and sent to clients ("out").`},
+		{"rauta_retries_total", "counter", nil, "Requests that were sent to a back end again."},
+		{"rauta_parse_errors_total", "counter", []string{"reason"}, "Requests that the parser refused, by reason."},
+		{"rauta_fields_dropped_total", "counter", nil,
+			"Request header fields that were not forwarded because their names are ambiguous to back ends."},
+		{"rauta_loop_stall_seconds", "histogram", []string{"le"},
+			"Turns of an event loop that kept ready connections waiting."},
+		{"rauta_access_log_dropped_total", "counter", nil,
+			"Access log lines that were dropped because the writer could not keep up."},
+		{"rauta_access_log_write_errors_total", "counter", nil,
+			"Access log lines that the destination refused."},
+		{"rauta_series_routes", "gauge", nil, `Routes with series of their own; at the cap, others count as "other".`},
+		{"rauta_series_endpoints", "gauge", nil,
+			`Endpoints with series of their own; at the cap, others count as "other".`},
+		{"rauta_config_generation", "gauge", nil, "Number of the configuration that is being served."},
+		{"rauta_config_info", "gauge", []string{"hash"}, "Always 1; the hash of the configuration that is being served."},
+		{"rauta_config_last_error", "gauge", nil,
+			"1 while the last configuration that was read could not be used and the one before is served."},
+		{"rauta_config_last_error_timestamp_seconds", "gauge", nil,
+			"When a configuration could last not be used, as Unix time; 0 for never."},
+		{"rauta_config_reloads_total", "counter", []string{"result"},
+			`Configurations that were read, by result ("applied", "unchanged", "failed").`},
+		{"rauta_build_info", "gauge", []string{"version", "go"}, "Always 1; what is running."},
+		{"go_goroutines", "gauge", nil, "Goroutines."},
+		{"go_gomaxprocs", "gauge", nil, "Threads that may run Go code at the same time."},
+		{"go_heap_objects_bytes", "gauge", nil, "Memory of live and not yet swept heap objects."},
+		{"go_memory_total_bytes", "gauge", nil, "Memory that the Go runtime has mapped."},
+		{"go_memory_released_bytes", "gauge", nil, "Memory that the Go runtime has given back to the system."},
+		{"go_memory_limit_bytes", "gauge", nil, "Memory limit of the Go runtime."},
+		{"go_gc_heap_goal_bytes", "gauge", nil, "Heap size at which the next garbage collection ends."},
+		{"go_gc_cycles_total", "counter", nil, "Garbage collections."},
+		{"go_heap_allocs_bytes_total", "counter", nil, "Memory allocated on the heap."},
+		{"go_heap_allocs_objects_total", "counter", nil, "Objects allocated on the heap."},
+		{"go_gc_cpu_seconds_total", "counter", nil, "Estimated CPU time of garbage collection."},
+		{"go_mutex_wait_seconds_total", "counter", nil, "Time that goroutines waited for a lock."},
+		{"go_gc_pauses_seconds", "histogram", []string{"le"}, "Stop-the-world pauses of garbage collection."},
+		{"go_sched_latencies_seconds", "histogram", []string{"le"}, "Time that goroutines were ready but did not run."},
+		{"process_cpu_seconds_total", "counter", nil, "User and system CPU time."},
+		{"process_cpu_user_seconds_total", "counter", nil, "User CPU time."},
+		{"process_cpu_system_seconds_total", "counter", nil, "System CPU time."},
+		{"process_resident_memory_bytes", "gauge", nil, "Resident memory."},
+		{"process_virtual_memory_bytes", "gauge", nil, "Virtual memory."},
+		{"process_threads", "gauge", nil, "Threads of the process."},
+		{"process_open_fds", "gauge", nil, "Open file descriptors (Linux 6.2 and later)."},
+		{"process_max_fds", "gauge", nil, "Limit on open file descriptors."},
+		{"process_start_time_seconds", "gauge", nil, "When the process started, as Unix time."},
+	}
+}

@@ -1,0 +1,181 @@
+package observe
+
+import (
+	"io"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// expositionBytes is how much text is gathered before it is written, in bytes.
+const expositionBytes = 64 << 10
+
+// exposition builds the text format. Single values go through the writer helpers of VictoriaMetrics/metrics; the
+// series of routes are appended by hand, because 10,000 routes are 240,000 lines, and formatting each with fmt would
+// cost more than the scrape may take.
+type exposition struct {
+	w     io.Writer
+	buf   []byte
+	err   error
+	table map[string]Metric
+}
+
+func newExposition(w io.Writer) *exposition {
+	x := &exposition{w: w, buf: make([]byte, 0, expositionBytes+4096), table: map[string]Metric{}}
+	for _, m := range Metrics() {
+		x.table[m.Name] = m
+	}
+	return x
+}
+
+// Write appends; it is what the helpers of VictoriaMetrics/metrics write to.
+func (x *exposition) Write(p []byte) (int, error) {
+	x.buf = append(x.buf, p...)
+	x.flushAt(expositionBytes)
+	return len(p), nil
+}
+
+func (x *exposition) flush() { x.flushAt(1) }
+
+func (x *exposition) flushAt(size int) {
+	if len(x.buf) < size {
+		return
+	}
+	if x.err == nil {
+		_, x.err = x.w.Write(x.buf)
+	}
+	x.buf = x.buf[:0]
+}
+
+// family writes the header of a metric of the table.
+func (x *exposition) family(name string) { x.familyOf(name, "untyped") }
+
+// familyOf writes the header of a metric; kind is used when the table does not have it.
+func (x *exposition) familyOf(name, kind string) {
+	m, ok := x.table[name]
+	if ok {
+		kind = m.Type
+		x.raw("# HELP ").raw(name).raw(" ").raw(escapeHelp(m.Help)).raw("\n")
+	}
+	x.raw("# TYPE ").raw(name).raw(" ").raw(kind).raw("\n")
+}
+
+// escapeHelp escapes a help text, in which quotes stand for themselves.
+func escapeHelp(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(s)
+}
+
+// scalar writes a metric of one series.
+func (x *exposition) scalar(name string, value float64) {
+	x.family(name)
+	if x.table[name].Type == "counter" {
+		metrics.WriteCounterFloat64(x, name, value)
+		return
+	}
+	metrics.WriteGaugeFloat64(x, name, value)
+}
+
+// byLabel writes a counter with one label, in the order of its values.
+func (x *exposition) byLabel(name, label string, values map[string]uint64) {
+	keys := make([]string, 0, len(values))
+	for k := range values {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	x.family(name)
+	for _, k := range keys {
+		metrics.WriteCounterUint64(x, name+"{"+x.label("", label, k)+"}", values[k])
+	}
+}
+
+// histogram writes the cumulative buckets, sum and count of one label set. With skipEmpty, a histogram that counted
+// nothing is left out.
+func (x *exposition) histogram(name, labels string, sum *histogramSum, skipEmpty bool) {
+	total := uint64(0)
+	for _, n := range sum.buckets {
+		total += n
+	}
+	if total == 0 && skipEmpty {
+		return
+	}
+	comma := ","
+	if labels == "" {
+		comma = ""
+	}
+	cumulative := uint64(0)
+	for i, n := range sum.buckets {
+		cumulative += n
+		x.raw(name).raw("_bucket{").raw(labels).raw(comma).raw(`le="`).raw(boundLabels[i]).raw(`"`).uint(cumulative)
+	}
+	if labels != "" {
+		labels = "{" + labels + "}"
+	}
+	x.raw(name).raw("_sum").raw(labels).raw(" ")
+	x.buf = strconv.AppendFloat(x.buf, float64(sum.sumNs)/1e9, 'g', -1, 64)
+	x.raw("\n").raw(name).raw("_count").raw(labels).raw(" ")
+	x.buf = strconv.AppendUint(x.buf, total, 10)
+	x.raw("\n")
+	x.flushAt(expositionBytes)
+}
+
+// infoSeries returns a name with labels.
+func (x *exposition) infoSeries(name string, labels []Label) string {
+	if len(labels) == 0 {
+		return name
+	}
+	text := ""
+	for _, l := range labels {
+		text = x.label(text, l.Name, l.Value)
+	}
+	return name + "{" + text + "}"
+}
+
+// label returns labels with one more.
+func (x *exposition) label(labels, name, value string) string {
+	if labels != "" {
+		labels += ","
+	}
+	return labels + name + `="` + string(appendLabelValue(nil, value)) + `"`
+}
+
+// begin starts a series with labels; uint ends it.
+func (x *exposition) begin(name string) *exposition { return x.raw(name).raw("{") }
+
+func (x *exposition) raw(s string) *exposition {
+	x.buf = append(x.buf, s...)
+	return x
+}
+
+func (x *exposition) escape(s string) *exposition {
+	x.buf = appendLabelValue(x.buf, s)
+	return x
+}
+
+// uint closes the labels and ends the line.
+func (x *exposition) uint(n uint64) {
+	x.buf = strconv.AppendUint(append(x.buf, '}', ' '), n, 10)
+	x.buf = append(x.buf, '\n')
+	x.flushAt(expositionBytes)
+}
+
+// appendLabelValue escapes a label value: backslash, quote and line feed, and what is not UTF-8 is replaced, because
+// one wrong byte makes Prometheus refuse the whole scrape.
+func appendLabelValue(dst []byte, s string) []byte {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '\\', '"':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
