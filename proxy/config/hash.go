@@ -6,30 +6,41 @@ import (
 	"hash"
 )
 
-// Hash returns a digest of a configuration: equal for equal ones, whatever process computes it, so that nodes can be
-// compared. Empty and absent lists are equal.
-func Hash(c *Config) [32]byte {
+// Digest is the hashes of a configuration and of its routes.
+type Digest struct {
+	// All is equal for equal configurations, whatever process computes it, so that nodes can be compared. Empty and
+	// absent lists are equal.
+	All [32]byte
+	// Routes has the same for each of Config.Routes: proxy/snapshot keeps what did not change.
+	Routes [][32]byte
+}
+
+// Hash returns the hash of a configuration: NewDigest(c).All.
+func Hash(c *Config) [32]byte { return NewDigest(c).All }
+
+// NewDigest hashes a configuration.
+func NewDigest(c *Config) Digest {
+	out := Digest{Routes: make([][32]byte, len(c.Routes))}
 	d := newDigest()
+	for i := range c.Routes {
+		d.route(&c.Routes[i])
+		out.Routes[i] = d.sum()
+	}
 	d.count(len(c.Listeners))
 	for i := range c.Listeners {
 		d.listener(&c.Listeners[i])
 	}
 	d.count(len(c.Routes))
-	for i := range c.Routes {
-		d.route(&c.Routes[i])
+	for i := range out.Routes {
+		d.buf = append(d.buf, out.Routes[i][:]...)
+		d.flushFull()
 	}
 	d.count(len(c.Clusters))
 	for i := range c.Clusters {
 		d.cluster(&c.Clusters[i])
 	}
-	return d.sum()
-}
-
-// HashRoute is Hash for one route; proxy/snapshot compares it between generations.
-func HashRoute(r *Route) [32]byte {
-	d := newDigest()
-	d.route(r)
-	return d.sum()
+	out.All = d.sum()
+	return out
 }
 
 // digest writes every field with its length or a fixed width in front, so that two configurations can't collide by
@@ -44,9 +55,11 @@ const digestFlush = 4096
 
 func newDigest() *digest { return &digest{h: sha256.New(), buf: make([]byte, 0, 2*digestFlush)} }
 
+// sum returns the hash of what was written since the last sum.
 func (d *digest) sum() (out [32]byte) {
 	d.flush()
-	d.h.Sum(out[:0])
+	copy(out[:], d.h.Sum(d.buf))
+	d.h.Reset()
 	return out
 }
 
@@ -57,6 +70,10 @@ func (d *digest) flush() {
 
 func (d *digest) number(n int64) {
 	d.buf = binary.AppendVarint(d.buf, n)
+	d.flushFull()
+}
+
+func (d *digest) flushFull() {
 	if len(d.buf) >= digestFlush {
 		d.flush()
 	}
@@ -66,10 +83,8 @@ func (d *digest) count(n int) { d.number(int64(n)) }
 
 func (d *digest) text(s string) {
 	d.count(len(s))
-	if len(s) > digestFlush {
-		d.flush()
-	}
 	d.buf = append(d.buf, s...)
+	d.flushFull()
 }
 
 func (d *digest) flag(b bool) bool {

@@ -7,15 +7,13 @@ import (
 
 // socket is what listeners on one address and port share.
 type socket struct {
-	address  string
-	port     uint16
-	hostname string
+	address string
+	port    uint16
 }
 
-// sockets reports listeners that can't share an address and port: the same hostname twice (the later one could never be
-// reached), another protocol, or another PROXY protocol setting, which is read before any host is known.
+// sockets reports listeners that can't share an address and port: another protocol, or another PROXY protocol setting,
+// which is read before any host is known. The same hostname is no conflict: the data plane merges such listeners.
 func (v *validator) sockets() {
-	byHost := make(map[socket]string)
 	first := make(map[socket]*Listener)
 	for i := range v.config.Listeners {
 		l := &v.config.Listeners[i]
@@ -33,14 +31,7 @@ func (v *validator) sockets() {
 		}
 		if !sameProxyProtocol(l.ProxyProtocol, leader.ProxyProtocol) {
 			report("proxyProtocol", fmt.Errorf("listener %q on the same address and port has another setting; make them equal", leader.Name))
-			continue
 		}
-		place.hostname = l.Hostname
-		if other, taken := byHost[place]; taken {
-			report("hostname", fmt.Errorf("listener %q has the same address, port and hostname %q", other, l.Hostname))
-			continue
-		}
-		byHost[place] = l.Name
 	}
 }
 

@@ -76,6 +76,12 @@ func Compile(filters []config.Filter) (*Chain, error) {
 	return c, nil
 }
 
+// Refuse returns a chain that answers every request: what stands in for filters that can't be compiled. status is 200 to
+// 599, reason a token.
+func Refuse(status int, reason string) *Chain {
+	return &Chain{request: []step{{answer: &Answer{Status: status, Reason: reason}}}}
+}
+
 // Request runs the filters on a request. A non-nil answer ends the exchange; it is valid until the next use of ctx and
 // the next edit of req. Nothing is allocated beyond what req's arena grows by.
 func (c *Chain) Request(req *message.Request, ctx *Context) *Answer {

@@ -1,0 +1,344 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/filter"
+	"rauta.io/rauta/proxy/route"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// reasonInvalidFilter is in the access log of requests to a rule whose filters can't be used. Such a rule answers 500
+// rather than being left out: what a filter was to keep away must not reach a back end, nor a less specific rule.
+const reasonInvalidFilter = "invalid_filter"
+
+// place is a config.Error without its text.
+type place struct {
+	part             config.Part
+	index, sub, item int
+}
+
+// compiler makes one generation from a configuration and the generation before.
+type compiler struct {
+	opt  *Options
+	prev *Snapshot
+	next *Snapshot
+
+	bad        map[place]error // of config.Validate
+	byName     map[string]*Route
+	precedence map[*Route]int
+}
+
+// compile never fails as a whole: what can't be used is left out and listed in Problems.
+func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Digest) *Snapshot {
+	own := &config.Config{
+		Listeners: slices.Clone(cfg.Listeners),
+		Routes:    slices.Clone(cfg.Routes),
+		Clusters:  slices.Clone(cfg.Clusters),
+	}
+	c := &compiler{
+		opt: opt, prev: prev,
+		next: &Snapshot{
+			Generation: prev.Generation + 1, Hash: digest.All, Config: own,
+			Clusters: make(map[string]*upstream.Cluster, len(own.Clusters)),
+			Routes:   make([]*Route, 0, len(own.Routes)),
+			Problems: config.Validate(own),
+		},
+		bad:        map[place]error{},
+		byName:     make(map[string]*Route, len(own.Routes)),
+		precedence: make(map[*Route]int, len(own.Routes)),
+	}
+	for _, err := range c.next.Problems {
+		if e, ok := errors.AsType[*config.Error](err); ok {
+			c.bad[place{e.Part, e.Index, e.Sub, e.Item}] = e.Err
+		}
+	}
+	c.clusters()
+	c.routes(digest)
+	c.ports()
+	return c.next
+}
+
+func (c *compiler) problem(err error) { c.next.Problems = append(c.next.Problems, err) }
+
+func (c *compiler) clusters() {
+	for i := range c.next.Config.Clusters {
+		settings := &c.next.Config.Clusters[i]
+		if c.bad[place{part: config.PartCluster, index: i}] != nil {
+			continue
+		}
+		cluster := c.prev.Clusters[settings.Name]
+		if cluster != nil && sameCluster(cluster.Config(), *settings) {
+			*settings = cluster.Config() // equal, and shares its strings
+		} else {
+			cluster = upstream.NewCluster(*settings, c.opt.Registry, c.opt.workers(), cluster)
+		}
+		c.next.Clusters[settings.Name] = cluster
+	}
+}
+
+func sameCluster(a, b config.Cluster) bool {
+	if (a.HashOn == nil) != (b.HashOn == nil) || a.HashOn != nil && *a.HashOn != *b.HashOn {
+		return false
+	}
+	a.HashOn, b.HashOn = nil, nil
+	return a == b
+}
+
+func (c *compiler) routes(digest config.Digest) {
+	before := make(map[string]*Route, len(c.prev.Routes))
+	for _, r := range c.prev.Routes {
+		before[r.Name] = r
+	}
+	for i := range c.next.Config.Routes {
+		cfg := &c.next.Config.Routes[i]
+		if c.bad[place{part: config.PartRoute, index: i}] != nil {
+			continue
+		}
+		r := before[cfg.Name]
+		if r != nil && r.hash == digest.Routes[i] && c.sameClusters(r) {
+			*cfg = *r.config // equal, and shares its memory
+		} else {
+			r = c.route(i, cfg, digest.Routes[i])
+		}
+		c.next.Problems = append(c.next.Problems, r.problems...)
+		c.precedence[r] = len(c.next.Routes)
+		c.next.Routes = append(c.next.Routes, r)
+		c.byName[r.Name] = r
+	}
+}
+
+// sameClusters reports whether the back ends of a route of the last generation are still the right ones.
+func (c *compiler) sameClusters(r *Route) bool {
+	for i := range r.Rules {
+		for j := range r.Rules[i].Backends {
+			cfg := &r.Rules[i].config.Backends[j]
+			if cfg.Invalid == "" && c.next.Clusters[cfg.Cluster] != r.Rules[i].Backends[j].target {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (c *compiler) route(index int, cfg *config.Route, hash [32]byte) *Route {
+	// The pointer into Config.Routes would retain all of them.
+	own := *cfg
+	r := &Route{Name: cfg.Name, config: &own, hash: hash, Rules: make([]Rule, 0, len(cfg.Rules))}
+	for i := range own.Rules {
+		if c.bad[place{part: config.PartRule, index: index, sub: i}] != nil {
+			continue
+		}
+		if err := checkMatches(&own.Rules[i]); err != nil {
+			r.problems = append(r.problems, &config.Error{
+				Part: config.PartRule, Index: index, Sub: i, Path: fmt.Sprintf("routes[%q].rules[%d].%s", r.Name, i, err.field), Err: err.err,
+			})
+			continue
+		}
+		r.Rules = append(r.Rules, c.rule(index, i, &own))
+	}
+	return r
+}
+
+type matchError struct {
+	field string
+	err   error
+}
+
+func checkMatches(r *config.Rule) *matchError {
+	for i := range r.Matches {
+		if err := route.ValidateMatch(&r.Matches[i]); err != nil {
+			return &matchError{fmt.Sprintf("matches[%d]", i), err}
+		}
+	}
+	return nil
+}
+
+func (c *compiler) rule(routeIndex, index int, r *config.Route) Rule {
+	cfg := &r.Rules[index]
+	rule := Rule{
+		Name: cfg.Name, Route: r.Name, Source: r.Source, Index: index,
+		RequestTimeout: int64(cfg.Timeouts.Request), BackendTimeout: int64(cfg.Timeouts.BackendRequest),
+		ResponseTimeout: int64(cfg.Timeouts.Response), BodyBytesMax: cfg.BodyBytesMax,
+		Backends: make([]Backend, len(cfg.Backends)), config: cfg,
+	}
+	if c.opt.Registry != nil {
+		rule.Stats = c.opt.Registry.Route(r.Name)
+	}
+	chain, err := filter.Compile(cfg.Filters)
+	if err != nil { // reported by config.Validate
+		chain = filter.Refuse(500, reasonInvalidFilter)
+	}
+	rule.Filters = chain
+	for i := range cfg.Backends {
+		b := &rule.Backends[i]
+		*b = c.backend(&cfg.Backends[i])
+		if err := c.bad[place{config.PartBackend, routeIndex, index, i}]; err != nil && b.Invalid == "" {
+			b.Cluster, b.Invalid = nil, err.Error()
+		}
+		b.Weight = min(b.Weight, math.MaxUint32-rule.weights)
+		rule.weights += b.Weight
+		b.upTo = rule.weights
+	}
+	return rule
+}
+
+func (c *compiler) backend(cfg *config.Backend) Backend {
+	b := Backend{Weight: cfg.Weight, Invalid: cfg.Invalid}
+	if b.Invalid != "" {
+		return b
+	}
+	b.target = c.next.Clusters[cfg.Cluster]
+	chain, err := filter.Compile(cfg.Filters)
+	switch {
+	case b.target == nil:
+		b.Invalid = fmt.Sprintf("cluster %q does not exist or can't be used", cfg.Cluster)
+	case err != nil:
+		b.Invalid = err.Error()
+	default:
+		b.Cluster, b.Filters = b.target, chain
+	}
+	return b
+}
+
+// socket is a port on its way.
+type socket struct {
+	addr      netip.AddrPort
+	proxy     []netip.Prefix
+	listeners []*Listener
+	parts     [][]part // by listener
+	first     *config.Listener
+}
+
+func (c *compiler) ports() {
+	before := make(map[netip.AddrPort]*Port, len(c.prev.Ports))
+	for _, p := range c.prev.Ports {
+		before[p.Addr] = p
+	}
+	sockets := c.sockets()
+	addrs := slices.SortedFunc(maps.Keys(sockets), netip.AddrPort.Compare)
+	for _, addr := range addrs {
+		c.next.Ports = append(c.next.Ports, c.port(sockets[addr], before[addr]))
+	}
+}
+
+func (c *compiler) sockets() map[netip.AddrPort]*socket {
+	sockets := map[netip.AddrPort]*socket{}
+	listenersBefore := map[string]*Listener{}
+	for _, p := range c.prev.Ports {
+		for _, l := range p.Listeners {
+			listenersBefore[l.Name] = l
+		}
+	}
+	for i := range c.next.Config.Listeners {
+		cfg := &c.next.Config.Listeners[i]
+		if c.bad[place{part: config.PartListener, index: i}] != nil || cfg.Protocol != config.ProtocolHTTP {
+			continue
+		}
+		addr, err := c.opt.address(cfg.Address)
+		if err != nil {
+			c.problem(&config.Error{Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].address", cfg.Name), Err: err})
+			continue
+		}
+		at := netip.AddrPortFrom(addr, cfg.Port)
+		s := sockets[at]
+		if s == nil {
+			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg}
+			sockets[at] = s
+		} else if !slices.Equal(s.proxy, prefixes(cfg.ProxyProtocol)) {
+			c.problem(&config.Error{
+				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].proxyProtocol", cfg.Name),
+				Err: fmt.Errorf("listener %q on %s has another setting; make them equal", s.first.Name, at),
+			})
+			continue
+		}
+		l := &Listener{Name: cfg.Name, Hostname: cfg.Hostname, Port: cfg.Port}
+		if old := listenersBefore[cfg.Name]; old != nil && *old == *l {
+			l = old
+		}
+		s.listeners = append(s.listeners, l)
+		s.parts = append(s.parts, c.parts(i, l))
+	}
+	return sockets
+}
+
+func prefixes(p *config.ProxyProtocol) []netip.Prefix {
+	if p == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, text := range p.From {
+		if prefix, err := netip.ParsePrefix(text); err == nil { // config.Validate has refused others
+			out = append(out, prefix)
+		}
+	}
+	return out
+}
+
+func (c *compiler) parts(index int, l *Listener) []part {
+	cfg := &c.next.Config.Listeners[index]
+	parts := make([]part, 0, len(cfg.Attached))
+	for i := range cfg.Attached {
+		a := &cfg.Attached[i]
+		r := c.byName[a.Route]
+		if r == nil || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
+			continue
+		}
+		parts = append(parts, part{route: r, listener: l, hostnames: a.Hostnames, precedence: c.precedence[r]})
+	}
+	return parts
+}
+
+func (c *compiler) port(s *socket, prev *Port) *Port {
+	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners}
+	sitesBefore := map[string]*site{}
+	if prev != nil {
+		for _, old := range prev.sites {
+			sitesBefore[old.hostname] = old
+		}
+	}
+	var hostnames []string
+	for _, l := range s.listeners {
+		if !slices.Contains(hostnames, l.Hostname) {
+			hostnames = append(hostnames, l.Hostname)
+		}
+	}
+	for _, hostname := range hostnames {
+		p.sites = append(p.sites, c.site(s, hostname, sitesBefore[hostname]))
+	}
+	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
+		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) {
+		return prev
+	}
+	p.hosts = route.BuildHosts(hostnames)
+	return p
+}
+
+func (c *compiler) site(s *socket, hostname string, prev *site) *site {
+	var listeners []*Listener
+	var parts []part
+	for i, l := range s.listeners {
+		if l.Hostname != hostname {
+			continue
+		}
+		for _, p := range s.parts[i] {
+			p.position = len(listeners)
+			parts = append(parts, p)
+		}
+		listeners = append(listeners, l)
+	}
+	sortParts(parts)
+	next, err := newSite(hostname, listeners, parts, prev)
+	if err == nil {
+		return next
+	}
+	c.problem(fmt.Errorf("listener %q serves nothing: %w", listeners[0].Name, err))
+	next, _ = newSite(hostname, listeners, nil, nil) // an empty table always builds
+	return next
+}

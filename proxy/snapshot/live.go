@@ -1,0 +1,112 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// Options are what compiling needs beside the configuration.
+type Options struct {
+	// Workers is the number of event loops; at least 1.
+	Workers int
+	// Registry gives routes and endpoints their metrics; nil for none.
+	Registry *observe.Registry
+	// DefaultAddress is the IP address of listeners that name none; "" means all addresses of the host.
+	DefaultAddress string
+}
+
+func (o *Options) workers() int { return max(o.Workers, 1) }
+
+// address resolves config.Listener.Address. All addresses is "::", on which Linux accepts IPv4 as well.
+func (o *Options) address(text string) (netip.Addr, error) {
+	if text == "" {
+		text = o.DefaultAddress
+	}
+	if text == "" {
+		return netip.IPv6Unspecified(), nil
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, fmt.Errorf("parse the address %q: give an IP address", text)
+	}
+	return addr.Unmap(), nil
+}
+
+// Live holds the current generation. Publish and SetEndpoints may be called from any goroutine and wait for each other;
+// Current never waits.
+type Live struct {
+	// Immutable.
+	opt Options
+
+	// publish is held while a generation is made.
+	publish sync.Mutex
+
+	// Atomic.
+	current atomic.Pointer[Snapshot]
+}
+
+// NewLive returns a holder whose current generation is empty.
+func NewLive(opt Options) *Live {
+	l := &Live{opt: opt}
+	l.current.Store(&Snapshot{Config: &config.Config{}, Clusters: map[string]*upstream.Cluster{}})
+	return l
+}
+
+// Current returns the current generation, never nil.
+func (l *Live) Current() *Snapshot { return l.current.Load() }
+
+// Publish makes cfg, with the endpoints of each of its clusters, the current generation. The caller must not change
+// either afterwards. If cfg equals what is current only the endpoints are set and changed is false. removed are
+// endpoints that no cluster has any more: the caller has every worker retire them. err lists what was left out and why;
+// the rest is served all the same.
+func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot, changed bool, removed []*upstream.Endpoint, err error) {
+	l.publish.Lock()
+	defer l.publish.Unlock()
+	prev := l.current.Load()
+	digest := config.NewDigest(cfg)
+	next = prev
+	if changed = prev.Generation == 0 || digest.All != prev.Hash; changed {
+		next = compile(&l.opt, prev, cfg, digest)
+	}
+	for name, cluster := range next.Clusters {
+		removed = append(removed, setEndpoints(cluster, eps[name])...)
+	}
+	if changed {
+		l.current.Store(next)
+		for name, cluster := range prev.Clusters {
+			if next.Clusters[name] == nil {
+				// The set stays as it is: exchanges that matched before the store may still pick from it.
+				removed = append(removed, cluster.Set().Endpoints()...)
+			}
+		}
+	}
+	return next, changed, removed, errors.Join(next.Problems...)
+}
+
+// SetEndpoints replaces the endpoints of one cluster, without a new generation. A cluster that the current generation
+// doesn't have is ignored: the Publish that brings it brings its endpoints. removed is as for Publish.
+func (l *Live) SetEndpoints(cluster string, eps []config.Endpoint) (removed []*upstream.Endpoint) {
+	l.publish.Lock()
+	defer l.publish.Unlock()
+	c := l.current.Load().Clusters[cluster]
+	if c == nil {
+		return nil
+	}
+	return setEndpoints(c, eps)
+}
+
+// setEndpoints skips a set that is as it should be, so that publishing 10,000 clusters of which one changed is cheap.
+func setEndpoints(c *upstream.Cluster, eps []config.Endpoint) []*upstream.Endpoint {
+	if set := c.Set(); len(set.Rejected()) == 0 && slices.Equal(set.Infos(), eps) {
+		return nil
+	}
+	return c.SetEndpoints(eps)
+}
