@@ -14,7 +14,7 @@ import (
 // ValidateMatch refuses.
 func Build(entries []Entry) (*Table, error) {
 	b := &builder{
-		t:     &Table{entries: entries, any: none, candidates: make([]candidate, 0, len(entries))},
+		t:     &Table{entries: entries, candidates: make([]candidate, 0, len(entries))},
 		ranks: make([]rank, len(entries)),
 		regex: map[string]int32{},
 		hosts: map[string]int32{},
@@ -37,10 +37,7 @@ func Build(entries []Entry) (*Table, error) {
 		b.addHost(entries[order[0]].Hostname, order[:n])
 		order = order[n:]
 	}
-	if vh, ok := b.hosts[""]; ok {
-		b.t.any = vh
-	}
-	b.t.hosts.insertHostnames(b.hosts)
+	b.t.hosts = newHostIndex(b.hosts)
 	b.t.paths.compact()
 	b.t.predicates = slices.Clip(b.t.predicates)
 	return b.t, nil
@@ -143,9 +140,9 @@ func (b *builder) sameGroup(i, j int32) bool {
 func (b *builder) candidate(e int32) candidate {
 	m := &b.t.entries[e].Match
 	c := candidate{
-		entry: e, regex: none, predicates: int32(len(b.t.predicates)),
+		entry: e, rule: b.t.entries[e].Rule, regex: none, predicates: int32(len(b.t.predicates)),
 		anyMethod: m.Method == "", method: message.LookupMethod([]byte(m.Method)),
-		headers: uint16(b.addPredicates(m.Headers, true)), query: uint16(b.addPredicates(m.Query, false)),
+		headers: uint8(b.addPredicates(m.Headers, true)), query: uint8(b.addPredicates(m.Query, false)),
 	}
 	if m.Path.Kind == config.PathRegex {
 		c.regex = b.regex[m.Path.Value]

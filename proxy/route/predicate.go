@@ -30,7 +30,7 @@ const (
 // verdict on a candidate. index is that of the predicate that failed, counted from candidate.predicates.
 type verdict struct {
 	reason reason
-	index  uint16
+	index  uint8
 }
 
 // check compares all but a literal path, which the tree has compared.
@@ -59,7 +59,7 @@ func (t *Table) check(c *candidate, path []byte, req *message.Request) verdict {
 			r = t.checkQuery(&predicates[i], req.Bytes(req.Query))
 		}
 		if r != matched {
-			return verdict{reason: r, index: uint16(i)}
+			return verdict{reason: r, index: uint8(i)}
 		}
 	}
 	return verdict{}

@@ -56,10 +56,9 @@ type Result struct {
 type Table struct {
 	// entries as given to Build: read by explain, and for methods without an id.
 	entries []Entry
-	// hosts finds, by reversed hostname, indices into virtualHosts; any is the one for the hostname "", or none.
-	hosts        tree
+	// hosts finds indices into virtualHosts.
+	hosts        hostIndex
 	virtualHosts []virtualHost
-	any          int32
 	// paths is a forest with one root for each virtual host; its values are indices into candidates.
 	paths      tree
 	candidates []candidate
@@ -77,13 +76,14 @@ type virtualHost struct {
 }
 
 // candidate is an Entry compiled. Candidates that share a path are adjacent, in order of precedence; the last one of such
-// a group is marked. There is no pointer in it, nor in tree: the garbage collector has nothing to scan, however many routes.
+// a group is marked. Neither it nor tree holds a pointer, so that the garbage collector scans nothing of them.
 type candidate struct {
 	entry      int32
+	rule       int32
 	regex      int32 // of the path, or none
 	predicates int32 // first of headers+query predicates
-	headers    uint16
-	query      uint16
+	headers    uint8
+	query      uint8
 	method     message.MethodID
 	anyMethod  bool
 	last       bool
@@ -101,25 +101,18 @@ func (t *Table) Lookup(host []byte, req *message.Request) (Result, bool) {
 // the tracer sees all that a less specific match could have had.
 func (t *Table) lookup(host []byte, req *message.Request, tr *tracer) (Result, bool) {
 	path := req.Bytes(req.Path)
-	var buf [hostnameBytesMax]byte
-	name := reverse(buf[:0], host)
-	full, deepest := t.hosts.walk(0, name)
-	if full != none {
-		if r, ok := t.lookupHost(t.hosts.nodes[full].exact, path, req, tr); ok {
+	if h, ok := t.hosts.exact[string(host)]; ok {
+		if r, ok := t.lookupHost(h, path, req, tr); ok {
 			return r, true
 		}
 	}
-	for n := deepest; n != none; n = t.hosts.nodes[n].up {
-		node := &t.hosts.nodes[n]
-		if int(node.depth) == len(name) {
-			continue // "*.a" doesn't match ".a"
-		}
-		if r, ok := t.lookupHost(node.prefix, path, req, tr); ok {
+	for n := t.hosts.longest(host); n != none; n = t.hosts.wild.nodes[n].up {
+		if r, ok := t.lookupHost(t.hosts.wild.nodes[n].prefix, path, req, tr); ok {
 			return r, true
 		}
 	}
-	if t.any != none {
-		return t.lookupHost(t.any, path, req, tr)
+	if t.hosts.any != none {
+		return t.lookupHost(t.hosts.any, path, req, tr)
 	}
 	return Result{}, false
 }
@@ -140,12 +133,12 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 	}
 	if full != none {
 		if c := t.scan(t.paths.nodes[full].exact, path, req, tr); c != none {
-			return Result{t.entries[t.candidates[c].entry].Rule, len(path)}, true
+			return Result{t.candidates[c].rule, len(path)}, true
 		}
 	}
 	if vh.regex != none && !asterisk {
 		if c := t.scan(vh.regex, path, req, tr); c != none {
-			return Result{t.entries[t.candidates[c].entry].Rule, len(path)}, true
+			return Result{t.candidates[c].rule, len(path)}, true
 		}
 	}
 	for n := deepest; n != none; n = t.paths.nodes[n].up {
@@ -155,7 +148,7 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 			continue // "/a" doesn't match "/ab"
 		}
 		if c := t.scan(node.prefix, path, req, tr); c != none {
-			return Result{t.entries[t.candidates[c].entry].Rule, depth}, true
+			return Result{t.candidates[c].rule, depth}, true
 		}
 	}
 	return Result{}, false

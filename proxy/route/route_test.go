@@ -114,3 +114,166 @@ func TestARequestFallsThroughToALessSpecificHostname(t *testing.T) {
 	expect(t, tab, "a.example.com", request("GET /last"), 2)
 	expect(t, tab, "a.example.com", request("GET /x"), -1)
 }
+
+func TestAPrefixMatchesElementsNotBytes(t *testing.T) {
+	for _, c := range []struct {
+		prefix, path string
+		covered      int // -1: no match
+	}{
+		{"/", "/", 0}, {"/", "/a", 0}, {"/", "/a/b", 0}, {"/", "*", 0},
+		{"/a", "/a", 2}, {"/a", "/a/", 2}, {"/a", "/a/b", 2}, {"/a", "/ab", -1}, {"/a", "/", -1}, {"/a", "*", -1}, {"/a", "/A", -1},
+		{"/a/", "/a", 2}, {"/a/", "/a/b", 2}, {"/a/", "/ab", -1},
+		{"/a/b", "/a", -1}, {"/a/b", "/a/b/c", 4}, {"/a/b", "/a/bc", -1}, {"/a%2Fb", "/a/b", -1},
+	} {
+		tab := table(t, on("", prefix(c.prefix)))
+		r, ok := tab.Lookup(nil, request("GET "+c.path))
+		if ok != (c.covered >= 0) || ok && r.Prefix != c.covered {
+			t.Errorf("prefix %q, path %q: %+v %v, want covered %d", c.prefix, c.path, r, ok, c.covered)
+		}
+	}
+}
+
+func TestExactAndRegexCoverTheWholePath(t *testing.T) {
+	tab := table(t, on("", exact("/a")), on("", exact("/a/")), on("", regexPath("/b.*")))
+	for target, want := range map[string]Result{"GET /a": {0, 2}, "GET /a/": {1, 3}, "GET /bcd": {2, 4}} {
+		if r, ok := tab.Lookup(nil, request(target)); !ok || r != want {
+			t.Errorf("%s: %+v %v, want %+v", target, r, ok, want)
+		}
+	}
+	expect(t, tab, "", request("GET /a/b"), -1)
+}
+
+func TestExactWinsOverRegexAndRegexOverPrefix(t *testing.T) {
+	tab := table(t,
+		on("", prefix("/")),
+		on("", prefix("/a/b")),
+		on("", with(prefix("/a"), "GET", "h:x-a=1", "h:x-b=2")),
+		on("", regexPath("/a/[0-9]+")),
+		on("", regexPath("/a/.*")),
+		on("", exact("/a/1")),
+	)
+	for target, rule := range map[string]int32{
+		"GET /": 0, "GET /a": 2, "GET /a/b": 4, "GET /a/b/c": 4, "GET /a/2": 3, "GET /a/1": 5, "GET /b": 0, "OPTIONS *": 0,
+	} {
+		expect(t, tab, "", request(target, "X-A: 1", "X-B: 2"), rule)
+	}
+}
+
+func TestWithOnePathTheMethodThenHeadersThenQueryThenOrderDecide(t *testing.T) {
+	p := prefix("/")
+	tab := table(t,
+		on("", p),
+		on("", p), // same match, later order: never
+		on("", with(p, "q:a=1")),
+		on("", with(p, "q:a=1", "q:b=2")),
+		on("", with(p, "h:x-a=1")),
+		on("", with(p, "h:x-a=1", "q:a=1")),
+		on("", with(p, "h:x-a=1", "h:x-b=2")),
+		on("", with(p, "GET")),
+	)
+	expect(t, tab, "", request("POST /"), 0)
+	expect(t, tab, "", request("POST /?a=1"), 2)
+	expect(t, tab, "", request("POST /?b=2&a=1"), 3)
+	expect(t, tab, "", request("POST /?b=2&a=1", "X-A: 1"), 5)
+	expect(t, tab, "", request("POST /?b=2", "X-A: 1"), 4)
+	expect(t, tab, "", request("POST /?b=2&a=1", "X-A: 1", "x-b: 2"), 6)
+	expect(t, tab, "", request("GET /?b=2&a=1", "X-A: 1", "x-b: 2"), 7)
+}
+
+func TestMethodsAreComparedByteForByte(t *testing.T) {
+	tab := table(t, on("", with(prefix("/"), "GET")), on("", with(prefix("/"), "PURGE")), on("", with(prefix("/"), "purge")))
+	for target, rule := range map[string]int32{
+		"GET /": 0, "get /": -1, "HEAD /": -1, "PURGE /": 1, "purge /": 2, "PURGED /": -1, "Purge /": -1,
+	} {
+		expect(t, tab, "", request(target), rule)
+	}
+}
+
+func TestHeaderNamesIgnoreCaseAndValuesDoNot(t *testing.T) {
+	tab := table(t, on("", with(prefix("/"), "h:x-a=One")), on("", with(prefix("/"), "h:accept=a/b")))
+	expect(t, tab, "", request("GET /", "X-A: One"), 0)
+	expect(t, tab, "", request("GET /", "x-a: one"), -1)
+	expect(t, tab, "", request("GET /", "x-a: One "), -1)
+	expect(t, tab, "", request("GET /", "ACCEPT: a/b"), 1)
+	expect(t, tab, "", request("GET /", "X-AB: One"), -1)
+}
+
+func TestTheLinesOfARepeatedHeaderAreCombined(t *testing.T) {
+	tab := table(t,
+		on("", with(prefix("/"), "h:x-a=1, 2")),
+		on("", with(prefix("/"), "h~:x-b=[0-9]+, [0-9]+")),
+		on("", with(prefix("/"), "h:cookie=a=1; b=2")),
+	)
+	expect(t, tab, "", request("GET /", "X-A: 1, 2"), 0)
+	expect(t, tab, "", request("GET /", "X-A: 1", "Accept: x", "x-a: 2"), 0)
+	expect(t, tab, "", request("GET /", "X-A: 2", "x-a: 1"), -1)
+	expect(t, tab, "", request("GET /", "X-A: 1"), -1)
+	expect(t, tab, "", request("GET /", "X-A: 1, 2", "x-a: 3"), -1)
+	expect(t, tab, "", request("GET /", "X-A: 1", "x-a: "), -1)
+	expect(t, tab, "", request("GET /", "x-b: 17", "X-B: 4"), 1)
+	expect(t, tab, "", request("GET /", "x-b: 17"), -1)
+	expect(t, tab, "", request("GET /", "cookie: a=1", "cookie: b=2"), 2)
+	long := strings.Repeat("1", regexInputMax/2)
+	expect(t, tab, "", request("GET /", "x-b: "+long, "x-b: "+long), -1)
+}
+
+func TestOnlyTheFirstMatchOfANameCounts(t *testing.T) {
+	tab := table(t,
+		on("", with(prefix("/h"), "h:x-a=1", "h:x-a=2")),
+		on("", with(prefix("/q"), "q:a=1", "q:a=2")),
+		on("", with(prefix("/h"), "h:x-a=1", "h:x-b=2")),
+	)
+	expect(t, tab, "", request("GET /h", "x-a: 1"), 0)
+	expect(t, tab, "", request("GET /h", "x-a: 2"), -1)
+	expect(t, tab, "", request("GET /q?a=1"), 1)
+	expect(t, tab, "", request("GET /h", "x-a: 1", "x-b: 2"), 2)
+}
+
+func TestHeadersThatEnginesTakeOutOfTheListCanBeMatched(t *testing.T) {
+	tab := table(t, on("", with(prefix("/"), "h:host=a.example.com:8080")), on("", with(prefix("/"), "h~:upgrade=(?i)websocket")))
+	req := request("GET /")
+	req.Authority = req.StoreString("a.example.com:8080")
+	expect(t, tab, "a.example.com", req, 0)
+	req = request("GET /")
+	expect(t, tab, "a.example.com", req, -1)
+	req.Upgrade = req.StoreString("WebSocket")
+	expect(t, tab, "a.example.com", req, 1)
+}
+
+func TestQueryParametersAreComparedDecodedAndTheFirstOfANameCounts(t *testing.T) {
+	tab := table(t,
+		on("", with(prefix("/"), "q:a=x y")),
+		on("", with(prefix("/"), "q:b=")),
+		on("", with(prefix("/"), "q~:c=[0-9]+ [0-9]+")),
+		on("", with(prefix("/"), "q:d e=%z")),
+		on("", with(prefix("/"), "q:A=1=2&3")),
+	)
+	for query, rule := range map[string]int32{
+		"a=x+y": 0, "a=x%20y": 0, "%61=%78+%79": 0, "z=1&a=x+y": 0, "a=x y": 0, "a=1&a=x+y": -1, "a=x+y&a=1": 0, "a=x+yz": -1,
+		"a": -1, "aa=x+y": -1, "": -1, "b": 1, "b=": 1, "b&x": 1, "b==": -1, "&&b": 1, "bb": -1,
+		"c=1+2": 2, "c=12%2034": 2, "c=1+": -1, "c=12": -1, "d+e=%z": 3, "d%20e=%25z": 3, "d%2": -1, "%": -1,
+		"A=1=2%263": 4, "a=1=2%263": -1, "A=1=2&3": -1,
+		"c=1+" + strings.Repeat("2", regexInputMax): -1,
+	} {
+		expect(t, tab, "", request("GET /?"+query), rule)
+	}
+}
+
+func TestARegexMatchesTheWholePathAndNoLongOne(t *testing.T) {
+	tab := table(t, on("", regexPath("/a|/b")), on("", regexPath("/c.*")), on("", regexPath(`/d\Q.*`)), on("", regexPath("(?i)/E")))
+	for path, rule := range map[string]int32{
+		"/a": 0, "/b": 0, "/ab": -1, "/a/": -1, "/c": 1, "/x/c": -1, "/d.*": 2, "/dxx": -1, "/e": 3, "/E": 3,
+		"/c" + strings.Repeat("c", regexInputMax-2): 1,
+		"/c" + strings.Repeat("c", regexInputMax-1): -1,
+	} {
+		expect(t, tab, "", request("GET "+path), rule)
+	}
+}
+
+func TestAnEmptyTableFindsNothing(t *testing.T) {
+	tab := table(t)
+	expect(t, tab, "a", request("GET /"), -1)
+	if got := BuildHosts(nil).Lookup([]byte("a")); got != -1 {
+		t.Errorf("no patterns: %d, want -1", got)
+	}
+}
