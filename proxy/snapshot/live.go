@@ -88,7 +88,28 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 			}
 		}
 	}
+	if changed || len(removed) > 0 {
+		l.retain(next)
+	}
 	return next, changed, removed, errors.Join(next.Problems...)
+}
+
+// retain tells the registry what still exists.
+func (l *Live) retain(s *Snapshot) {
+	if l.opt.Registry == nil {
+		return
+	}
+	routes := make([]string, 0, len(s.Routes))
+	for _, r := range s.Routes {
+		routes = append(routes, r.Name)
+	}
+	endpoints := make([]observe.EndpointKey, 0, len(s.Clusters))
+	for name, c := range s.Clusters {
+		for _, e := range c.Set().Endpoints() {
+			endpoints = append(endpoints, observe.EndpointKey{Cluster: name, Address: e.Name})
+		}
+	}
+	l.opt.Registry.Retain(routes, endpoints)
 }
 
 // SetEndpoints replaces the endpoints of one cluster, without a new generation. A cluster that the current generation
@@ -100,7 +121,15 @@ func (l *Live) SetEndpoints(cluster string, eps []config.Endpoint) (removed []*u
 	if c == nil {
 		return nil
 	}
-	return setEndpoints(c, eps)
+	removed = setEndpoints(c, eps)
+	if len(removed) > 0 && l.opt.Registry != nil {
+		addresses := make([]string, 0, c.Set().Len())
+		for _, e := range c.Set().Endpoints() {
+			addresses = append(addresses, e.Name)
+		}
+		l.opt.Registry.RetainEndpoints(cluster, addresses)
+	}
+	return removed
 }
 
 // setEndpoints skips a set that is as it should be, so that publishing 10,000 clusters of which one changed is cheap.

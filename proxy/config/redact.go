@@ -1,0 +1,69 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// Redact returns a copy of a configuration that may be shown: values of header edits that carry credentials are
+// replaced. What needs no change is shared with c.
+func Redact(c *Config) *Config {
+	out := *c
+	out.Routes = slices.Clone(c.Routes)
+	for i := range out.Routes {
+		rules := slices.Clone(out.Routes[i].Rules)
+		for j := range rules {
+			rules[j].Filters = RedactFilters(rules[j].Filters)
+			rules[j].Backends = slices.Clone(rules[j].Backends)
+			for k := range rules[j].Backends {
+				rules[j].Backends[k].Filters = RedactFilters(rules[j].Backends[k].Filters)
+			}
+		}
+		out.Routes[i].Rules = rules
+	}
+	return &out
+}
+
+// RedactFilters is Redact for a list of filters.
+func RedactFilters(filters []Filter) []Filter {
+	out := slices.Clone(filters)
+	for i := range out {
+		out[i].RequestHeaders = redactEdit(out[i].RequestHeaders)
+		out[i].ResponseHeaders = redactEdit(out[i].ResponseHeaders)
+	}
+	return out
+}
+
+func redactEdit(e *HeaderEdit) *HeaderEdit {
+	if e == nil {
+		return nil
+	}
+	out := *e
+	out.Set = redactHeaders(e.Set)
+	out.Add = redactHeaders(e.Add)
+	return &out
+}
+
+func redactHeaders(headers []Header) []Header {
+	out := slices.Clone(headers)
+	for i := range out {
+		if isCredential(out[i].Name) {
+			out[i].Value = redacted
+		}
+	}
+	return out
+}
+
+// credentialWords are in the names of fields that authenticate: Authorization, Cookie, X-Api-Key, X-Auth-Token and kin.
+// Hiding one value too many is harmless.
+const credentialWords = "auth cookie key token secret passw credential"
+
+func isCredential(name string) bool {
+	name = strings.ToLower(name)
+	for word := range strings.FieldsSeq(credentialWords) {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
+}

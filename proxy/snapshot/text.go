@@ -1,0 +1,185 @@
+package snapshot
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// Text renders an explanation for a terminal: what won is marked with an asterisk.
+func (e *Explanation) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s (host %q) on %s\n", e.Method, e.Path, e.Host, e.Port)
+	fmt.Fprintf(&b, "outcome: %s\n", e.Outcome.text())
+	b.WriteString("\nlisteners\n")
+	for _, l := range e.Listeners {
+		fmt.Fprintf(&b, "%s %s (hostname %s): %s\n", mark(l.Chosen), l.Name, hostnameText(l.Hostname), l.Why)
+	}
+	if len(e.Candidates) > 0 {
+		b.WriteString("\ncandidates\n")
+		for i := range e.Candidates {
+			e.Candidates[i].text(&b)
+		}
+	}
+	if e.Rule != nil {
+		e.Rule.text(&b)
+	}
+	return b.String()
+}
+
+func mark(won bool) string {
+	if won {
+		return "  *"
+	}
+	return "   "
+}
+
+func hostnameText(hostname string) string {
+	if hostname == "" {
+		return "any"
+	}
+	return hostname
+}
+
+func (o *Outcome) text() string {
+	if o.Kind == OutcomeForward {
+		return fmt.Sprintf("forward %s (host %q)", o.Path, o.Authority)
+	}
+	text := fmt.Sprintf("answer %d, %s", o.Status, o.Reason)
+	if o.Location != "" {
+		text += " to " + o.Location
+	}
+	return text
+}
+
+func (c *Candidate) text(b *strings.Builder) {
+	if c.Match == nil {
+		fmt.Fprintf(b, "%s ... %s\n", mark(false), c.Why)
+		return
+	}
+	fmt.Fprintf(b, "%s %s rule %s (listener %s, hostname %s, %s): %s\n", mark(c.Won), c.Route, c.Rule, c.Listener,
+		hostnameText(c.Hostname), matchText(c.Match), c.Why)
+}
+
+func matchText(m *config.Match) string {
+	parts := []string{fmt.Sprintf("%s %s", strings.ToLower(string(m.Path.Kind)), m.Path.Value)}
+	if m.Method != "" {
+		parts = append(parts, "method "+m.Method)
+	}
+	for i := range m.Headers {
+		parts = append(parts, "header "+valueText(&m.Headers[i]))
+	}
+	for i := range m.Query {
+		parts = append(parts, "query "+valueText(&m.Query[i]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func valueText(v *config.ValueMatch) string {
+	if v.Regex {
+		return fmt.Sprintf("%s ~ %q", v.Name, v.Value)
+	}
+	return fmt.Sprintf("%s = %q", v.Name, v.Value)
+}
+
+func (r *ExplainedRule) text(b *strings.Builder) {
+	fmt.Fprintf(b, "\nrule %s of %s\n", r.Rule, r.Route)
+	fmt.Fprintf(b, "    from: %s %s/%s, rule index %d\n", r.Source.Kind, r.Source.Namespace, r.Source.Name, r.Index)
+	for _, t := range []struct {
+		name  string
+		value config.Duration
+	}{
+		{"request timeout", r.Timeouts.Request},
+		{"back end timeout", r.Timeouts.BackendRequest},
+		{"response timeout", r.Timeouts.Response},
+	} {
+		switch {
+		case t.value > 0:
+			fmt.Fprintf(b, "    %s: %s\n", t.name, time.Duration(t.value))
+		case t.value < 0:
+			fmt.Fprintf(b, "    %s: none\n", t.name)
+		}
+	}
+	if r.BodyBytesMax > 0 {
+		fmt.Fprintf(b, "    request body: at most %d bytes\n", r.BodyBytesMax)
+	}
+	filtersText(b, "    ", r.Filters)
+	for i := range r.Backends {
+		r.Backends[i].text(b)
+	}
+}
+
+func (x *ExplainedBackend) text(b *strings.Builder) {
+	name := x.Cluster
+	if name == "" {
+		name = "(none)"
+	}
+	fmt.Fprintf(b, "    back end %s: weight %d (%.3g%%)", name, x.Weight, x.Percent)
+	if x.Invalid != "" {
+		fmt.Fprintf(b, ", answers 500: %s\n", x.Invalid)
+		return
+	}
+	fmt.Fprintf(b, ", %d of %d endpoints ready\n", x.Ready, x.Endpoints)
+	filtersText(b, "        ", x.Filters)
+}
+
+func filtersText(b *strings.Builder, indent string, filters []config.Filter) {
+	for i := range filters {
+		f := &filters[i]
+		var text string
+		switch {
+		case f.RequestHeaders != nil:
+			text = "request headers: " + editText(f.RequestHeaders)
+		case f.ResponseHeaders != nil:
+			text = "response headers: " + editText(f.ResponseHeaders)
+		case f.Redirect != nil:
+			text = "redirect: " + redirectText(f.Redirect)
+		case f.Rewrite != nil:
+			text = "rewrite: " + strings.Join(urlParts("", f.Rewrite.Hostname, 0, f.Rewrite.Path), ", ")
+		case f.Answer != nil:
+			text = fmt.Sprintf("answer: %d, %s", f.Answer.Status, f.Answer.Reason)
+		}
+		fmt.Fprintf(b, "%sfilter %s\n", indent, text)
+	}
+}
+
+func editText(e *config.HeaderEdit) string {
+	var parts []string
+	for _, name := range e.Remove {
+		parts = append(parts, "remove "+name)
+	}
+	for _, h := range e.Set {
+		parts = append(parts, fmt.Sprintf("set %s: %q", h.Name, h.Value))
+	}
+	for _, h := range e.Add {
+		parts = append(parts, fmt.Sprintf("add %s: %q", h.Name, h.Value))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func redirectText(r *config.Redirect) string {
+	return strings.Join(append([]string{fmt.Sprint(r.Status)}, urlParts(r.Scheme, r.Hostname, r.Port, r.Path)...), ", ")
+}
+
+func urlParts(scheme, hostname string, port uint16, path *config.PathModifier) []string {
+	var parts []string
+	if scheme != "" {
+		parts = append(parts, "scheme "+scheme)
+	}
+	if hostname != "" {
+		parts = append(parts, "host "+hostname)
+	}
+	if port != 0 {
+		parts = append(parts, fmt.Sprintf("port %d", port))
+	}
+	switch {
+	case path == nil:
+	case path.Kind == config.PathPrefix:
+		parts = append(parts, fmt.Sprintf("matched prefix becomes %q", path.Value))
+	default:
+		parts = append(parts, fmt.Sprintf("path becomes %q", path.Value))
+	}
+	return parts
+}
