@@ -1,0 +1,232 @@
+package loop
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Events says what happened to a connection. Events are edge-triggered and report everything that holds at the moment,
+// so Writable usually accompanies Readable.
+type Events uint32
+
+const (
+	// Readable: Read until Again, or ask for more with Conn.Ready.
+	Readable Events = 1 << iota
+	// Writable: a Write that said Again can go on; or a connect has finished.
+	Writable
+	// HangUp: the peer closed its sending side, or both. Read tells what is left, then EOF.
+	HangUp
+	// Error: the socket failed; Read, Write or ConnectResult say how.
+	Error
+)
+
+// Handler is what a connection belongs to in an engine.
+type Handler interface {
+	// OnEvent is called on the worker's thread. Edge-triggered: what is left unread brings no further event.
+	OnEvent(ev Events)
+}
+
+// Status is the outcome of Read and Write.
+type Status uint8
+
+const (
+	// OK: bytes were moved.
+	OK Status = iota
+	// Again: no more now; an event follows.
+	Again
+	// EOF: the peer has closed its sending side in an orderly way.
+	EOF
+	// Failed: the connection is of no more use; Conn.Err says why.
+	Failed
+)
+
+// Conn is a socket that a worker owns: the transport. All methods are for the worker's thread.
+type Conn struct {
+	// Immutable.
+	w        *Worker
+	listener *Listener // nil for a connected socket
+	remote   netip.AddrPort
+	fd       int
+	priority bool
+
+	// Owned by the worker.
+	handler    Handler
+	local      netip.AddrPort
+	closing    *Conn // next in the worker's list of descriptors to close
+	generation uint32
+	slot       int32 // noSlot: not registered
+	errno      syscall.Errno
+	readyEv    Events // what the ready list will deliver
+	missed     Events // what came while there was no handler
+	closed     bool
+	mail       Message // carries the connection to another worker right after accept
+}
+
+const noSlot = -1
+
+// Read receives into p. It never returns (0, OK); an empty p gives (0, Again).
+func (c *Conn) Read(p []byte) (int, Status) {
+	c.w.checkThread()
+	if len(p) == 0 {
+		return 0, Again
+	}
+	if c.closed {
+		return 0, Failed
+	}
+	for {
+		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
+			uintptr(len(p)), 0, 0, 0)
+		switch {
+		case e == 0 && n > 0:
+			raceWrite(p[:n])
+			return int(n), OK
+		case e == 0:
+			return 0, EOF
+		case e == unix.EAGAIN:
+			return 0, Again
+		case e == unix.EINTR:
+		default:
+			c.errno = e
+			return 0, Failed
+		}
+	}
+}
+
+// Write sends p and returns how much the kernel took: all with OK, some or none with Again (Writable follows).
+func (c *Conn) Write(p []byte) (int, Status) {
+	c.w.checkThread()
+	if c.closed {
+		return 0, Failed
+	}
+	if len(p) == 0 {
+		return 0, OK
+	}
+	raceRead(p)
+	for {
+		n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
+			uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		switch {
+		case e == 0 && int(n) == len(p):
+			return len(p), OK
+		case e == 0:
+			// A short send has already asked the kernel for the next Writable; a second call would only say EAGAIN.
+			return int(n), Again
+		case e == unix.EAGAIN:
+			return 0, Again
+		case e == unix.EINTR:
+		default:
+			c.errno = e
+			return 0, Failed
+		}
+	}
+}
+
+// CloseWrite sends FIN after what was written; reading goes on.
+func (c *Conn) CloseWrite() {
+	c.w.checkThread()
+	if c.closed {
+		return
+	}
+	if e := unix.Shutdown(c.fd, unix.SHUT_WR); e != nil {
+		c.setErr(e)
+	}
+}
+
+// Close ends the connection: no event reaches its handler from now on. The descriptor is closed at the end of the turn,
+// so that its number can't be reused while events of this turn still name it. Closing twice is harmless.
+func (c *Conn) Close() {
+	c.w.checkThread()
+	if c.closed {
+		return
+	}
+	c.closed = true
+	c.w.releaseSlot(c)
+	c.closing = c.w.closing
+	c.w.closing = c
+	if c.errno == 0 {
+		c.errno = errnoClosed
+	}
+}
+
+// Reset closes so that the peer sees RST instead of an orderly end; unsent data is dropped.
+func (c *Conn) Reset() {
+	c.w.checkThread()
+	if c.closed {
+		return
+	}
+	if err := unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		c.setErr(err)
+	}
+	c.Close()
+}
+
+// errnoClosed stands for net.ErrClosed in errno; the kernel's numbers end at 4095.
+const errnoClosed syscall.Errno = 4096
+
+// Err returns why the connection failed, or nil. After Close without a failure it is net.ErrClosed.
+func (c *Conn) Err() error {
+	switch c.errno {
+	case 0:
+		return nil
+	case errnoClosed:
+		return net.ErrClosed
+	}
+	return c.errno
+}
+
+func (c *Conn) setErr(err error) {
+	if e, ok := err.(syscall.Errno); ok && c.errno == 0 {
+		c.errno = e
+	}
+}
+
+// RemoteAddr is the peer's address; IPv4 is never IPv4-in-IPv6.
+func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// LocalAddr is our address. Only the first call on a connection whose listener has a wildcard address, or on a
+// connected one, asks the kernel.
+func (c *Conn) LocalAddr() netip.AddrPort {
+	if !c.local.IsValid() && !c.closed {
+		c.local, _ = localAddr(c.fd)
+	}
+	return c.local
+}
+
+// FD is the descriptor, for socket options. It is valid until the end of the turn in which the connection is closed.
+func (c *Conn) FD() int { return c.fd }
+
+// Worker is the owner.
+func (c *Conn) Worker() *Worker { return c.w }
+
+// Listener is where the connection was accepted, or nil.
+func (c *Conn) Listener() *Listener { return c.listener }
+
+// Closed says whether Close or Reset was called.
+func (c *Conn) Closed() bool { return c.closed }
+
+// SetHandler makes h the receiver of events. Events that came before there was a handler are delivered in the next turn.
+func (c *Conn) SetHandler(h Handler) {
+	c.w.checkThread()
+	c.handler = h
+	if c.missed != 0 && h != nil {
+		c.Ready(c.missed)
+		c.missed = 0
+	}
+}
+
+// Ready delivers ev to the handler in the next turn, which then does not sleep. Calls before that add up to one event;
+// Close takes it back.
+func (c *Conn) Ready(ev Events) {
+	c.w.checkThread()
+	if c.closed {
+		return
+	}
+	if c.readyEv == 0 {
+		c.w.ready = append(c.w.ready, readyEntry{conn: c})
+	}
+	c.readyEv |= ev
+}

@@ -1,0 +1,106 @@
+package loop
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// ConnectionsMaxDefault is the number of accepted connections of a process, if nothing else is said
+// (downstream connections of Envoy's edge guide: 50,000).
+const ConnectionsMaxDefault = 50_000
+
+// loadSlackShift: an accepted connection stays where the kernel put it while that worker's load exceeds the least
+// loaded one's by at most 1/8. Below 8 connections there is no slack, so that few long-lived connections spread evenly.
+const loadSlackShift = 3
+
+// activeWeight is how much an active stream counts against an open connection, which may be idle.
+const activeWeight = 4
+
+// Group is what the workers of a process share: who is least loaded, how many connections there are, and which sockets
+// listen on an address together. All of it is touched at accept, listen and close only. Its methods are for any
+// goroutine.
+type Group struct {
+	connectionsMax atomic.Int64
+	workers        atomic.Pointer[[]*Worker]
+
+	_    [64]byte
+	open atomic.Int64 // accepted connections
+	_    [64]byte
+
+	mu    sync.Mutex
+	ports map[netip.AddrPort]*portGroup
+}
+
+// workerLoad has a cache line of its own: every acceptor reads it.
+type workerLoad struct {
+	conns     atomic.Int64 // accepted, or on their way from the acceptor
+	active    atomic.Int64 // streams in progress, as the engines say
+	accepting atomic.Bool  // runs and is not stopping
+	_         [64]byte
+}
+
+// NewGroup makes an empty group; connectionsMax bounds the accepted connections of all its workers (0: the default).
+func NewGroup(connectionsMax int) *Group {
+	g := &Group{ports: map[netip.AddrPort]*portGroup{}}
+	g.SetConnectionsMax(connectionsMax)
+	g.workers.Store(new([]*Worker))
+	return g
+}
+
+// SetConnectionsMax changes the bound (0: the default). Connections above a lowered bound stay.
+func (g *Group) SetConnectionsMax(n int) {
+	if n <= 0 {
+		n = ConnectionsMaxDefault
+	}
+	g.connectionsMax.Store(int64(n))
+}
+
+// ConnectionsMax is the bound of accepted connections.
+func (g *Group) ConnectionsMax() int { return int(g.connectionsMax.Load()) }
+
+// Connections is how many accepted connections are open now.
+func (g *Group) Connections() int { return int(g.open.Load()) }
+
+// Workers are the members; the slice is immutable.
+func (g *Group) Workers() []*Worker { return *g.workers.Load() }
+
+func (g *Group) join(w *Worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := append(slices.Clone(g.Workers()), w)
+	g.workers.Store(&all)
+}
+
+func (g *Group) leave(w *Worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := slices.DeleteFunc(slices.Clone(g.Workers()), func(x *Worker) bool { return x == w })
+	g.workers.Store(&all)
+}
+
+// SetActive tells how many streams are in progress on this worker, for the choice of who gets the next connection.
+// Call it when the number has changed by much, at most once per turn.
+func (w *Worker) SetActive(streams int) {
+	w.checkThread()
+	w.load.active.Store(int64(streams))
+}
+
+// Load is the weight by which workers are compared. From any goroutine.
+func (w *Worker) Load() int64 { return w.load.conns.Load() + activeWeight*w.load.active.Load() }
+
+// ownerFor is the worker that gets the next connection accepted by w.
+func (g *Group) ownerFor(w *Worker) *Worker {
+	own := w.Load()
+	least, leastLoad := w, own
+	for _, x := range *g.workers.Load() {
+		if load := x.Load(); load < leastLoad && x.load.accepting.Load() {
+			least, leastLoad = x, load
+		}
+	}
+	if !w.load.accepting.Load() || own > leastLoad+leastLoad>>loadSlackShift {
+		return least
+	}
+	return w
+}

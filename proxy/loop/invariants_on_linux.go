@@ -1,0 +1,64 @@
+//go:build invariants
+
+package loop
+
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Every check of this file panics: a broken ownership rule is a bug of the caller, and going on would corrupt memory.
+const invariants = true
+
+// poison fills released memory: 0xDB is no valid byte of a head in any position, so a stale view is seen at once.
+const poison = 0xDB
+
+type threadOwner struct{ tid atomic.Int64 } // 0: not running, anybody may prepare the worker
+
+func (w *Worker) takeThread()    { w.owner.tid.Store(int64(unix.Gettid())) }
+func (w *Worker) releaseThread() { w.owner.tid.Store(0) }
+
+func (w *Worker) checkThread() {
+	if owner := w.owner.tid.Load(); owner != 0 && owner != int64(unix.Gettid()) {
+		panic("loop: a worker-owned method was called from another thread; use Post")
+	}
+}
+
+func (m *Message) markQueued() {
+	if m.queued.Swap(true) {
+		panic("loop: a message was sent twice before its delivery")
+	}
+}
+
+func (m *Message) markTaken() { m.queued.Store(false) }
+
+// bufferLedger knows which buffers are out.
+type bufferLedger struct{ out map[*byte]bool }
+
+func (l *bufferLedger) got(b []byte) {
+	if l.out == nil {
+		l.out = map[*byte]bool{}
+	}
+	l.out[&b[:1][0]] = true
+}
+
+func (l *bufferLedger) put(b []byte) {
+	first := &b[:1][0]
+	if !l.out[first] {
+		panic("loop: a buffer was put back twice, or never came from this worker")
+	}
+	delete(l.out, first)
+	fillPoison(b[:cap(b)])
+}
+
+func (w *Worker) poisonReadBuffer() { fillPoison(w.readBuffer[:poisonedBytes]) }
+
+// poisonedBytes of the shared read buffer are overwritten after each event: enough to catch a kept view of a head.
+const poisonedBytes = 4096
+
+func fillPoison(b []byte) {
+	for i := range b {
+		b[i] = poison
+	}
+}

@@ -1,0 +1,38 @@
+package loop
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// descriptorReserve is the number of file descriptors that connections never get: listeners, epoll instances, logs,
+// admin and control connections, off-loop sub-requests. With few descriptors it is a quarter of them.
+const descriptorReserve = 1024
+
+// descriptorsPerConnection: an accepted connection may hold one connected socket beside its own.
+const descriptorsPerConnection = 2
+
+// ConnectionsWithinLimits raises the soft limit of open files to the hard one and returns the number of accepted
+// connections to allow: want (0: ConnectionsMaxDefault), or less if descriptors would run out first.
+func ConnectionsWithinLimits(want int) (int, error) {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 0, fmt.Errorf("read the limit of open files: %w", err)
+	}
+	if lim.Cur < lim.Max {
+		raised := unix.Rlimit{Cur: lim.Max, Max: lim.Max}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &raised); err == nil {
+			lim = raised
+		}
+	}
+	return connectionsFor(want, lim.Cur), nil
+}
+
+func connectionsFor(want int, descriptors uint64) int {
+	if want <= 0 {
+		want = ConnectionsMaxDefault
+	}
+	reserve := min(descriptorReserve, descriptors/4)
+	return int(min(uint64(want), max((descriptors-reserve)/descriptorsPerConnection, 1)))
+}

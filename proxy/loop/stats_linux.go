@@ -1,0 +1,90 @@
+package loop
+
+import (
+	"sync/atomic"
+
+	"rauta.io/rauta/proxy/clock"
+)
+
+// StallNanoseconds is the length of a turn from which it counts as a stall: everybody else on the worker waited for it.
+const StallNanoseconds = 10e6
+
+// TurnBounds are the upper bounds, in nanoseconds, of the buckets of WorkerStats.TurnTimes; the last is unbounded.
+var TurnBounds = [...]int64{100e3, 1e6, 10e6, 100e6, 1e9}
+
+// WorkerStats is written by its worker alone and may be read by anybody at any time. Totals since the start unless
+// said otherwise.
+type WorkerStats struct {
+	Turns, Events     atomic.Uint64
+	Accepts           atomic.Uint64
+	AcceptErrors      atomic.Uint64 // failures of accept other than "none waiting"
+	HandedOver        atomic.Uint64 // accepted here, given to a less loaded worker
+	Connects          atomic.Uint64
+	Panics            atomic.Uint64
+	ListenerPauses    atomic.Uint64 // accepting was suspended at the connection or descriptor limit
+	Stalls            atomic.Uint64 // turns of StallNanoseconds and more
+	StallTime         atomic.Uint64 // nanoseconds spent in such turns
+	TurnTimeMax       atomic.Uint64 // nanoseconds of the longest turn
+	TurnTimes         [len(TurnBounds) + 1]atomic.Uint64
+	ConnectionsOpen   atomic.Int64 // now: accepted and connected sockets
+	RegisteredSockets atomic.Int64 // now
+}
+
+// counts are the worker's own words; they are published at the end of a turn, because an atomic store per event is not
+// for free.
+type counts struct {
+	turns, events, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
+	stalls, stallTime, turnMax                                                  uint64
+	turnTimes                                                                   [len(TurnBounds) + 1]uint64
+	open, registered                                                            int64
+}
+
+// Stats may be read from any goroutine.
+func (w *Worker) Stats() *WorkerStats { return &w.stats }
+
+// turnEnded books how long the turn that began at Now has taken.
+func (w *Worker) turnEnded(now clock.Time) {
+	took := int64(now - w.turnBegan)
+	bucket := 0
+	for bucket < len(TurnBounds) && took > TurnBounds[bucket] {
+		bucket++
+	}
+	c := &w.counts
+	c.turnTimes[bucket]++
+	if bucket > 0 {
+		w.countsChanged = true
+	}
+	if took >= StallNanoseconds {
+		c.stalls++
+		c.stallTime += uint64(took)
+	}
+	c.turnMax = max(c.turnMax, uint64(took))
+}
+
+// publish makes the counts visible: two of them every turn, the others when one that matters has changed.
+func (w *Worker) publish() {
+	c, s := &w.counts, &w.stats
+	s.Turns.Store(c.turns)
+	s.Events.Store(c.events)
+	if !w.countsChanged && c.turns%publishTurns != 0 {
+		return
+	}
+	w.countsChanged = false
+	s.Accepts.Store(c.accepts)
+	s.AcceptErrors.Store(c.acceptErrors)
+	s.HandedOver.Store(c.handedOver)
+	s.Connects.Store(c.connected)
+	s.Panics.Store(c.panics)
+	s.ListenerPauses.Store(c.pauses)
+	s.Stalls.Store(c.stalls)
+	s.StallTime.Store(c.stallTime)
+	s.TurnTimeMax.Store(c.turnMax)
+	for i := range c.turnTimes {
+		s.TurnTimes[i].Store(c.turnTimes[i])
+	}
+	s.ConnectionsOpen.Store(c.open)
+	s.RegisteredSockets.Store(c.registered)
+}
+
+// publishTurns is how many turns the rarely read counts may lag behind.
+const publishTurns = 256
