@@ -1,0 +1,259 @@
+package generator
+
+import (
+	"fmt"
+	"math/rand/v2"
+
+	"rauta.io/rauta/loadtest/procfs"
+)
+
+const (
+	// settleNanos is how long a proxy without requests gets to fall asleep before its CPU clock is read.
+	settleNanos = 300_000
+	// drainNanosMax is how long answers may take after the end of a slice before they count as failed.
+	drainNanosMax = 3_000_000_000
+	// failuresMax ends a command early: a proxy that fails this often has nothing left to measure.
+	failuresMax = 10_000
+)
+
+// load is the state of the command being run.
+type load struct {
+	requests   [][]byte
+	body       []byte
+	targets    []*target
+	active     *target // may send; nil while draining
+	inFlight   int
+	answered   uint64 // in this slice
+	lastAnswer int64
+	open       bool          // open loop: requests have a schedule
+	free       []*clientConn // open loop: connections without a request
+	backlog    []int64       // open loop: intended send times that found no free connection
+}
+
+func (l *loop) run(command *Command) ([]*Result, error) {
+	if command.Kind == Serve {
+		return nil, nil
+	}
+	l.disconnectAll()
+	if command.Kind == Release {
+		return nil, nil
+	}
+	l.prepare(command)
+	var err error
+	switch command.Kind {
+	case Idle:
+		err = l.openIdle()
+	default:
+		err = l.slices(command)
+		l.disconnectAll()
+	}
+	results := make([]*Result, len(l.load.targets))
+	for i, t := range l.load.targets {
+		results[i] = t.result
+	}
+	return results, err
+}
+
+func (l *loop) disconnectAll() {
+	for _, t := range l.load.targets {
+		for _, c := range t.conns {
+			c.disconnect(l)
+		}
+	}
+	l.load = load{}
+}
+
+func (l *loop) prepare(command *Command) {
+	l.random = rand.New(rand.NewPCG(command.Seed, 0))
+	l.load = load{body: pattern(command.BodyBytes), open: command.Kind == Rate}
+	for _, head := range command.Requests {
+		l.load.requests = append(l.load.requests, append([]byte(head), pattern(command.UploadBytes)...))
+	}
+	for i, described := range command.Targets {
+		t := &target{Target: described, index: i, result: &Result{Failures: map[string]uint64{}, Generation: -1}, record: true}
+		for j := range command.Connections {
+			t.conns = append(t.conns, &clientConn{target: t, fd: -1, next: j % len(l.load.requests)})
+		}
+		l.load.targets = append(l.load.targets, t)
+	}
+}
+
+// released decides what a connection does after its answer, or after the failure that took its place.
+func (d *load) released(l *loop, c *clientConn, now int64) {
+	switch {
+	case d.open && len(d.backlog) > 0:
+		due := d.backlog[0]
+		d.backlog = d.backlog[1:]
+		d.sendOrFree(l, c, due)
+	case d.open:
+		d.free = append(d.free, c)
+	case d.active == c.target:
+		c.send(l, now)
+	}
+}
+
+func (d *load) sendOrFree(l *loop, c *clientConn, due int64) {
+	if !c.send(l, due) {
+		d.free = append(d.free, c)
+	}
+}
+
+// slices runs all rounds, the targets in a new random order each time.
+func (l *loop) slices(command *Command) error {
+	first := 0
+	if command.WarmUp {
+		first = -1
+	}
+	order := l.random.Perm(len(l.load.targets))
+	for round := first; round < command.Rounds; round++ {
+		if round == 0 {
+			if err := l.readTicks(-1); err != nil {
+				return err
+			}
+		}
+		l.random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, i := range order {
+			t := l.load.targets[i]
+			t.record = round >= 0
+			sample, err := l.slice(t, command)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.Name, err)
+			}
+			sample.Round = round
+			if t.record {
+				t.result.Samples = append(t.result.Samples, sample)
+			}
+			if t.result.Failed() > failuresMax {
+				return nil
+			}
+		}
+	}
+	return l.readTicks(1)
+}
+
+// readTicks adds the user and system time up to now, with the given sign, so that begin and end make a difference.
+func (l *loop) readTicks(sign int64) error {
+	for _, t := range l.load.targets {
+		user, system, err := procfs.Ticks(t.PIDs)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		t.result.UserTicks += uint64(sign * int64(user))
+		t.result.SystemTicks += uint64(sign * int64(system))
+	}
+	return nil
+}
+
+func (l *loop) slice(t *target, command *Command) (Sample, error) {
+	before, err := procfs.CPUNanos(t.PIDs)
+	if err != nil {
+		return Sample{}, err
+	}
+	d := &l.load
+	d.answered = 0
+	begin := l.now()
+	end := begin + command.SliceNanos
+	d.lastAnswer, d.active = begin, t
+	if d.open {
+		err = l.sendOnSchedule(t, begin, end, command.PerSecond)
+	} else {
+		err = l.saturate(t, end)
+	}
+	d.active = nil
+	if err == nil {
+		err = l.drain(t, end)
+	}
+	if err != nil {
+		return Sample{}, err
+	}
+	after, err := procfs.CPUNanos(t.PIDs)
+	return Sample{CPUNanos: after - before, WallNanos: d.lastAnswer - begin, Requests: d.answered}, err
+}
+
+func (l *loop) saturate(t *target, end int64) error {
+	for _, c := range t.conns {
+		c.send(l, l.now())
+	}
+	for l.now() < end && t.result.Failed() <= failuresMax {
+		if err := l.turn(0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendOnSchedule sends at fixed intervals, whether or not earlier answers have come: a proxy that stalls is charged
+// with all requests that were to be sent meanwhile.
+func (l *loop) sendOnSchedule(t *target, begin, end int64, perSecond float64) error {
+	d := &l.load
+	d.free = append(d.free[:0], t.conns...)
+	d.backlog = d.backlog[:0]
+	interval := 1e9 / perSecond
+	for sent := 0; ; {
+		now := l.now()
+		for due := begin + int64(float64(sent)*interval); due <= now && due < end; due = begin + int64(float64(sent)*interval) {
+			sent++
+			if len(d.free) == 0 {
+				d.backlog = append(d.backlog, due)
+				continue
+			}
+			c := d.free[len(d.free)-1]
+			d.free = d.free[:len(d.free)-1]
+			d.sendOrFree(l, c, due)
+		}
+		if now >= end || t.result.Failed() > failuresMax {
+			return nil
+		}
+		if err := l.turn(0); err != nil {
+			return err
+		}
+	}
+}
+
+// drain waits until every request is answered and the proxy has fallen asleep.
+func (l *loop) drain(t *target, end int64) error {
+	quiet := int64(-1)
+	for {
+		if err := l.turn(0); err != nil {
+			return err
+		}
+		now := l.now()
+		switch {
+		case now > end+drainNanosMax:
+			l.load.backlog = l.load.backlog[:0]
+			for _, c := range t.conns {
+				if c.busy {
+					c.fail(l, failTimeout)
+				}
+			}
+			return nil
+		case l.load.inFlight > 0:
+			quiet = -1
+		case quiet < 0:
+			quiet = now
+		case now-quiet > settleNanos:
+			return nil
+		}
+	}
+}
+
+// idleAtOnce is the number of requests in flight while idle connections are opened.
+const idleAtOnce = 64
+
+// openIdle opens the connections a few at a time, sends one request on each, and leaves them open.
+func (l *loop) openIdle() error {
+	for _, t := range l.load.targets {
+		for next := 0; next < len(t.conns); {
+			for last := min(next+idleAtOnce, len(t.conns)); next < last; next++ {
+				t.conns[next].send(l, l.now())
+			}
+			if err := l.drain(t, l.now()); err != nil {
+				return err
+			}
+			if t.result.Failed() > failuresMax {
+				return nil
+			}
+		}
+	}
+	return nil
+}

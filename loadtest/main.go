@@ -1,0 +1,140 @@
+// Command loadtest measures what a request costs: CPU time and latency of RAUTA with either engine, nginx, haproxy and
+// a bare epoll loop of the project's own, side by side on the same two cores.
+//
+// It owns the scenarios, the result table and the gate. It does not own load generation (package generator) or the
+// contenders' configurations (package peers). It is run by make loadtest, and with -short by the continuous build.
+//
+// Throughput on a shared machine is noise; CPU time per request, taken in randomly ordered slices of a few
+// milliseconds and compared within each round, is not. One contender takes part twice, to show how far two equal
+// programs lie apart.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"rauta.io/rauta/loadtest/bareloop"
+	"rauta.io/rauta/loadtest/generator"
+	"rauta.io/rauta/loadtest/peers"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		if role, ok := childRoles[os.Args[1]]; ok {
+			exitOn(role(os.Args[2:]))
+			return
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	exitOn(err)
+}
+
+func exitOn(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "loadtest:", err)
+		os.Exit(1)
+	}
+}
+
+// childRoles are what the program does when it has started itself.
+var childRoles = map[string]func([]string) error{
+	"generator": func([]string) error { return generator.Run() },
+	"bareloop":  runBareLoop,
+}
+
+func runBareLoop(arguments []string) error {
+	if len(arguments) != 2 {
+		return errors.New("bareloop: want the port to listen on and the port of the back end")
+	}
+	listen, err1 := strconv.Atoi(arguments[0])
+	backend, err2 := strconv.Atoi(arguments[1])
+	if err := errors.Join(err1, err2); err != nil {
+		return fmt.Errorf("bareloop: %w", err)
+	}
+	return bareloop.Run(bareloop.Options{ListenPort: listen, BackendPort: backend})
+}
+
+// run does one whole load test. The table goes to output and to files.
+func run(ctx context.Context, arguments []string, output io.Writer) error {
+	options, err := parseOptions(arguments)
+	if err != nil {
+		return err
+	}
+	contenders, missing, err := findContenders(options)
+	if err != nil {
+		return err
+	}
+	for _, line := range missing {
+		fmt.Fprintln(output, line)
+	}
+	if err := os.MkdirAll(options.folder, 0o755); err != nil {
+		return fmt.Errorf("making the result folder: %w", err)
+	}
+	l, err := openLab(ctx, options, contenders, output)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	machine := describeMachine(contenders, l.cpus, options)
+	var all []Row
+	for _, s := range options.scenarios {
+		fmt.Fprintf(output, "running %s: %s\n", s.name, s.about)
+		rows, err := s.run(l.ctx, l)
+		if err != nil {
+			return fmt.Errorf("scenario %s: %w", s.name, err)
+		}
+		if err := writeJSON(filepath.Join(options.folder, s.name+".json"), machine, rows); err != nil {
+			return err
+		}
+		all = append(all, rows...)
+	}
+	table := machine.markdown() + "\n" + markdownTable(all)
+	fmt.Fprintf(output, "\n%s\n", table)
+	if err := os.WriteFile(filepath.Join(options.folder, "table.md"), []byte(table), 0o644); err != nil {
+		return fmt.Errorf("keeping the table: %w", err)
+	}
+	if problems := gate(all, options.short); len(problems) > 0 {
+		return errors.New("gate: " + strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+// findContenders returns those that are installed, and a line for each that is not. Only a program that was asked for
+// by path must be there.
+func findContenders(o *options) (found []*peers.Contender, missing []string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, fmt.Errorf("finding this program's own file: %w", err)
+	}
+	found = append(found, peers.BareLoop(self))
+	add := func(c *peers.Contender, err error) error {
+		if err == nil {
+			found = append(found, c)
+		} else {
+			missing = append(missing, err.Error())
+		}
+		return err
+	}
+	for _, engine := range []string{"loop", "reference"} {
+		if err := add(peers.RAUTA(o.rauta, engine)); err != nil && o.rautaGiven {
+			return nil, nil, err
+		}
+	}
+	add(peers.NGINX())
+	add(peers.HAProxy())
+	return found, missing, nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// options are the flags, and the sizes that follow from -short.
+type options struct {
+	rauta       string
+	rautaGiven  bool
+	folder      string
+	short       bool
+	browser     bool
+	scenarios   []scenario
+	connections int
+	bodyBytes   int
+	restarts    int // fresh starts of every contender
+	rounds      int // per start
+	slice       time.Duration
+}
+
+const (
+	// keepaliveRoutes are configured wherever the number of routes is not what is measured.
+	keepaliveRoutes = 1000
+	// repetitionsMin is the fewest interleaved repetitions that a median of a full run rests on.
+	repetitionsMin = 7
+)
+
+func parseOptions(arguments []string) (*options, error) {
+	o := &options{}
+	flags := flag.NewFlagSet("loadtest", flag.ContinueOnError)
+	names := flags.String("scenario", "", "comma-separated scenarios to run: "+strings.Join(scenarioNames(), ", ")+" (default: all, or keepalive with -short)")
+	flags.BoolVar(&o.short, "short", false, "the keepalive scenario only, under two minutes, with the CPU gate against nginx")
+	flags.StringVar(&o.rauta, "rauta", "bin/rauta", "the RAUTA program; must exist when the flag is given")
+	flags.StringVar(&o.folder, "out", "loadtest/out", "folder for the table and the JSON files")
+	flags.BoolVar(&o.browser, "browser", false, "send the eight header fields of a browser instead of two")
+	flags.IntVar(&o.connections, "connections", 64, "client connections per contender")
+	flags.IntVar(&o.bodyBytes, "body", 100, "bytes of each response body")
+	flags.IntVar(&o.restarts, "restarts", 0, "fresh starts of every contender (default 7, or 3 with -short)")
+	flags.IntVar(&o.rounds, "rounds", 12, "rounds of slices per start")
+	flags.DurationVar(&o.slice, "slice", 40*time.Millisecond, "length of a slice; 25 to 60 ms work well")
+	if err := flags.Parse(arguments); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	flags.Visit(func(f *flag.Flag) { o.rautaGiven = o.rautaGiven || f.Name == "rauta" })
+	if o.restarts == 0 {
+		o.restarts = repetitionsMin
+		if o.short {
+			o.restarts = 3
+		}
+	}
+	if *names == "" && o.short {
+		*names = "keepalive"
+	}
+	var err error
+	if o.scenarios, err = chooseScenarios(*names); err != nil {
+		return nil, err
+	}
+	return o, o.validate()
+}
+
+func (o *options) validate() error {
+	switch {
+	case o.connections < 1 || o.connections > 4096:
+		return errors.New("-connections must be between 1 and 4096")
+	case o.bodyBytes < 0 || o.bodyBytes > 64<<20:
+		return errors.New("-body must be between 0 and 64 MiB")
+	case o.restarts < 1 || o.rounds < 1:
+		return errors.New("-restarts and -rounds must be at least 1")
+	case o.slice < time.Millisecond || o.slice > 10*time.Second:
+		return errors.New("-slice must be between 1ms and 10s")
+	}
+	return nil
+}
+
+// chooseScenarios returns the named ones in the order of the list, or all for "".
+func chooseScenarios(names string) ([]scenario, error) {
+	if names == "" {
+		return scenarios, nil
+	}
+	wanted := map[string]bool{}
+	for name := range strings.SplitSeq(names, ",") {
+		wanted[strings.TrimSpace(name)] = true
+	}
+	var chosen []scenario
+	for _, s := range scenarios {
+		if wanted[s.name] {
+			chosen = append(chosen, s)
+			delete(wanted, s.name)
+		}
+	}
+	for name := range wanted {
+		return nil, fmt.Errorf("unknown scenario %q, have %s", name, strings.Join(scenarioNames(), ", "))
+	}
+	return chosen, nil
+}

@@ -1,0 +1,169 @@
+// Package peers knows how to configure and start each contender: RAUTA with either engine, nginx, haproxy and the
+// bare loop.
+//
+// It owns their configurations, which give all of them the same features: one worker, keep-alive towards clients and
+// back end, X-Forwarded-For, no access log, streamed request bodies, limits out of the way. It does not own processes
+// or measuring. The scenarios call it.
+package peers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Environment is what a contender is configured for.
+type Environment struct {
+	Folder      string // for its files; exists and belongs to it alone
+	Port        int    // to listen on, 127.0.0.1
+	AdminPort   int
+	MetricsPort int
+	BackendPort int    // on 127.0.0.1
+	Routes      int    // number of routes, for contenders that route
+	Descriptors uint64 // that a process may open
+}
+
+// Contender is one proxy that can take part.
+type Contender struct {
+	Name    string
+	Version string
+	Routes  bool // has Environment.Routes routes; others forward everything
+	prepare func(Environment) ([]string, error)
+	reload  func(environment Environment, pid, generation int) error
+}
+
+// Command writes the contender's configuration and returns how to start it.
+func (c *Contender) Command(environment Environment) (*exec.Cmd, error) {
+	argv, err := c.prepare(environment)
+	if err != nil {
+		return nil, fmt.Errorf("configuring %s: %w", c.Name, err)
+	}
+	command := exec.Command(argv[0], argv[1:]...)
+	command.Dir = environment.Folder
+	return command, nil
+}
+
+// Reloads reports whether the contender can change its configuration while it runs.
+func (c *Contender) Reloads() bool { return c.reload != nil }
+
+// Reload changes the configuration so that answers carry the generation.
+func (c *Contender) Reload(environment Environment, pid, generation int) error {
+	if err := c.reload(environment, pid, generation); err != nil {
+		return fmt.Errorf("changing the configuration of %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// BareLoop is this program itself, in its role as the yardstick.
+func BareLoop(self string) *Contender {
+	return &Contender{Name: "bare loop", Version: "", prepare: func(e Environment) ([]string, error) {
+		return []string{self, "bareloop", fmt.Sprint(e.Port), fmt.Sprint(e.BackendPort)}, nil
+	}}
+}
+
+// RAUTA is the program at path with the given engine (loop or reference).
+func RAUTA(path, engine string) (*Contender, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("rauta (%s): not found at %s, run make build or give -rauta", engine, path)
+	}
+	return &Contender{
+		Name:    "rauta " + engine,
+		Version: firstLine(path, "version"),
+		Routes:  true,
+		prepare: func(e Environment) ([]string, error) {
+			config := filepath.Join(e.Folder, "config")
+			if err := writeRAUTA(config, e); err != nil {
+				return nil, err
+			}
+			return []string{path, "serve", "--config", config, "--bind", "127.0.0.1", "--http-port", fmt.Sprint(e.Port),
+				"--admin", fmt.Sprintf("127.0.0.1:%d", e.AdminPort), "--metrics", fmt.Sprintf("127.0.0.1:%d", e.MetricsPort),
+				"--workers", "1", "--engine", engine, "--access-log", "off", "--log-level", "warn"}, nil
+		},
+		reload: func(e Environment, _, generation int) error {
+			return replaceFile(filepath.Join(e.Folder, "config", changingFile), []byte(routesYAML(0, 1, generation)))
+		},
+	}, nil
+}
+
+// NGINX is the nginx found in the search path.
+func NGINX() (*Contender, error) {
+	path, err := find("nginx")
+	if err != nil {
+		return nil, err
+	}
+	return &Contender{
+		Name:    "nginx",
+		Version: firstLine(path, "-v"),
+		prepare: func(e Environment) ([]string, error) {
+			file := filepath.Join(e.Folder, "nginx.conf")
+			if err := os.WriteFile(file, []byte(nginxConfig(e, 0)), 0o644); err != nil {
+				return nil, err
+			}
+			return []string{path, "-p", e.Folder, "-c", file, "-e", filepath.Join(e.Folder, "error.log")}, nil
+		},
+		reload: func(e Environment, pid, generation int) error {
+			if err := replaceFile(filepath.Join(e.Folder, "nginx.conf"), []byte(nginxConfig(e, generation))); err != nil {
+				return err
+			}
+			return syscall.Kill(pid, syscall.SIGHUP)
+		},
+	}, nil
+}
+
+// HAProxy is the haproxy found in the search path.
+func HAProxy() (*Contender, error) {
+	path, err := find("haproxy")
+	if err != nil {
+		return nil, err
+	}
+	return &Contender{
+		Name:    "haproxy",
+		Version: firstLine(path, "-v"),
+		prepare: func(e Environment) ([]string, error) {
+			file := filepath.Join(e.Folder, "haproxy.cfg")
+			if err := os.WriteFile(file, []byte(haproxyConfig(e)), 0o644); err != nil {
+				return nil, err
+			}
+			return []string{path, "-db", "-f", file}, nil
+		},
+	}, nil
+}
+
+// find looks in the administrator's folders too, where Debian puts servers and a user's search path often does not.
+func find(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, nil
+	}
+	for _, folder := range []string{"/usr/sbin", "/usr/local/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(folder, name)); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s: not found, apt-get install %s or make loadtest-deps", name, name)
+}
+
+// firstLine is what a program says about itself, wherever it says it.
+func firstLine(path string, arguments ...string) string {
+	output, err := exec.Command(path, arguments...).CombinedOutput()
+	if err != nil && len(output) == 0 {
+		return ""
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
+	return line
+}
+
+// replaceFile changes a file in one step, so that a watcher never reads half of it.
+func replaceFile(path string, content []byte) error {
+	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.WriteFile(temporary, content, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}

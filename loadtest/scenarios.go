@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"rauta.io/rauta/loadtest/generator"
+	"rauta.io/rauta/loadtest/stats"
+)
+
+// scenario is one question with its own rows in the table.
+type scenario struct {
+	name  string
+	about string
+	run   func(context.Context, *lab) ([]Row, error)
+}
+
+var scenarios = []scenario{
+	{"keepalive", "small answers on keep-alive connections, saturating", runKeepalive},
+	{"wrk", "the same, driven by wrk", runWrk},
+	{"large", "1 MiB response bodies: CPU per request is CPU per MiB", runLarge},
+	{"upload", "64 KiB request bodies", runUpload},
+	{"halfload", "latency at half the rate of the slowest, counted from the intended send time", runHalfload},
+	{"reload", "a configuration change every 100 ms under load", runReload},
+	{"routes", "1,000, 10,000 and 100,000 routes", runRoutes},
+	{"idle", "10,000 idle keep-alive connections", runIdle},
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// everyone is each contender once.
+func (l *lab) everyone() []entrant {
+	var entrants []entrant
+	for _, c := range l.contenders {
+		e := entrant{label: c.Name, contender: c}
+		if c.Routes {
+			e.routes = keepaliveRoutes
+		}
+		entrants = append(entrants, e)
+	}
+	return entrants
+}
+
+// pairedCommand is the saturating load that most scenarios vary.
+func (l *lab) pairedCommand() generator.Command {
+	o := l.options
+	return generator.Command{
+		Kind: generator.Paired, Connections: o.connections, BodyBytes: o.bodyBytes, Rounds: o.rounds, WarmUp: true,
+		SliceNanos: int64(o.slice), Requests: requestHeads(keepaliveRoutes, 0, o.browser),
+	}
+}
+
+// runKeepalive has the bare loop take part twice.
+func runKeepalive(ctx context.Context, l *lab) ([]Row, error) {
+	entrants := l.everyone()
+	again := entrants[0]
+	again.label += againSuffix
+	entrants = append([]entrant{entrants[0], again}, entrants[1:]...)
+	all, err := l.measure(ctx, &plan{scenario: "keepalive", entrants: entrants, restarts: l.options.restarts, command: l.pairedCommand()})
+	return rows("keepalive", all), err
+}
+
+const (
+	largeBodyBytes = 1 << 20
+	// largeConnections keeps the bytes in flight below what the sockets' buffers hold.
+	largeConnections = 16
+	// largeSlice holds enough large answers for a stable figure.
+	largeSlice = 100 * time.Millisecond
+)
+
+func runLarge(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	command.BodyBytes, command.Connections, command.SliceNanos = largeBodyBytes, largeConnections, int64(largeSlice)
+	command.Rounds = min(command.Rounds, 4)
+	all, err := l.measure(ctx, &plan{scenario: "large", entrants: l.everyone(), restarts: l.options.restarts, command: command})
+	return rows("large", all), err
+}
+
+const uploadBytes = 64 << 10
+
+func runUpload(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	command.UploadBytes, command.Requests = uploadBytes, requestHeads(keepaliveRoutes, uploadBytes, l.options.browser)
+	command.Rounds = min(command.Rounds, 6)
+	all, err := l.measure(ctx, &plan{scenario: "upload", entrants: l.everyone(), restarts: l.options.restarts, command: command})
+	return rows("upload", all), err
+}
+
+const (
+	// halfloadSlice is long, because a tail of one in a thousand needs requests to be a tail of.
+	halfloadSlice  = time.Second
+	halfloadRounds = 2
+	halfloadShare  = 0.5
+	// halfloadRestarts bound the scenario's time: each restart measures for some ten seconds.
+	halfloadRestarts = repetitionsMin
+)
+
+// runHalfload first finds the slowest contender's rate.
+func runHalfload(ctx context.Context, l *lab) ([]Row, error) {
+	quick, err := l.measure(ctx, &plan{scenario: "halfload", entrants: l.everyone(), restarts: 1, command: l.pairedCommand()})
+	if err != nil {
+		return nil, err
+	}
+	slowest, rate := "", 0.0
+	for _, m := range quick {
+		if own := stats.Median(m.rates); len(m.rates) > 0 && (slowest == "" || own < rate) {
+			slowest, rate = m.label, own
+		}
+	}
+	if slowest == "" {
+		return rows("halfload", quick), nil
+	}
+	command := l.pairedCommand()
+	command.Kind, command.PerSecond = generator.Rate, rate*halfloadShare
+	command.Rounds, command.SliceNanos = halfloadRounds, int64(halfloadSlice)
+	all, err := l.measure(ctx, &plan{scenario: "halfload", entrants: l.everyone(), restarts: min(halfloadRestarts, l.options.restarts), command: command})
+	lines := rows("halfload", all)
+	for i := range lines {
+		lines[i].Remark = fmt.Sprintf("%.0f requests/s offered, half of %s's most", command.PerSecond, slowest)
+	}
+	return lines, err
+}

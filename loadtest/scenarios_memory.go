@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"rauta.io/rauta/loadtest/generator"
+	"rauta.io/rauta/loadtest/peers"
+	"rauta.io/rauta/loadtest/procfs"
+	"rauta.io/rauta/loadtest/stats"
+)
+
+const (
+	idleConnections = 10_000
+	// idleSettle lets a proxy put away what the last requests needed.
+	idleSettle = 500 * time.Millisecond
+)
+
+// runIdle starts every contender anew for each repetition: memory once taken is seldom given back.
+func runIdle(ctx context.Context, l *lab) ([]Row, error) {
+	entrants := l.everyone()
+	lines := make([]Row, len(entrants))
+	perConn := make([][]float64, len(entrants))
+	resident := make([][]float64, len(entrants))
+	for i, e := range entrants {
+		lines[i] = Row{Scenario: "idle", Contender: e.label, Failures: map[string]uint64{}}
+	}
+	for range l.options.restarts {
+		for _, i := range rand.Perm(len(entrants)) {
+			if lines[i].Error != "" {
+				continue
+			}
+			each, whole, err := l.idleOnce(ctx, entrants[i], &lines[i])
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			if err != nil {
+				lines[i].Error = err.Error()
+				continue
+			}
+			perConn[i], resident[i] = append(perConn[i], each), append(resident[i], whole)
+		}
+	}
+	for i := range lines {
+		lines[i].PerConn, lines[i].RSSBytes = stats.Median(perConn[i]), stats.Median(resident[i])
+		if len(perConn[i]) == 0 {
+			lines[i].PerConn, lines[i].RSSBytes = 0, 0 // NaN has no JSON
+		}
+		lines[i].Remark = fmt.Sprintf("%d idle connections", idleConnections)
+	}
+	return lines, nil
+}
+
+// idleOnce compares the memory before and after, with the first connections' one-time costs paid before.
+func (l *lab) idleOnce(ctx context.Context, who entrant, line *Row) (perConn, resident float64, err error) {
+	e, err := l.start(ctx, who)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer l.stop(e)
+	command := l.pairedCommand()
+	command.Kind, command.Targets = generator.Idle, []generator.Target{e.target()}
+	before, err := l.idleMemory(ctx, e, &command, line)
+	if err != nil {
+		return 0, 0, err
+	}
+	command.Connections = idleConnections
+	after, err := l.idleMemory(ctx, e, &command, line)
+	if err != nil {
+		return 0, 0, err
+	}
+	_, err = l.generator.do(ctx, &generator.Command{Kind: generator.Release})
+	return (after - before) / idleConnections, after, err
+}
+
+func (l *lab) idleMemory(ctx context.Context, e *entered, command *generator.Command, line *Row) (float64, error) {
+	results, err := l.generator.do(ctx, command)
+	if err != nil {
+		return 0, err
+	}
+	line.Requests += results[0].Requests
+	line.Failed += results[0].Failed()
+	for reason, count := range results[0].Failures {
+		line.Failures[reason] += count
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(idleSettle):
+	}
+	rss, err := procfs.RSSBytes(e.pids)
+	return float64(rss), err
+}
+
+// routeCounts are the sizes of the routing table.
+var routeCounts = []int{1_000, 10_000, 100_000}
+
+// runRoutes is about RAUTA alone; the bare loop takes part as the base. The sizes run side by side, and the requests
+// of a slice go to routes spread over the whole table.
+func runRoutes(ctx context.Context, l *lab) ([]Row, error) {
+	var lines []Row
+	for _, c := range l.contenders {
+		if !c.Routes {
+			continue
+		}
+		for _, routes := range routeCounts {
+			line, err := l.routesOnce(ctx, c, routes)
+			if err != nil {
+				return nil, err
+			}
+			lines = append(lines, line...)
+		}
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(l.output, "routes: no contender with a routing table is installed")
+	}
+	return lines, nil
+}
+
+func (l *lab) routesOnce(ctx context.Context, c *peers.Contender, routes int) ([]Row, error) {
+	line := Row{Scenario: "routes", Contender: c.Name, Remark: fmt.Sprintf("%d routes", routes)}
+	routed, err := l.start(ctx, entrant{label: c.Name, contender: c, routes: routes})
+	if err != nil {
+		line.Error = err.Error()
+		return []Row{line}, ctx.Err()
+	}
+	defer l.stop(routed)
+	base, err := l.start(ctx, entrant{label: bareLoopName, contender: l.contenders[0]})
+	if err != nil {
+		return nil, err
+	}
+	defer l.stop(base)
+	loaded, err := procfs.RSSBytes(routed.pids)
+	if err != nil {
+		return nil, err
+	}
+	command := l.pairedCommand()
+	command.Requests = requestHeads(routes, 0, l.options.browser)
+	command.Rounds *= max(1, l.options.restarts/2) // one start only, because reading 100,000 routes takes its time
+	command.Targets = []generator.Target{base.target(), routed.target()}
+	results, err := l.generator.do(ctx, &command)
+	if err != nil {
+		return nil, err
+	}
+	pair := []*measurement{
+		{entrant: base.entrant, cost: map[repetition]float64{}, counts: map[string]uint64{}},
+		{entrant: routed.entrant, cost: map[repetition]float64{}, counts: map[string]uint64{}},
+	}
+	for i, m := range pair {
+		m.add(results[i], 0)
+	}
+	filled := rows("routes", pair)[1]
+	filled.RSSBytes, filled.Remark = float64(loaded), line.Remark
+	filled.ReadyMilli = float64(routed.readyAfter) / float64(time.Millisecond)
+	return []Row{filled}, nil
+}
