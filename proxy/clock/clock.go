@@ -35,6 +35,7 @@ type Wheel struct {
 	now   Time
 	tick  Time // the last tick that was run
 	armed int  // timers in the wheel
+	open  bool // the bucket of tick is being run, or a Fire of it panicked
 	slots [slotsMax]*Timer
 	used  [slotsMax / 64]uint64 // bitmap of slots that may hold a timer; cleared when its bucket is run
 }
@@ -105,32 +106,43 @@ func (w *Wheel) unlink(t *Timer) {
 	w.armed--
 }
 
-// Advance takes a new reading and fires what is due. Time that went backwards is ignored.
+// Advance takes a new reading and fires what is due. Time that went backwards is ignored. If a Fire panics and the
+// caller recovers, Advance with the same reading goes on with the timer after it.
 func (w *Wheel) Advance(now Time) {
-	if now <= w.now {
+	if now > w.now {
+		w.now = now
+	} else if !w.open {
 		return
 	}
-	w.now = now
-	target := now / Tick
-	if w.armed == 0 {
+	target := w.now / Tick
+	if w.armed == 0 && !w.open {
 		w.tick = target
 		return
 	}
-	for w.tick < target {
-		w.tick++
-		// Every timer in the bucket is looked at once; what it files again lands in a later bucket.
-		for t := w.slots[w.tick%slotsMax]; t != nil; t = w.slots[w.tick%slotsMax] {
-			w.unlink(t)
-			switch {
-			case t.deadline == 0:
-			case t.deadline > now:
-				w.file(t, t.deadline/Tick+1)
-			default:
-				t.deadline = 0
-				t.Fire(now)
-			}
+	for w.open || w.tick < target {
+		if !w.open {
+			w.tick++
+			w.open = true
 		}
+		w.runBucket()
 		w.used[w.tick%slotsMax/64] &^= 1 << (w.tick % 64)
+		w.open = false
+	}
+}
+
+// runBucket looks at every timer in the bucket of the present tick once; what it files again lands in a later bucket.
+func (w *Wheel) runBucket() {
+	head := &w.slots[w.tick%slotsMax]
+	for t := *head; t != nil; t = *head {
+		w.unlink(t)
+		switch {
+		case t.deadline == 0:
+		case t.deadline > w.now:
+			w.file(t, t.deadline/Tick+1)
+		default:
+			t.deadline = 0
+			t.Fire(w.now)
+		}
 	}
 }
 
