@@ -109,6 +109,9 @@ func (c *Cluster) Name() string { return c.settings.Name }
 // Config returns the settings as they were given, without defaults.
 func (c *Cluster) Config() config.Cluster { return c.settings }
 
+// HashOn is the key of PolicyMaglev, nil for other policies.
+func (c *Cluster) HashOn() *config.HashOn { return c.settings.HashOn }
+
 // ConnectTimeout is in nanoseconds.
 func (c *Cluster) ConnectTimeout() int64 { return c.connectTimeout }
 
@@ -124,13 +127,19 @@ func (c *Cluster) SetEndpoints(eps []config.Endpoint) (removed []*Endpoint) {
 	s := newSet(c, eps, old)
 	c.set.Store(s)
 	kept := make(map[*Endpoint]struct{}, s.Len())
+	names := make([]string, 0, s.Len())
 	for _, e := range s.endpoints {
 		kept[e] = struct{}{}
+		names = append(names, e.Name)
 	}
 	for _, e := range old.endpoints {
 		if _, ok := kept[e]; !ok {
 			removed = append(removed, e)
 		}
+	}
+	// The registry looks at every endpoint that there is, so it is only asked when there is something to forget.
+	if c.registry != nil && len(removed) > 0 {
+		c.registry.RetainEndpoints(c.settings.Name, names)
 	}
 	return removed
 }

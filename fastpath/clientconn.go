@@ -1,0 +1,196 @@
+package fastpath
+
+import (
+	"errors"
+	"syscall"
+
+	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// clientState is what a connection to a back end waits for.
+type clientState uint8
+
+const (
+	connecting clientState = iota
+	idle                   // in its pool
+	awaitRespHead
+	awaitRespBody
+	clientTunnel
+	clientClosed
+)
+
+// clientConn is a connection to a back end. It implements loop.Handler, upstream.Conn and upstream.Stream.
+type clientConn struct {
+	// Immutable.
+	conn *loop.Conn
+	e    *Engine
+	pool *upstream.Pool
+
+	// Owned by the worker.
+	slot   upstream.Slot
+	sink   upstream.Sink
+	timer  clock.Timer // of the connect
+	in     inbound
+	out    outbound
+	parser wire.ResponseParser
+	head   *message.Response // held only while a head is parsed
+
+	state    clientState
+	readable bool
+	hangUp   bool
+	inside   bool // consume is on the stack
+	paused   bool // the exchange takes no body
+	starved  bool // the exchange waits for OnWritable
+	req      requestState
+	body     responseBody
+}
+
+// requestState belongs to the request under way.
+type requestState struct {
+	head     bool // HEAD
+	upgrade  bool // asked to switch protocols
+	chunked  bool
+	ended    bool // sent completely
+	answered bool // a byte of the response has come
+	begun    bool // the final head has been delivered
+}
+
+// responseBody belongs to the response body under way.
+type responseBody struct {
+	chunks  wire.ChunkReader
+	framing message.Framing
+	left    int64
+	closes  bool // the back end closes after it
+}
+
+// Dial implements upstream.Dialer.
+func (e *Engine) Dial(p *upstream.Pool) {
+	c := &clientConn{e: e, pool: p}
+	c.timer.Fire = c.onConnectTimeout
+	conn, err := e.loop.Connect(p.Endpoint().Addr, c)
+	if err != nil {
+		p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseConnectFailed, Err: err})
+		return
+	}
+	c.conn = conn
+	e.loop.Wheel().Set(&c.timer, e.loop.Now()+nanos(p.ConnectTimeout()))
+}
+
+// Slot implements upstream.Conn.
+func (c *clientConn) Slot() *upstream.Slot { return &c.slot }
+
+// Start implements upstream.Conn.
+func (c *clientConn) Start(sink upstream.Sink) upstream.Stream {
+	c.sink = sink
+	c.state = awaitRespHead
+	c.req = requestState{}
+	c.paused, c.starved = false, false
+	c.out.wrote = false
+	c.parser.Reset()
+	return c
+}
+
+// Close implements upstream.Conn: the pool gives an idle connection up.
+func (c *clientConn) Close() { c.abandon() }
+
+// OnEvent implements loop.Handler.
+func (c *clientConn) OnEvent(ev loop.Events) {
+	if c.state == connecting {
+		c.onConnected(ev)
+		return
+	}
+	if ev&(loop.HangUp|loop.Error) != 0 {
+		c.hangUp = true
+	}
+	if ev&loop.Writable != 0 && c.out.blocked {
+		c.flush()
+	}
+	if ev&(loop.Readable|loop.HangUp|loop.Error) != 0 {
+		c.readable = true
+		c.read()
+	}
+	if c.out.broken && c.state != clientClosed {
+		c.fail(upstream.CauseReset, "", c.conn.Err())
+	}
+}
+
+func (c *clientConn) onConnected(loop.Events) {
+	err := c.conn.ConnectResult()
+	if errors.Is(err, loop.ErrConnecting) {
+		return
+	}
+	c.e.loop.Wheel().Remove(&c.timer)
+	if err != nil {
+		c.dialFailed(upstream.CauseConnectFailed, err)
+		return
+	}
+	c.state = idle
+	c.pool.Ready(c)
+}
+
+func (c *clientConn) onConnectTimeout(clock.Time) {
+	c.dialFailed(upstream.CauseConnectTimeout, syscall.ETIMEDOUT)
+}
+
+func (c *clientConn) dialFailed(cause upstream.Cause, err error) {
+	c.abandon()
+	c.pool.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: cause, Err: err})
+}
+
+// fail ends the connection and tells the exchange how far it had come.
+func (c *clientConn) fail(cause upstream.Cause, detail string, err error) {
+	f := upstream.Failure{Stage: c.stage(), Cause: cause, Detail: detail, Err: err}
+	sink := c.sink
+	c.drop()
+	if sink != nil {
+		sink.OnFailure(f)
+	}
+}
+
+func (c *clientConn) stage() upstream.Stage {
+	switch {
+	case c.req.begun:
+		return upstream.StageBody
+	case c.req.answered:
+		return upstream.StageHead
+	case c.out.wrote:
+		return upstream.StageSent
+	}
+	return upstream.StageUnsent
+}
+
+// drop ends the connection and tells its pool.
+func (c *clientConn) drop() {
+	if c.state == clientClosed {
+		return
+	}
+	c.abandon()
+	c.pool.Closed(c)
+}
+
+// abandon gives everything back.
+func (c *clientConn) abandon() {
+	if c.state == clientClosed {
+		return
+	}
+	c.state = clientClosed
+	c.sink = nil
+	c.conn.Close()
+	c.e.loop.Wheel().Remove(&c.timer)
+	if !c.inside {
+		c.in.release(c.e.loop)
+	}
+	c.out.release(c.e.loop)
+	if c.head != nil && !c.inside {
+		c.releaseHead()
+	}
+}
+
+func (c *clientConn) releaseHead() {
+	c.e.putResponse(c.head)
+	c.head = nil
+}

@@ -1,0 +1,200 @@
+package fastpath
+
+import (
+	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// read takes bytes from the socket, or kept ones, as long as they can be used.
+func (c *clientConn) read() {
+	fresh := true
+	for range readsPerTurn {
+		if c.state == clientClosed || c.paused && c.sink != nil {
+			return
+		}
+		if fresh && len(c.in.buf) > 0 {
+			fresh = false
+			c.consumeAndKeep(c.in.buf)
+			continue
+		}
+		if !c.readable {
+			return
+		}
+		space := c.in.space(c.e.loop)
+		n, st := c.conn.Read(space)
+		switch st {
+		case loop.Again:
+			c.readable = false
+			return
+		case loop.EOF:
+			c.readable = false
+			c.eof()
+			return
+		case loop.Failed:
+			c.fail(upstream.CauseReset, "", c.conn.Err())
+			return
+		}
+		if n < len(space) && !c.hangUp {
+			c.readable = false // a short read has emptied the socket; the edge comes with the next byte
+		}
+		data := space[:n]
+		if kept := len(c.in.buf); kept > 0 {
+			c.in.buf = c.in.buf[:kept+n]
+			data = c.in.buf
+		}
+		c.consumeAndKeep(data)
+	}
+	if c.state != clientClosed && !c.paused {
+		c.conn.Ready(loop.Readable)
+	}
+}
+
+func (c *clientConn) consumeAndKeep(data []byte) {
+	c.inside = true
+	used := c.consume(data)
+	c.inside = false
+	if c.state == clientClosed {
+		c.in.release(c.e.loop)
+		if c.head != nil {
+			c.releaseHead()
+		}
+		return
+	}
+	c.in.keep(c.e.loop, data[used:])
+}
+
+// consume uses what it can of data and returns how many bytes that is.
+func (c *clientConn) consume(data []byte) int {
+	used := 0
+	for used < len(data) {
+		rest := data[used:]
+		n := 0
+		switch c.state {
+		case awaitRespHead:
+			n = c.onHead(rest)
+		case awaitRespBody:
+			if c.paused {
+				return used
+			}
+			n = c.onBody(rest)
+		case clientTunnel:
+			if c.paused {
+				return used
+			}
+			n = len(rest)
+			c.sink.OnData(rest)
+		case idle:
+			c.drop() // bytes that nobody asked for: a response to no request (attack row 34)
+		}
+		if n == 0 {
+			return used
+		}
+		used += n
+	}
+	return used
+}
+
+// onHead parses a response head and delivers it.
+func (c *clientConn) onHead(data []byte) int {
+	c.req.answered = true
+	if c.head == nil {
+		c.head = c.e.takeResponse()
+	}
+	head := c.head
+	n, reason := c.parser.Parse(data, head, c.req.head, &c.e.limits.Response)
+	if reason != wire.OK {
+		c.fail(upstream.CauseProtocol, reason.String(), nil)
+		return 0
+	}
+	if n == 0 {
+		return 0
+	}
+	c.parser.Reset()
+	c.deliver(head, len(data)-n)
+	if c.head != nil {
+		c.releaseHead()
+	}
+	return n
+}
+
+// deliver hands a complete head to the exchange and prepares for what follows it; rest is how many bytes are at hand.
+func (c *clientConn) deliver(head *message.Response, rest int) {
+	if head.Status < 200 && head.Status != 101 {
+		c.sink.OnHead(head)
+		return
+	}
+	c.req.begun = true
+	c.body = responseBody{framing: head.Framing, left: head.Length, closes: head.Close}
+	head.Close = false // that was about this connection, not the client's
+	if head.Status == 101 {
+		c.state = clientTunnel
+		c.sink.OnHead(head)
+		return
+	}
+	c.state = awaitRespBody
+	c.sink.OnHead(head)
+	if c.state != awaitRespBody {
+		return // the exchange has given the stream up
+	}
+	if c.body.framing == message.NoBody || c.body.framing == message.Sized && c.body.left == 0 {
+		c.complete(rest)
+	}
+}
+
+// onBody delivers a part of the body.
+func (c *clientConn) onBody(data []byte) int {
+	part, n, done := data, len(data), false
+	switch c.body.framing {
+	case message.Sized:
+		n = int(min(int64(n), c.body.left))
+		part = data[:n]
+		c.body.left -= int64(n)
+		done = c.body.left == 0
+	case message.Streamed:
+		var reason wire.Reason
+		part, n, done, reason = c.body.chunks.Next(data)
+		if reason != wire.OK {
+			c.fail(upstream.CauseProtocol, reason.String(), nil)
+			return 0
+		}
+	}
+	if len(part) > 0 {
+		c.sink.OnData(part)
+	}
+	if done && c.state == awaitRespBody {
+		c.complete(len(data) - n)
+	}
+	return n
+}
+
+// complete ends the response; rest is how many bytes follow it, which must be none if the connection is to be used again.
+func (c *clientConn) complete(rest int) {
+	sink := c.sink
+	reusable := c.req.ended && !c.req.upgrade && !c.body.closes && !c.hangUp && rest == 0 && c.out.waiting() == 0 &&
+		!c.out.broken
+	c.sink = nil
+	c.state = idle
+	sink.OnEnd()
+	if reusable {
+		c.pool.Release(c)
+		return
+	}
+	c.drop()
+}
+
+// eof: the back end has closed its half.
+func (c *clientConn) eof() {
+	c.hangUp = true
+	switch {
+	case c.state == awaitRespBody && c.body.framing == message.UntilClose:
+		c.complete(0)
+	case c.state == clientTunnel:
+		c.sink.OnEnd()
+	case c.state == idle:
+		c.drop()
+	default:
+		c.fail(upstream.CauseEOF, "", nil)
+	}
+}

@@ -1,0 +1,126 @@
+package fastpath
+
+import (
+	"net/netip"
+
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
+)
+
+// Engine is the HTTP/1.1 engine of one worker. All methods are for the worker's thread.
+type Engine struct {
+	// Immutable.
+	loop     *loop.Worker
+	exchange *exchange.Worker
+	limits   Limits
+
+	// Owned by the worker.
+	conns     int
+	idle      idleList
+	responses []*message.Response // heads that no connection holds
+}
+
+// NewEngine returns the engine of a worker. x.Upstream.Dialer is to be the engine's Dial.
+func NewEngine(w *loop.Worker, x *exchange.Worker, limits Limits) *Engine {
+	return &Engine{loop: w, exchange: x, limits: limits}
+}
+
+// Conns is the number of client connections.
+func (e *Engine) Conns() int { return e.conns }
+
+// Serve takes over a connection that was accepted on port. If proxyFrom is not empty, the connection must come from one
+// of these networks and begin with a PROXY protocol header.
+func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []netip.Prefix) {
+	c := &serverConn{conn: conn, e: e}
+	c.timer.Fire = c.onTimer
+	e.conns++
+	e.exchange.Shard.ConnOpened()
+	c.peer = e.exchange.NewPeer(conn.RemoteAddr().Addr(), message.SchemeHTTP, port)
+	c.readDeadline = e.loop.Now() + nanos(e.limits.HeadTimeout)
+	if len(proxyFrom) > 0 {
+		if !contains(proxyFrom, c.peer.Client) {
+			c.close()
+			return
+		}
+		c.state = awaitProxyHeader
+	}
+	c.arm()
+	e.idle.push(c)
+	conn.SetHandler(c)
+}
+
+func contains(networks []netip.Prefix, a netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// CloseIdle closes up to n connections that wait for a request, the ones that wait longest first; it returns how many.
+func (e *Engine) CloseIdle(n int) int {
+	closed := 0
+	for closed < n && e.idle.first != nil {
+		e.idle.first.close()
+		closed++
+	}
+	return closed
+}
+
+// Drain closes the connections that wait for a request; with exchange.Worker.Draining set, the others close after the
+// response that they are working on.
+func (e *Engine) Drain() { e.CloseIdle(e.conns) }
+
+// takeResponse returns an empty head to parse into.
+func (e *Engine) takeResponse() *message.Response {
+	if n := len(e.responses); n > 0 {
+		r := e.responses[n-1]
+		e.responses = e.responses[:n-1]
+		return r
+	}
+	r := new(message.Response)
+	r.Fields = make([]message.Field, 0, 32)
+	return r
+}
+
+func (e *Engine) putResponse(r *message.Response) {
+	r.Reset()
+	e.responses = append(e.responses, r)
+}
+
+// idleList holds the server connections that wait for a request, longest waiting first.
+type idleList struct{ first, last *serverConn }
+
+func (l *idleList) push(c *serverConn) {
+	if c.inIdle {
+		return
+	}
+	c.inIdle = true
+	c.idlePrev, c.idleNext = l.last, nil
+	if l.last != nil {
+		l.last.idleNext = c
+	} else {
+		l.first = c
+	}
+	l.last = c
+}
+
+func (l *idleList) remove(c *serverConn) {
+	if !c.inIdle {
+		return
+	}
+	c.inIdle = false
+	if c.idlePrev != nil {
+		c.idlePrev.idleNext = c.idleNext
+	} else {
+		l.first = c.idleNext
+	}
+	if c.idleNext != nil {
+		c.idleNext.idlePrev = c.idlePrev
+	} else {
+		l.last = c.idlePrev
+	}
+	c.idlePrev, c.idleNext = nil, nil
+}

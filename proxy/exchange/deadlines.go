@@ -1,0 +1,117 @@
+package exchange
+
+import (
+	"rauta.io/rauta/proxy/clock"
+)
+
+// Defaults of timeouts that a rule does not set, in nanoseconds.
+const (
+	// responseTimeout: from the end of the request sent to the response head (nginx and HAProxy users expect 60 s).
+	responseTimeout = 60e9
+	// streamIdleTimeout: no byte in either direction while a body is under way (Envoy: 5 min). Not for tunnels.
+	streamIdleTimeout = 300e9
+)
+
+// deadlines are the points in time at which an exchange gives up; 0 means none. One timer serves them all: it is armed
+// for the earliest, and moving it later costs two stores.
+type deadlines struct {
+	timer    clock.Timer
+	start    clock.Time // end of the request head
+	request  clock.Time // whole exchange
+	attempt  clock.Time // the attempt under way
+	response clock.Time // the response head
+	touched  clock.Time // last byte in either direction once a stream is there; 0 in tunnels
+	prefix   int        // bytes of the path that the rule's prefix match covered
+}
+
+func (d *deadlines) reset() {
+	timer := d.timer
+	*d = deadlines{timer: timer}
+}
+
+// within turns a rule's timeout into a deadline: 0 takes the default, a negative one means none.
+func within(from clock.Time, timeout, def int64) clock.Time {
+	if timeout == 0 {
+		timeout = def
+	}
+	if timeout <= 0 {
+		return 0
+	}
+	return from + clock.Time(timeout)
+}
+
+// armAttempt starts the clock of one attempt, and at the first one that of the request.
+func (d *deadlines) armAttempt(x *Exchange) {
+	now := x.w.Clock.Now()
+	d.request = within(d.start, x.rule.RequestTimeout, 0)
+	d.attempt = within(now, x.rule.BackendTimeout, 0)
+	d.response = within(now, x.rule.ResponseTimeout, responseTimeout) // a wait for a connection counts too
+	d.touched = 0
+	d.arm(x)
+}
+
+// armUpload: there is a stream, and a request body to be sent.
+func (d *deadlines) armUpload(x *Exchange, now clock.Time) {
+	d.response = 0
+	d.touched = now
+	d.arm(x)
+}
+
+// armResponse: the request has been sent, the response head is due.
+func (d *deadlines) armResponse(x *Exchange, now clock.Time) {
+	d.response = within(now, x.rule.ResponseTimeout, responseTimeout)
+	d.touched = now
+	d.arm(x)
+}
+
+// headArrived: from now on only idleness and the request's own timeouts count.
+func (d *deadlines) headArrived(x *Exchange) {
+	d.response = 0
+	d.arm(x)
+}
+
+// tunnel ends all deadlines: a tunnel lives as long as its two ends.
+func (d *deadlines) tunnel(x *Exchange) {
+	d.request, d.attempt, d.response, d.touched = 0, 0, 0, 0
+	x.w.Clock.Set(&d.timer, 0)
+}
+
+func (d *deadlines) stop(x *Exchange) { x.w.Clock.Set(&d.timer, 0) }
+
+func (d *deadlines) arm(x *Exchange) {
+	next := d.response
+	if next == 0 && d.touched != 0 {
+		next = d.touched + streamIdleTimeout
+	}
+	for _, t := range [...]clock.Time{d.request, d.attempt} {
+		if t != 0 && (next == 0 || t < next) {
+			next = t
+		}
+	}
+	x.w.Clock.Set(&d.timer, next)
+}
+
+// onDeadline fires at the earliest deadline as of when it was armed.
+func (x *Exchange) onDeadline(now clock.Time) {
+	d := &x.limits
+	passed := func(t clock.Time) bool { return t != 0 && t <= now }
+	switch {
+	case passed(d.request):
+		x.timeout("request_timeout")
+	case passed(d.attempt):
+		x.timeout("backend_request_timeout")
+	case passed(d.response):
+		x.timeout("response_timeout")
+	case d.touched != 0 && d.response == 0 && d.touched+streamIdleTimeout <= now:
+		x.timeout("stream_idle_timeout")
+	default:
+		d.arm(x)
+	}
+}
+
+func (x *Exchange) timeout(reason string) {
+	if e := x.attempt.endpoint; e != nil && x.attempt.stream != nil && x.phase == phaseHead {
+		e.Report(x.w.Upstream, false)
+	}
+	x.fail(504, reason)
+}

@@ -1,0 +1,21 @@
+package exchange
+
+import (
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+)
+
+// describe fills in what only the access log shows. The views are valid until the exchange is reused.
+func (x *Exchange) describe(r *observe.Record) {
+	q := &x.Req
+	r.Protocol = x.peer.Protocol
+	r.Client = x.peer.Client
+	r.ReceivedMethod = q.Bytes(q.Method)
+	r.ReceivedTarget = q.Bytes(q.ReceivedTarget)
+	r.ReceivedHost = q.Bytes(x.received.authority)
+	r.EffectiveHost = q.Bytes(q.Authority)
+	r.EffectivePath = q.Bytes(q.Path)
+	r.EffectiveQuery = q.Bytes(q.Query)
+	r.UserAgent, _ = q.Get(message.UserAgent)
+	r.RequestID, _ = q.Get(message.XRequestID)
+}

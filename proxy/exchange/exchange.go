@@ -1,0 +1,247 @@
+// Package exchange is the pipeline: one Exchange takes one request from its head to the end of its response, whatever
+// protocol either side speaks. Match, filter, pick, forward, retry, finish.
+//
+// It owns every decision about a request: which rule, which endpoint, what is added to the heads, when to give up,
+// what RAUTA answers itself, and the one Record that is left behind. It does not own bytes on a connection (fastpath,
+// h2), nor sockets and time: clock and timers are injected, so that it runs on a simulated loop in tests.
+//
+// Engines call New, fill Req, and call Start (or Refuse), OnRequestData, OnRequestEnd, OnClientWritable and OnClientGone;
+// the exchange calls back through Downstream. Everything happens on the thread of one Worker.
+package exchange
+
+import (
+	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/snapshot"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// Downstream is the client's side of an exchange: one request on one connection. An engine implements it.
+// None of its methods calls the exchange before it returns.
+type Downstream interface {
+	// SendHead sends an interim (1xx) or the final head. After a 101 head both directions are raw bytes.
+	SendHead(resp *message.Response)
+	// SendData sends a part of the body; p is only valid during the call. It reports whether more may follow at once;
+	// after false the exchange waits for OnClientWritable.
+	SendData(p []byte) (more bool)
+	// SendEnd ends the response, or half-closes a tunnel.
+	SendEnd()
+	// PauseBody stops OnRequestData until ResumeBody.
+	PauseBody()
+	ResumeBody()
+	// Abort makes the client see that the response is incomplete. The exchange is over.
+	Abort()
+	// Finished is the last call: the exchange is over and must not be used.
+	Finished()
+}
+
+// phase is how far the response has come.
+type phase uint8
+
+const (
+	phaseHead   phase = iota // no final response head has been sent to the client
+	phaseBody                // the head has been sent
+	phaseTunnel              // 101 has been sent
+	phaseOver                // finished
+	interimsMax = 32         // interim responses of one attempt; a peer that sends more is broken (attack row 34)
+	attemptsMax = 2          // one retry
+	statusGone  = 499        // nginx's code for "client closed the request", in logs and metrics only
+)
+
+// Exchange is one request and its response.
+type Exchange struct {
+	// Req is the request: the engine's parser fills it before Start; from then on it is the request being processed,
+	// while what was received stays readable in Req.Received through received.
+	Req message.Request
+
+	// Set for the life of the exchange.
+	w    *Worker
+	down Downstream
+	peer *Peer
+	port uint16 // of the listener
+
+	// The decision.
+	rule    *snapshot.Rule
+	backend *snapshot.Backend
+
+	// The attempt under way.
+	attempt attempt
+
+	phase        phase
+	requestEnded bool // the request body has been passed on completely
+	bodySeen     bool // a part of the body has been passed on: no retry
+	tunnelEnds   uint8
+	limits       deadlines
+	received     received
+	rec          observe.Record
+	own          message.Response // RAUTA's own answers
+	head         []byte           // what Req.Received points to after Start
+	next         *Exchange        // free list
+}
+
+// attempt is one try at one endpoint.
+type attempt struct {
+	waiter   upstream.Waiter
+	endpoint *upstream.Endpoint
+	pool     *upstream.Pool
+	stream   upstream.Stream
+	waiting  bool // queued in pool
+	interims uint8
+}
+
+// received keeps views of what filters and forwarding fields change.
+type received struct {
+	authority message.Span
+}
+
+// Start begins the exchange: the engine has filled Req, whose Received may be the engine's read buffer. Body bytes
+// follow with OnRequestData when Req.Framing announces them.
+func (x *Exchange) Start() {
+	w := x.w
+	x.head = append(x.head[:0], x.Req.Received...)
+	x.Req.Received = x.head
+	x.received.authority = x.Req.Authority
+	x.rec.ReceivedAt = w.WallClock()
+	x.limits.start = w.Clock.Now()
+	w.Upstream.CountRequest()
+
+	x.setForwardingFields()
+	if !x.match() {
+		x.Answer(404, "no_route")
+		return
+	}
+	if x.tooLarge(x.Req.Length) && x.Req.Framing == message.Sized {
+		x.Answer(413, "body_too_large")
+		return
+	}
+	if x.filter() {
+		x.pick(nil)
+	}
+}
+
+// match finds the rule; it reports whether there is one.
+func (x *Exchange) match() bool {
+	port := x.peer.Port.current(x.w.Live.Current())
+	if port == nil {
+		return false
+	}
+	x.port = port.Addr.Port()
+	host := x.w.hostOf(x.Req.Bytes(x.Req.Authority))
+	rule, _, result := port.Match(host, &x.Req)
+	if rule == nil {
+		return false
+	}
+	x.rule = rule
+	x.limits.prefix = result.Prefix
+	return true
+}
+
+// OnRequestData passes on a part of the request body, or raw bytes of a tunnel. p is only valid during the call.
+func (x *Exchange) OnRequestData(p []byte) {
+	x.rec.BytesIn += int64(len(p))
+	x.limits.touched = x.w.Clock.Now()
+	if x.phase != phaseTunnel && x.tooLarge(x.rec.BytesIn) {
+		x.fail(413, "body_too_large")
+		return
+	}
+	x.bodySeen = true
+	if x.attempt.stream != nil && !x.attempt.stream.SendData(p) {
+		x.down.PauseBody()
+	}
+}
+
+// OnRequestEnd: the request body is complete, or the client has closed its half of a tunnel.
+func (x *Exchange) OnRequestEnd() {
+	if x.phase == phaseTunnel {
+		x.attempt.stream.SendEnd()
+		x.endTunnelHalf()
+		return
+	}
+	x.requestEnded = true
+	if x.attempt.stream != nil {
+		x.sent()
+		x.attempt.stream.SendEnd()
+	}
+}
+
+// OnClientWritable: the client takes bytes again after SendData had reported false.
+func (x *Exchange) OnClientWritable() {
+	if x.attempt.stream != nil {
+		x.attempt.stream.ResumeBody()
+	}
+}
+
+// OnClientGone: the client is gone, or broke the protocol in its body; nothing can be sent to it any more.
+func (x *Exchange) OnClientGone(reason string) {
+	x.dropAttempt()
+	if x.rec.Status == 0 {
+		x.rec.Status = statusGone
+	}
+	x.finish(reason)
+}
+
+// OnBadRequestBody: the request body breaks the protocol. The attempt is dropped without ending its body, so that the back end
+// sees it as incomplete; the client gets status unless a response has begun.
+func (x *Exchange) OnBadRequestBody(status int, reason string) { x.fail(status, reason) }
+
+// fail ends the exchange early: with an answer while that is possible, else by breaking the response off.
+func (x *Exchange) fail(status int, reason string) {
+	x.dropAttempt()
+	if x.phase == phaseHead {
+		x.Answer(status, reason)
+		return
+	}
+	x.down.Abort()
+	x.finish(reason)
+}
+
+// dropAttempt gives up what is under way towards the back end.
+func (x *Exchange) dropAttempt() {
+	a := &x.attempt
+	if a.waiting {
+		a.waiting = false
+		a.pool.Forget(&a.waiter)
+	}
+	if a.stream != nil {
+		a.stream.Cancel()
+		a.stream = nil
+	}
+}
+
+// sent marks that the whole request is on its way.
+func (x *Exchange) sent() {
+	now := x.w.Clock.Now()
+	x.rec.SentAt = x.since(now)
+	x.limits.armResponse(x, now)
+}
+
+// since is the age of the exchange in nanoseconds, at least 1, so that 0 can mean "did not happen".
+func (x *Exchange) since(now clock.Time) int64 { return max(int64(now-x.limits.start), 1) }
+
+// tooLarge reports whether n body bytes cross the limit of the rule.
+func (x *Exchange) tooLarge(n int64) bool {
+	return x.rule != nil && x.rule.BodyBytesMax > 0 && n > x.rule.BodyBytesMax
+}
+
+// finish is the only exit: it fills the Record, tells the shard once and returns the exchange to its worker.
+// The engine has been told, or tells us.
+func (x *Exchange) finish(reason string) {
+	x.limits.stop(x)
+	x.phase = phaseOver
+	r := &x.rec
+	r.Reason = reason
+	r.EndAt = x.since(x.w.Clock.Now())
+	r.Method = uint8(x.Req.MethodID)
+	if x.rule != nil {
+		r.Route = x.rule.Stats
+		r.RuleName = x.rule.Name
+	}
+	if e := x.attempt.endpoint; e != nil {
+		r.Endpoint = e.Stats
+		r.EndpointAddr = e.Name
+	}
+	x.describe(r)
+	x.w.Shard.Finish(r)
+	x.w.put(x)
+}

@@ -1,0 +1,276 @@
+package exchange
+
+import (
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/filter"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// filter runs the rule's filters, picks the back end by weight and runs its filters. It reports whether the request is
+// to be forwarded; if not, it has been answered.
+func (x *Exchange) filter() bool {
+	ctx := filter.Context{PrefixLen: x.limits.prefix, ListenerPort: x.port, Scheme: x.Req.Scheme}
+	if a := x.rule.Filters.Request(&x.Req, &ctx); a != nil {
+		x.answerFilter(a)
+		return false
+	}
+	b := x.rule.Pick(uint32(x.w.rand() >> 32))
+	if b == nil {
+		x.Answer(500, "no_backend")
+		return false
+	}
+	if b.Cluster == nil {
+		x.Answer(500, "invalid_backend")
+		return false
+	}
+	if a := b.Filters.Request(&x.Req, &ctx); a != nil {
+		x.answerFilter(a)
+		return false
+	}
+	x.backend = b
+	return true
+}
+
+// pick begins an attempt: it chooses an endpoint, if possible another than failed, and asks its pool for a stream.
+func (x *Exchange) pick(failed *upstream.Endpoint) {
+	a := &x.attempt
+	a.endpoint = x.backend.Cluster.Pick(x.w.Upstream, x.hashKey(), failed)
+	if a.endpoint == nil {
+		x.Answer(503, "no_endpoint")
+		return
+	}
+	x.rec.Attempts++
+	a.interims = 0
+	a.pool = a.endpoint.Pool(x.w.Upstream)
+	x.limits.armAttempt(x)
+	if x.Req.Framing != message.NoBody {
+		x.down.PauseBody() // until there is somewhere to put it
+	}
+	a.waiting = true
+	a.pool.Acquire(&a.waiter)
+}
+
+// hashKey is the key of consistent hashing, 0 if the cluster has none or the request lacks it.
+func (x *Exchange) hashKey() uint64 {
+	on := x.backend.Cluster.HashOn()
+	if on == nil {
+		return 0
+	}
+	var key []byte
+	switch on.Kind {
+	case config.HashSourceIP:
+		a := x.peer.Client.As16()
+		return upstream.HashKey(a[:])
+	case config.HashPath:
+		key = x.Req.Bytes(x.Req.Path)
+	case config.HashHeader:
+		if i := x.Req.Lookup(on.Name, message.LookupIDString(on.Name), 0); i >= 0 {
+			key = x.Req.Bytes(x.Req.Fields[i].Value)
+		}
+	case config.HashCookie:
+		key = x.cookie(on.Name)
+	}
+	if len(key) == 0 {
+		return 0
+	}
+	return upstream.HashKey(key)
+}
+
+// cookie returns the value of the named cookie (RFC 6265 section 4.2).
+func (x *Exchange) cookie(name string) []byte {
+	for i := x.Req.Lookup("cookie", message.Cookie, 0); i >= 0; i = x.Req.Lookup("cookie", message.Cookie, i+1) {
+		v := x.Req.Bytes(x.Req.Fields[i].Value)
+		for len(v) > 0 {
+			end := 0
+			for end < len(v) && v[end] != ';' {
+				end++
+			}
+			pair := v[:end]
+			v = v[min(end+1, len(v)):]
+			for len(pair) > 0 && pair[0] == ' ' {
+				pair = pair[1:]
+			}
+			if len(pair) > len(name) && pair[len(name)] == '=' && string(pair[:len(name)]) == name {
+				return pair[len(name)+1:]
+			}
+		}
+	}
+	return nil
+}
+
+// OnStream implements upstream.Sink.
+func (x *Exchange) OnStream(s upstream.Stream) {
+	a := &x.attempt
+	a.waiting, a.stream = false, s
+	now := x.w.Clock.Now()
+	x.rec.StreamAt = x.since(now)
+	s.SendHead(&x.Req)
+	if x.Req.Framing == message.NoBody || x.requestEnded {
+		x.requestEnded = true
+		x.sent()
+		return
+	}
+	if x.Req.ExpectContinue && x.rec.Attempts == 1 {
+		// RAUTA forwards no Expect field: it asks for the body itself, once there is a back end to take it
+		// (RFC 9110 section 10.1.1).
+		x.own.Reset()
+		x.own.Status = 100
+		x.down.SendHead(&x.own)
+	}
+	x.limits.armUpload(x, now)
+	x.down.ResumeBody()
+}
+
+// OnHead implements upstream.Sink.
+func (x *Exchange) OnHead(resp *message.Response) {
+	switch {
+	case resp.Status == 101:
+		x.onSwitch(resp)
+		return
+	case resp.Status < 200:
+		x.onInterim(resp)
+		return
+	}
+	now := x.w.Clock.Now()
+	x.rec.FirstByteAt = x.since(now)
+	x.limits.touched = now
+	x.limits.headArrived(x)
+	x.attempt.endpoint.Report(x.w.Upstream, resp.Status < 500)
+	x.rule.Filters.Response(resp)
+	x.backend.Filters.Response(resp)
+	if !resp.Has(message.Date) {
+		resp.AddBytes("Date", x.w.HTTPDate(), message.Date) // RFC 9110 section 6.6.1
+	}
+	if x.w.Draining || x.Req.Upgrade.Len > 0 {
+		resp.Close = true
+	}
+	x.rec.Status = resp.Status
+	x.phase = phaseBody
+	x.down.SendHead(resp)
+}
+
+// onInterim passes a 1xx head on to clients that know them. 100 is swallowed: the client has had ours.
+func (x *Exchange) onInterim(resp *message.Response) {
+	x.attempt.interims++
+	if x.attempt.interims > interimsMax {
+		x.fail(502, "too_many_interim_responses")
+		return
+	}
+	if resp.Status != 100 && x.Req.Version >= message.HTTP11 {
+		x.down.SendHead(resp)
+	}
+}
+
+// onSwitch turns the exchange into a tunnel if that is what the client asked for (RFC 9110 section 7.8).
+func (x *Exchange) onSwitch(resp *message.Response) {
+	asked := x.Req.Bytes(x.Req.Upgrade)
+	if len(asked) == 0 || !equalTokens(asked, resp.Bytes(resp.Upgrade)) {
+		x.fail(502, "unexpected_switching_protocols")
+		return
+	}
+	now := x.w.Clock.Now()
+	x.rec.FirstByteAt = x.since(now)
+	x.rec.Status = resp.Status
+	x.limits.tunnel(x)
+	x.phase = phaseTunnel
+	x.rule.Filters.Response(resp)
+	x.backend.Filters.Response(resp)
+	x.down.SendHead(resp)
+}
+
+func equalTokens(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] && (a[i]|0x20 != b[i]|0x20 || a[i]|0x20 < 'a' || a[i]|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// OnData implements upstream.Sink.
+func (x *Exchange) OnData(p []byte) {
+	x.rec.BytesOut += int64(len(p))
+	x.limits.touched = x.w.Clock.Now()
+	if !x.down.SendData(p) {
+		x.attempt.stream.PauseBody()
+	}
+}
+
+// OnEnd implements upstream.Sink.
+func (x *Exchange) OnEnd() {
+	if x.phase == phaseTunnel {
+		x.down.SendEnd()
+		x.endTunnelHalf()
+		return
+	}
+	x.attempt.stream = nil
+	x.down.SendEnd()
+	x.down.Finished()
+	x.finish("")
+}
+
+// endTunnelHalf finishes the tunnel once both halves are closed.
+func (x *Exchange) endTunnelHalf() {
+	if x.tunnelEnds++; x.tunnelEnds < 2 {
+		return
+	}
+	x.dropAttempt()
+	x.down.Finished()
+	x.finish("")
+}
+
+// OnWritable implements upstream.Sink: the back end takes request bytes again.
+func (x *Exchange) OnWritable() { x.down.ResumeBody() }
+
+// OnFailure implements upstream.Sink.
+func (x *Exchange) OnFailure(f upstream.Failure) {
+	a := &x.attempt
+	a.stream, a.waiting = nil, false
+	if f.Stage != upstream.StageQueue && f.Stage != upstream.StagePick {
+		a.endpoint.Report(x.w.Upstream, false)
+	}
+	if x.phase != phaseHead {
+		x.down.Abort()
+		x.finish(failureReason(f))
+		return
+	}
+	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
+	if f.Retriable(safe) && !x.bodySeen && x.rec.Attempts < attemptsMax && x.w.Upstream.AllowRetry() {
+		x.w.Shard.Retry()
+		x.pick(a.endpoint)
+		return
+	}
+	x.Answer(failureStatus(f), failureReason(f))
+}
+
+// failureStatus is the answer to a request whose attempt failed for good.
+func failureStatus(f upstream.Failure) int {
+	switch f.Cause {
+	case upstream.CauseNoEndpoint, upstream.CauseOverflow, upstream.CauseConnectFailed, upstream.CauseConnectTimeout,
+		upstream.CauseShutdown:
+		return 503
+	case upstream.CauseTimeout:
+		return 504
+	}
+	return 502
+}
+
+// failureReason is the token that logs and metrics show.
+func failureReason(f upstream.Failure) string {
+	switch f.Cause {
+	case upstream.CauseReset, upstream.CauseEOF:
+		if f.Stage == upstream.StageBody {
+			return "upstream_truncated"
+		}
+		return "upstream_closed"
+	case upstream.CauseProtocol:
+		return "upstream_protocol_error"
+	case upstream.CauseTimeout:
+		return "upstream_timeout"
+	}
+	return f.Cause.String()
+}

@@ -1,0 +1,152 @@
+package exchange
+
+import (
+	"net/netip"
+
+	"rauta.io/rauta/proxy/message"
+)
+
+// via names this proxy in the Via field (RFC 9110 section 7.6.3).
+const via = "1.1 rauta"
+
+// setForwardingFields tells the back end who the client is. What an untrusted peer says about that is overwritten;
+// what a trusted proxy says is kept and extended (attack row 21).
+func (x *Exchange) setForwardingFields() {
+	r, p := &x.Req, x.peer
+	authority := r.Bytes(r.Authority)
+	r.Scheme = p.Scheme
+	clientText := p.ClientText
+	if p.Trusted {
+		x.extendForwarded()
+		clientText = x.clientOfTrusted()
+	} else {
+		r.Remove(message.XForwardedFor)
+		r.Remove(message.XForwardedProto)
+		r.Remove(message.XForwardedHost)
+		r.Remove(message.XForwardedPort)
+		r.Remove(message.Forwarded)
+		r.Remove(message.XRequestID)
+		r.Add("X-Forwarded-For", p.ClientText, message.XForwardedFor)
+		r.Append(r.StoreString("Forwarded"), x.forwardedElement(nil, authority), message.Forwarded)
+	}
+	r.Remove(message.XRealIP)
+	r.Add("X-Real-IP", clientText, message.XRealIP)
+	if !r.Has(message.XForwardedProto) {
+		r.Add("X-Forwarded-Proto", r.Scheme.String(), message.XForwardedProto)
+	}
+	if !r.Has(message.XForwardedHost) && len(authority) > 0 {
+		r.AddBytes("X-Forwarded-Host", authority, message.XForwardedHost)
+	}
+	if !r.Has(message.XRequestID) {
+		r.Append(r.StoreString("X-Request-Id"), r.StoreFunc(x.appendRequestID), message.XRequestID)
+	}
+	x.addVia()
+}
+
+// addVia appends this proxy to the request's Via; several lines are equivalent to one list (RFC 9110 section 5.3).
+func (x *Exchange) addVia() { x.Req.Add("Via", via, message.Via) }
+
+// extendForwarded appends the trusted peer to the chains it was sent, and takes its word for the scheme.
+func (x *Exchange) extendForwarded() {
+	r, p := &x.Req, x.peer
+	x.extend("X-Forwarded-For", message.XForwardedFor, p.ClientText)
+	chain, _ := r.Get(message.Forwarded)
+	element := x.forwardedElement(chain, r.Bytes(r.Authority))
+	r.Remove(message.Forwarded)
+	r.Append(r.StoreString("Forwarded"), element, message.Forwarded)
+	if proto, ok := r.Get(message.XForwardedProto); ok {
+		switch {
+		case message.EqualFold(proto, "https"):
+			r.Scheme = message.SchemeHTTPS
+		case message.EqualFold(proto, "http"):
+			r.Scheme = message.SchemeHTTP
+		default:
+			r.Remove(message.XForwardedProto)
+		}
+	}
+}
+
+// extend joins all lines of a list field and one more member into a single line.
+func (x *Exchange) extend(name string, id message.FieldID, member string) {
+	r := &x.Req
+	value := r.StoreFunc(func(b []byte) []byte {
+		for i := range r.Fields {
+			if r.Fields[i].ID == id {
+				b = append(b, r.Bytes(r.Fields[i].Value)...)
+				b = append(b, ", "...)
+			}
+		}
+		return append(b, member...)
+	})
+	r.Remove(id)
+	r.Append(r.StoreString(name), value, id)
+}
+
+// forwardedElement stores "for=...;host=...;proto=..." (RFC 7239 section 4), appended to chain if there is one.
+func (x *Exchange) forwardedElement(chain, authority []byte) message.Span {
+	p := x.peer
+	return x.Req.StoreFunc(func(b []byte) []byte {
+		if len(chain) > 0 {
+			b = append(append(b, chain...), ", "...)
+		}
+		b = append(b, "for="...)
+		if p.Client.Is6() {
+			b = append(append(append(b, `"[`...), p.ClientText...), `]"`...)
+		} else {
+			b = append(b, p.ClientText...)
+		}
+		if len(authority) > 0 {
+			b = append(append(append(b, `;host="`...), authority...), '"')
+		}
+		return append(append(b, ";proto="...), p.Scheme.String()...)
+	})
+}
+
+// clientOfTrusted is the right-most address of X-Forwarded-For that is not a trusted proxy, which is the client as far
+// as anyone we trust knows.
+func (x *Exchange) clientOfTrusted() string {
+	value, ok := x.Req.Get(message.XForwardedFor)
+	if !ok {
+		return x.peer.ClientText
+	}
+	client := x.peer.ClientText
+	for len(value) > 0 {
+		start := len(value)
+		for start > 0 && value[start-1] != ',' {
+			start--
+		}
+		text := message.String(trimSpace(value[start:]))
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return client
+		}
+		client = text
+		if !x.w.Settings.Trusts(addr.Unmap()) {
+			return client
+		}
+		value = value[:max(start-1, 0)]
+	}
+	return client
+}
+
+func trimSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// appendRequestID appends 128 random bits in hexadecimal.
+func (x *Exchange) appendRequestID(b []byte) []byte {
+	const hex = "0123456789abcdef"
+	for range 2 {
+		v := x.w.rand()
+		for shift := 60; shift >= 0; shift -= 4 {
+			b = append(b, hex[v>>shift&15])
+		}
+	}
+	return b
+}
