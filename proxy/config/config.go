@@ -73,9 +73,10 @@ type Source struct {
 	Name      string `json:"name"`
 }
 
-// Route is one HTTPRoute, or one Ingress.
+// Route is one HTTPRoute, or the part of one Ingress for one host.
 type Route struct {
-	// Name is the identity and the metrics label: "httproute/namespace/name", "ingress/namespace/name".
+	// Name is the identity and the metrics label: "httproute/namespace/name", "ingress/namespace/name", and
+	// "ingress/namespace/name/host" for the part of an Ingress that is for one host.
 	Name   string `json:"name"`
 	Source Source `json:"source"`
 	// Created is the creation time of the object in Unix seconds; the older route wins a tie (Gateway API).
@@ -98,7 +99,10 @@ type Rule struct {
 	BodyBytesMax int64 `json:"bodyBytesMax,omitempty"`
 }
 
-// Timeouts of a rule; 0 means the default of the data plane.
+// NoTimeout in place of a timeout switches it off (0s in a Gateway API timeout). Any negative Duration means the same.
+const NoTimeout Duration = -1
+
+// Timeouts of a rule; 0 means the default of the data plane, a negative value none at all.
 type Timeouts struct {
 	// Request: from the end of the request head to the end of the response (GEP-1742). Crossing it answers 504.
 	Request Duration `json:"request,omitempty"`

@@ -1,0 +1,147 @@
+package translate
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// Defaults of Options.
+const (
+	DefaultControllerName        = "rauta.io/gateway-controller"
+	DefaultIngressControllerName = "rauta.io/ingress-controller"
+	DefaultIngressClass          = "rauta"
+	DefaultHTTPPort              = 80
+	DefaultHTTPSPort             = 443
+)
+
+// Objects is everything that Translate looks at, in any order. It is never changed.
+type Objects struct {
+	GatewayClasses []*gatewayv1.GatewayClass
+	Gateways       []*gatewayv1.Gateway
+	HTTPRoutes     []*gatewayv1.HTTPRoute
+	// ReferenceGrants of the API versions v1 and v1beta1 have the same fields; readers convert.
+	ReferenceGrants []*gatewayv1.ReferenceGrant
+	Ingresses       []*networkingv1.Ingress
+	IngressClasses  []*networkingv1.IngressClass
+	Services        []*corev1.Service
+	EndpointSlices  []*discoveryv1.EndpointSlice
+	Namespaces      []*corev1.Namespace
+	Secrets         []*corev1.Secret
+}
+
+// Options say who RAUTA is in this cluster or folder. The zero value of a field means its default.
+type Options struct {
+	// ControllerName is compared with GatewayClass.spec.controllerName.
+	ControllerName string `json:"controllerName,omitempty"`
+	// IngressControllerName is compared with IngressClass.spec.controller.
+	IngressControllerName string `json:"ingressControllerName,omitempty"`
+	// IngressClass is the class that is RAUTA's even when no IngressClass object says so: the value of the legacy
+	// annotation kubernetes.io/ingress.class, or a spec.ingressClassName without an object.
+	IngressClass string `json:"ingressClass,omitempty"`
+	// WatchIngressWithoutClass takes Ingresses that name no class at all.
+	WatchIngressWithoutClass bool `json:"watchIngressWithoutClass,omitempty"`
+	// HTTPPort and HTTPSPort are the ports of the listeners that Ingresses share. HTTPSPort is not opened yet.
+	HTTPPort  uint16 `json:"httpPort,omitempty"`
+	HTTPSPort uint16 `json:"httpsPort,omitempty"`
+	// AllowLoopback admits endpoints in 127/8, ::1 and the link-local ranges. It is for configuration from files: in
+	// a cluster whoever may write an EndpointSlice could reach the node's own services with it (CVE-2021-25740).
+	AllowLoopback bool `json:"allowLoopback,omitempty"`
+	// Addresses are published in the status of Gateways and Ingresses: IP addresses or host names of the node or of
+	// the load balancer in front.
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+func (o Options) withDefaults() Options {
+	if o.ControllerName == "" {
+		o.ControllerName = DefaultControllerName
+	}
+	if o.IngressControllerName == "" {
+		o.IngressControllerName = DefaultIngressControllerName
+	}
+	if o.IngressClass == "" {
+		o.IngressClass = DefaultIngressClass
+	}
+	if o.HTTPPort == 0 {
+		o.HTTPPort = DefaultHTTPPort
+	}
+	if o.HTTPSPort == 0 {
+		o.HTTPSPort = DefaultHTTPSPort
+	}
+	return o
+}
+
+// Result is what the objects mean.
+type Result struct {
+	Config    *config.Config
+	Endpoints config.Endpoints
+	Statuses  Statuses
+	// Problems in order of object and field.
+	Problems []Problem
+}
+
+// Severity of a Problem.
+type Severity string
+
+// Severities. An Error means that something the user asked for is not in effect.
+const (
+	Error   Severity = "Error"
+	Warning Severity = "Warning"
+)
+
+// ObjectRef names an object.
+type ObjectRef struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+}
+
+// Problem is one thing that the user should change, or at least know.
+type Problem struct {
+	Severity Severity  `json:"severity"`
+	Object   ObjectRef `json:"object"`
+	// Field is the path in the object, such as spec.rules[0].matches[1].path.value; empty for the object as a whole.
+	Field   string `json:"field,omitempty"`
+	Message string `json:"message"`
+	// Hint says what to do.
+	Hint string `json:"hint,omitempty"`
+}
+
+// Statuses of RAUTA's own objects, in order of namespace and name. Conditions carry no lastTransitionTime: whoever
+// writes them keeps the old time where status, reason and message did not change, and sets the present otherwise.
+type Statuses struct {
+	GatewayClasses []GatewayClassStatus `json:"gatewayClasses,omitempty"`
+	Gateways       []GatewayStatus      `json:"gateways,omitempty"`
+	HTTPRoutes     []HTTPRouteStatus    `json:"httpRoutes,omitempty"`
+	Ingresses      []IngressStatus      `json:"ingresses,omitempty"`
+}
+
+// GatewayClassStatus is the status of one GatewayClass.
+type GatewayClassStatus struct {
+	Name   string                       `json:"name"`
+	Status gatewayv1.GatewayClassStatus `json:"status"`
+}
+
+// GatewayStatus is the status of one Gateway.
+type GatewayStatus struct {
+	Namespace string                  `json:"namespace"`
+	Name      string                  `json:"name"`
+	Status    gatewayv1.GatewayStatus `json:"status"`
+}
+
+// HTTPRouteStatus holds RAUTA's entries of status.parents; those of other controllers must be kept by the writer.
+type HTTPRouteStatus struct {
+	Namespace string                        `json:"namespace"`
+	Name      string                        `json:"name"`
+	Parents   []gatewayv1.RouteParentStatus `json:"parents"`
+}
+
+// IngressStatus is the status of one Ingress.
+type IngressStatus struct {
+	Namespace string                     `json:"namespace"`
+	Name      string                     `json:"name"`
+	Status    networkingv1.IngressStatus `json:"status"`
+}

@@ -1,0 +1,170 @@
+package translate
+
+import (
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// httpRoutes compiles each HTTPRoute that refers to a Gateway of ours and attaches it to the listeners that take it.
+func (t *translator) httpRoutes() {
+	gateways := map[key]*gateway{}
+	for _, g := range t.gateways {
+		gateways[keyOf(g.object)] = g
+	}
+	for _, o := range t.in.routes {
+		report := t.reporter("HTTPRoute", o)
+		parents := t.parents(o, report, gateways)
+		if len(parents) == 0 {
+			continue
+		}
+		t.attach(o, report, parents)
+	}
+}
+
+// parent is one parentRef that names a Gateway of ours.
+type parent struct {
+	ref     gatewayv1.ParentReference
+	gateway *gateway
+	field   string
+}
+
+func (t *translator) parents(o *gatewayv1.HTTPRoute, report reporter, gateways map[key]*gateway) []parent {
+	var out []parent
+	if len(o.Spec.ParentRefs) == 0 {
+		report.warnf("spec.parentRefs", "name the Gateway that the route belongs to", "the route has no parent and is not served")
+	}
+	for i, ref := range o.Spec.ParentRefs {
+		field := fmt.Sprintf("spec.parentRefs[%d]", i)
+		if (ref.Group != nil && *ref.Group != gatewayv1.GroupName) || (ref.Kind != nil && *ref.Kind != "Gateway") {
+			report.warnf(field, "refer to a Gateway", "parents other than Gateways are ignored")
+			continue
+		}
+		k := key{o.Namespace, string(ref.Name)}
+		if ref.Namespace != nil {
+			k.namespace = string(*ref.Namespace)
+		}
+		if g := gateways[k]; g != nil {
+			out = append(out, parent{ref: ref, gateway: g, field: field})
+		} else if !t.exists(k) {
+			report.errorf(field, "create the Gateway or correct the reference", "there is no Gateway %s/%s", k.namespace, k.name)
+		}
+	}
+	return out
+}
+
+// exists reports whether there is such a Gateway, of whatever class.
+func (t *translator) exists(k key) bool {
+	for _, g := range t.in.gateways {
+		if keyOf(g) == k {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *translator) attach(o *gatewayv1.HTTPRoute, report reporter, parents []parent) {
+	route := t.compileRoute(o, report)
+	status := HTTPRouteStatus{Namespace: o.Namespace, Name: o.Name}
+	attached := map[*listener]bool{}
+	used := false
+	for _, p := range parents {
+		listeners, hostnames, reason, message := t.match(o, p)
+		ok := reason == gatewayv1.RouteReasonAccepted
+		if !ok {
+			report.errorf(p.field, "see the Gateway's listeners", "%s", message)
+		}
+		if ok && !route.accepted {
+			ok, reason, message = false, gatewayv1.RouteReasonUnsupportedValue, route.message
+		}
+		for i, l := range listeners {
+			if attached[l] {
+				continue
+			}
+			attached[l] = true
+			if ok {
+				l.attached++
+			}
+			if len(route.config.Rules) > 0 {
+				used = true
+				l.attachments = append(l.attachments, config.Attachment{Route: route.config.Name, Hostnames: hostnames[i]})
+			}
+		}
+		conditions := []metav1.Condition{
+			condition(gatewayv1.RouteConditionAccepted, ok, reason, o.Generation, message),
+			condition(gatewayv1.RouteConditionResolvedRefs, route.refs == "", orResolved(route.refs), o.Generation, route.refsMessage),
+		}
+		if ok && route.partial != "" {
+			conditions = append(conditions, condition(gatewayv1.RouteConditionPartiallyInvalid, true,
+				gatewayv1.RouteReasonUnsupportedValue, o.Generation, route.partial))
+		}
+		status.Parents = append(status.Parents, gatewayv1.RouteParentStatus{
+			ParentRef: *p.ref.DeepCopy(), ControllerName: gatewayv1.GatewayController(t.opt.ControllerName), Conditions: conditions})
+	}
+	if used {
+		t.config.Routes = append(t.config.Routes, route.config)
+	}
+	if len(attached) > 0 && !anyServable(attached) {
+		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
+	}
+	t.statuses.HTTPRoutes = append(t.statuses.HTTPRoutes, status)
+}
+
+func orResolved(reason gatewayv1.RouteConditionReason) gatewayv1.RouteConditionReason {
+	if reason == "" {
+		return gatewayv1.RouteReasonResolvedRefs
+	}
+	return reason
+}
+
+func anyServable(listeners map[*listener]bool) bool {
+	for l := range listeners {
+		if l.servable() {
+			return true
+		}
+	}
+	return false
+}
+
+// match finds the listeners that a parentRef selects and that take the route. Whether a listener is programmed plays
+// no part: attachment rests on allowedRoutes and parentRefs alone (Gateway API, ListenerStatus.attachedRoutes).
+func (t *translator) match(o *gatewayv1.HTTPRoute, p parent) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
+	var selected, allowed, matched []*listener
+	var hostnames [][]string
+	wanted := make([]string, len(o.Spec.Hostnames))
+	for i, h := range o.Spec.Hostnames {
+		wanted[i] = string(h)
+	}
+	for _, l := range p.gateway.listeners {
+		if (p.ref.SectionName != nil && *p.ref.SectionName != "" && *p.ref.SectionName != l.spec.Name) ||
+			(p.ref.Port != nil && *p.ref.Port != l.spec.Port) {
+			continue
+		}
+		selected = append(selected, l)
+		if !l.admits(o.Namespace, t.in.namespaces[o.Namespace]) {
+			continue
+		}
+		allowed = append(allowed, l)
+		if both := intersect(l.hostname, wanted); len(both) > 0 {
+			matched = append(matched, l)
+			hostnames = append(hostnames, both)
+		}
+	}
+	name := p.gateway.object.Namespace + "/" + p.gateway.object.Name
+	switch {
+	case len(selected) == 0:
+		return nil, nil, gatewayv1.RouteReasonNoMatchingParent,
+			fmt.Sprintf("Gateway %s has no listener with this sectionName and port", name)
+	case len(allowed) == 0:
+		return nil, nil, gatewayv1.RouteReasonNotAllowedByListeners,
+			fmt.Sprintf("no selected listener of Gateway %s allows HTTPRoutes from namespace %s", name, o.Namespace)
+	case len(matched) == 0:
+		return nil, nil, gatewayv1.RouteReasonNoMatchingListenerHostname,
+			fmt.Sprintf("no selected listener of Gateway %s has a hostname that meets %s", name, strings.Join(wanted, ", "))
+	}
+	return matched, hostnames, gatewayv1.RouteReasonAccepted, "the route is attached"
+}

@@ -1,0 +1,84 @@
+package translate
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// Reasons of config.Backend.Invalid.
+const (
+	invalidKind         = "invalid_kind"
+	invalidNotPermitted = "ref_not_permitted"
+	invalidNotFound     = "backend_not_found"
+	invalidProtocol     = "unsupported_protocol"
+	invalidExternalName = "external_name"
+)
+
+// weightMax is the limit of the Gateway API's schema.
+const weightMax = 1_000_000
+
+// backends compiles the backendRefs of a rule. A reference that can't be used keeps its weight and answers 500; false
+// means that the weights themselves make no sense.
+func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]config.Backend, bool) {
+	var out []config.Backend
+	valid := true
+	for i := range r.BackendRefs {
+		ref := &r.BackendRefs[i]
+		where := fmt.Sprintf("%s.backendRefs[%d]", field, i)
+		b := config.Backend{Weight: 1}
+		if ref.Weight != nil {
+			if *ref.Weight < 0 || *ref.Weight > weightMax {
+				c.defect(where+".weight", "use 0 to 1000000", "%d is not a weight", *ref.Weight)
+				valid = false
+				continue
+			}
+			b.Weight = uint32(*ref.Weight)
+		}
+		b.Cluster, b.Invalid = c.backend(&ref.BackendObjectReference, where)
+		filters, failed := c.backendFilters(ref, where, r)
+		if failed != "" && b.Invalid == "" {
+			b.Cluster, b.Invalid = "", failed
+		}
+		if b.Invalid == "" {
+			b.Filters = filters
+		}
+		out = append(out, b)
+	}
+	return out, valid
+}
+
+// backend resolves a reference to a cluster name, or to the reason why there is none.
+func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field string) (cluster, invalid string) {
+	if group, kind := deref(ref.Group, ""), deref(ref.Kind, "Service"); (group != "" && group != "core") || kind != "Service" {
+		c.unresolved(gatewayv1.RouteReasonInvalidKind, field+".kind", "refer to a Service",
+			fmt.Sprintf("back ends of kind %q in group %q are not supported", kind, group))
+		return "", invalidKind
+	}
+	target := key{c.object.Namespace, string(ref.Name)}
+	if ref.Namespace != nil {
+		target.namespace = string(*ref.Namespace)
+	}
+	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: "HTTPRoute",
+		Namespace: gatewayv1.Namespace(c.object.Namespace)}
+	if !c.t.in.granted(from, "", "Service", target) {
+		c.unresolved(gatewayv1.RouteReasonRefNotPermitted, field,
+			fmt.Sprintf("add a ReferenceGrant in namespace %s from HTTPRoutes in namespace %s to Services", target.namespace, c.object.Namespace),
+			fmt.Sprintf("no ReferenceGrant in namespace %s permits the reference to Service %s", target.namespace, target.name))
+		return "", invalidNotPermitted
+	}
+	if ref.Port == nil {
+		c.unresolved(gatewayv1.RouteReasonBackendNotFound, field+".port", "add the port of the Service", "the port is missing")
+		return "", invalidNotFound
+	}
+	wanted := *ref.Port
+	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted))
+	if failure != nil {
+		c.unresolved(failure.reason, field, failure.hint, failure.message)
+		return "", failure.invalid
+	}
+	return cluster, ""
+}

@@ -1,0 +1,230 @@
+package translate
+
+import (
+	"fmt"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// defaultRedirectStatus is that of the Gateway API.
+const defaultRedirectStatus = 302
+
+// filters compiles the filters of a rule. The second result is the reason to answer 500 instead, or "".
+func (c *routeCompiler) filters(r *gatewayv1.HTTPRouteRule, field string) ([]config.Filter, string) {
+	var out []config.Filter
+	failed := ""
+	seen := map[gatewayv1.HTTPRouteFilterType]bool{}
+	for i := range r.Filters {
+		f := &r.Filters[i]
+		where := fmt.Sprintf("%s.filters[%d]", field, i)
+		compiled, reason := c.filter(f, where, r)
+		if reason == "" && seen[f.Type] {
+			c.defect(where, "merge the two", "the filter %s is there twice", f.Type)
+			reason = reasonInvalidFilter
+		}
+		seen[f.Type] = true
+		if reason != "" {
+			failed = reason
+			continue
+		}
+		out = append(out, compiled)
+	}
+	if seen[gatewayv1.HTTPRouteFilterRequestRedirect] {
+		if seen[gatewayv1.HTTPRouteFilterURLRewrite] {
+			c.defect(field+".filters", "keep one of them", "RequestRedirect and URLRewrite can't be used together")
+			failed = reasonInvalidFilter
+		}
+		if len(r.BackendRefs) > 0 {
+			c.defect(field+".backendRefs", "remove them or the filter", "a rule with RequestRedirect can't have back ends")
+			failed = reasonInvalidFilter
+		}
+	}
+	return out, failed
+}
+
+func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *gatewayv1.HTTPRouteRule) (config.Filter, string) {
+	before := len(c.defects)
+	var out config.Filter
+	switch f.Type {
+	case gatewayv1.HTTPRouteFilterRequestHeaderModifier:
+		out.RequestHeaders = c.headerEdit(f.RequestHeaderModifier, field+".requestHeaderModifier")
+	case gatewayv1.HTTPRouteFilterResponseHeaderModifier:
+		out.ResponseHeaders = c.headerEdit(f.ResponseHeaderModifier, field+".responseHeaderModifier")
+	case gatewayv1.HTTPRouteFilterRequestRedirect:
+		out.Redirect = c.redirect(f.RequestRedirect, field+".requestRedirect", r)
+	case gatewayv1.HTTPRouteFilterURLRewrite:
+		out.Rewrite = c.rewrite(f.URLRewrite, field+".urlRewrite", r)
+	default:
+		c.defect(field+".type", "remove the filter", "the filter %q is not supported yet; the requests are answered 500", f.Type)
+		return out, reasonUnsupportedFilter
+	}
+	if len(c.defects) > before {
+		return out, reasonInvalidFilter
+	}
+	return out, ""
+}
+
+// backendFilters compiles the filters of a backendRef; ok is false if its share must be answered 500.
+func (c *routeCompiler) backendFilters(b *gatewayv1.HTTPBackendRef, field string, r *gatewayv1.HTTPRouteRule) ([]config.Filter, string) {
+	var out []config.Filter
+	failed := ""
+	seen := map[gatewayv1.HTTPRouteFilterType]bool{}
+	for i := range b.Filters {
+		f := &b.Filters[i]
+		where := fmt.Sprintf("%s.filters[%d]", field, i)
+		if f.Type == gatewayv1.HTTPRouteFilterRequestRedirect || f.Type == gatewayv1.HTTPRouteFilterURLRewrite {
+			c.defect(where+".type", "move it to the filters of the rule",
+				"%s on a backendRef is not supported yet; the share of this back end is answered 500", f.Type)
+			failed = reasonUnsupportedFilter
+			continue
+		}
+		compiled, reason := c.filter(f, where, r)
+		if reason == "" && seen[f.Type] {
+			c.defect(where, "merge the two", "the filter %s is there twice", f.Type)
+			reason = reasonInvalidFilter
+		}
+		seen[f.Type] = true
+		if reason != "" {
+			failed = reason
+			continue
+		}
+		out = append(out, compiled)
+	}
+	return out, failed
+}
+
+// missing reports a filter whose type is set but whose body is not.
+func (c *routeCompiler) missing(field string) {
+	c.defect(field, "add it", "the body of the filter is missing")
+}
+
+func (c *routeCompiler) headerEdit(f *gatewayv1.HTTPHeaderFilter, field string) *config.HeaderEdit {
+	if f == nil {
+		c.missing(field)
+		return nil
+	}
+	out := &config.HeaderEdit{
+		Set: c.editedHeaders(f.Set, field+".set"),
+		Add: c.editedHeaders(f.Add, field+".add"),
+	}
+	for i, name := range f.Remove {
+		c.checkEditable(name, fmt.Sprintf("%s.remove[%d]", field, i))
+		out.Remove = append(out.Remove, name)
+	}
+	return out
+}
+
+func (c *routeCompiler) editedHeaders(list []gatewayv1.HTTPHeader, field string) []config.Header {
+	var out []config.Header
+	for i, h := range list {
+		where := fmt.Sprintf("%s[%d]", field, i)
+		c.checkEditable(string(h.Name), where+".name")
+		if len(h.Value) > headerValueBytesMax || strings.ContainsFunc(h.Value, forbiddenInFieldValue) {
+			c.defect(where+".value", "remove line breaks and other control characters",
+				"%q can't be the value of a header field", h.Value)
+		}
+		out = append(out, config.Header{Name: string(h.Name), Value: h.Value})
+	}
+	return out
+}
+
+// checkEditable refuses names that are not tokens, and the fields by which messages are framed and connections
+// managed (RFC 9112 section 6, RFC 9110 section 7.6.1): an edit of those makes two parties disagree about where a
+// message ends.
+func (c *routeCompiler) checkEditable(name, field string) {
+	if problem := tokenError(name); problem != "" {
+		c.defect(field, "correct the name", "the name %q %s", name, problem)
+		return
+	}
+	switch strings.ToLower(name) {
+	case "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
+		c.defect(field, "remove it", "the field %q belongs to the connection and can't be edited", name)
+	case "host":
+		c.defect(field, "use urlRewrite.hostname", "the field %q can't be edited", name)
+	}
+}
+
+func (c *routeCompiler) redirect(f *gatewayv1.HTTPRequestRedirectFilter, field string, r *gatewayv1.HTTPRouteRule) *config.Redirect {
+	if f == nil {
+		c.missing(field)
+		return nil
+	}
+	out := &config.Redirect{
+		Scheme:   deref(f.Scheme, ""),
+		Hostname: c.targetHostname(f.Hostname, field),
+		Path:     c.pathModifier(f.Path, field+".path", r),
+		Status:   deref(f.StatusCode, defaultRedirectStatus),
+	}
+	if f.Scheme != nil && *f.Scheme != "http" && *f.Scheme != "https" {
+		c.defect(field+".scheme", "use http or https", "the scheme %q is not supported", *f.Scheme)
+	}
+	if f.Port != nil {
+		if *f.Port < 1 || *f.Port > portMax {
+			c.defect(field+".port", "use 1 to 65535", "%d is not a port", *f.Port)
+		}
+		out.Port = uint16(*f.Port)
+	}
+	switch out.Status {
+	case 301, 302, 303, 307, 308:
+	default:
+		c.defect(field+".statusCode", "use 301, 302, 303, 307 or 308", "%d is not the status of a redirect", out.Status)
+	}
+	return out
+}
+
+func (c *routeCompiler) rewrite(f *gatewayv1.HTTPURLRewriteFilter, field string, r *gatewayv1.HTTPRouteRule) *config.Rewrite {
+	if f == nil {
+		c.missing(field)
+		return nil
+	}
+	return &config.Rewrite{Hostname: c.targetHostname(f.Hostname, field), Path: c.pathModifier(f.Path, field+".path", r)}
+}
+
+func (c *routeCompiler) targetHostname(h *gatewayv1.PreciseHostname, field string) string {
+	if h == nil || *h == "" {
+		return ""
+	}
+	if problem := hostnameError(string(*h), false); problem != "" {
+		c.defect(field+".hostname", "write a name such as www.example.com", "%q %s", *h, problem)
+	}
+	return string(*h)
+}
+
+func (c *routeCompiler) pathModifier(m *gatewayv1.HTTPPathModifier, field string, r *gatewayv1.HTTPRouteRule) *config.PathModifier {
+	if m == nil {
+		return nil
+	}
+	out := &config.PathModifier{}
+	var value *string
+	switch m.Type {
+	case gatewayv1.FullPathHTTPPathModifier:
+		out.Kind, value, field = config.PathExact, m.ReplaceFullPath, field+".replaceFullPath"
+	case gatewayv1.PrefixMatchHTTPPathModifier:
+		out.Kind, value, field = config.PathPrefix, m.ReplacePrefixMatch, field+".replacePrefixMatch"
+		for _, match := range r.Matches {
+			if match.Path != nil && deref(match.Path.Type, gatewayv1.PathMatchPathPrefix) != gatewayv1.PathMatchPathPrefix {
+				c.defect(field, "use replaceFullPath, or matches of type PathPrefix only",
+					"a prefix can only be replaced where every match is a PathPrefix")
+				break
+			}
+		}
+	default:
+		c.defect(field+".type", "use ReplaceFullPath or ReplacePrefixMatch", "the type %q is not known", m.Type)
+		return out
+	}
+	if value == nil {
+		c.defect(field, "add it", "the replacement is missing")
+		return out
+	}
+	out.Value = *value
+	if out.Value == "" && out.Kind == config.PathPrefix {
+		return out // the prefix is removed
+	}
+	if problem := pathError(out.Value); problem != "" {
+		c.defect(field, "write an absolute path without query", "the path %q %s", out.Value, problem)
+	}
+	return out
+}

@@ -1,0 +1,260 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// gateway is one Gateway of ours while its statuses are being worked out.
+type gateway struct {
+	object    *gatewayv1.Gateway
+	report    reporter
+	addresses []string // to bind; one empty string for the default
+	proxy     *config.ProxyProtocol
+	// refused is why the Gateway as a whole is not accepted.
+	refused       gatewayv1.GatewayConditionReason
+	refusedReason string
+	listeners     []*listener
+}
+
+func (g *gateway) refuse(reason gatewayv1.GatewayConditionReason, field, hint, message string) {
+	g.report.errorf(field, hint, "%s", message)
+	if g.refused == "" {
+		g.refused, g.refusedReason = reason, field+": "+message
+	}
+}
+
+func (t *translator) gatewayClasses() {
+	t.classes = map[string]bool{}
+	for _, c := range t.in.classes {
+		if string(c.Spec.ControllerName) != t.opt.ControllerName {
+			continue
+		}
+		ok, reason, message := true, gatewayv1.GatewayClassReasonAccepted, "RAUTA serves the Gateways of this class"
+		if c.Spec.ParametersRef != nil {
+			ok, reason = false, gatewayv1.GatewayClassReasonInvalidParameters
+			message = "spec.parametersRef: RAUTA has no parameters for a GatewayClass"
+			t.reporter("GatewayClass", c).errorf("spec.parametersRef", "remove it",
+				"RAUTA has no parameters for a GatewayClass; the class is not accepted and its Gateways are not served")
+		}
+		t.classes[c.Name] = ok
+		t.statuses.GatewayClasses = append(t.statuses.GatewayClasses, GatewayClassStatus{
+			Name: c.Name,
+			Status: gatewayv1.GatewayClassStatus{Conditions: conditions(
+				condition(gatewayv1.GatewayClassConditionStatusAccepted, ok, reason, c.Generation, message))},
+		})
+	}
+}
+
+// listeners decides about every listener of every Gateway of ours, the oldest Gateway first because it has the first
+// say about a port.
+func (t *translator) listeners() {
+	known := map[string]bool{}
+	for _, c := range t.in.classes {
+		known[c.Name] = true
+	}
+	for _, o := range t.in.gateways {
+		accepted, ours := t.classes[string(o.Spec.GatewayClassName)]
+		if !ours && !known[string(o.Spec.GatewayClassName)] {
+			t.reporter("Gateway", o).warnf("spec.gatewayClassName",
+				fmt.Sprintf("add a GatewayClass of this name with spec.controllerName %s", t.opt.ControllerName),
+				"there is no GatewayClass %q; the Gateway is ignored", o.Spec.GatewayClassName)
+		}
+		if !accepted {
+			continue
+		}
+		t.gateways = append(t.gateways, t.gateway(o))
+	}
+	byAge := slices.Clone(t.gateways)
+	slices.SortStableFunc(byAge, func(a, b *gateway) int {
+		return cmp.Compare(created(a.object), created(b.object))
+	})
+	for _, g := range byAge {
+		t.claimPorts(g)
+	}
+}
+
+func (t *translator) gateway(o *gatewayv1.Gateway) *gateway {
+	g := &gateway{object: o, report: t.reporter("Gateway", o)}
+	g.bindAddresses()
+	g.proxy = t.proxyProtocol(g)
+	g.unsupported()
+	seen := map[gatewayv1.SectionName]bool{}
+	for i := range o.Spec.Listeners {
+		spec := &o.Spec.Listeners[i]
+		if seen[spec.Name] {
+			g.report.errorf(fmt.Sprintf("spec.listeners[%d].name", i), "give each listener a name of its own",
+				"the name %q is taken by an earlier listener; this one is ignored", spec.Name)
+			continue
+		}
+		seen[spec.Name] = true
+		g.listeners = append(g.listeners, t.listener(g, spec, i))
+	}
+	if len(o.Spec.Listeners) == 0 {
+		g.refuse(gatewayv1.GatewayReasonListenersNotValid, "spec.listeners", "add one", "the Gateway has no listeners")
+	}
+	g.findConflicts()
+	return g
+}
+
+// bindAddresses reads spec.addresses: IP addresses are bound, other types have no meaning on a node.
+func (g *gateway) bindAddresses() {
+	for i, a := range g.object.Spec.Addresses {
+		field := fmt.Sprintf("spec.addresses[%d]", i)
+		if a.Type != nil && *a.Type != gatewayv1.IPAddressType {
+			g.refuse(gatewayv1.GatewayReasonUnsupportedAddress, field+".type", "use type IPAddress or leave addresses out",
+				fmt.Sprintf("addresses of type %q are not supported", *a.Type))
+			continue
+		}
+		if a.Value == "" {
+			continue // any address of this type: the default
+		}
+		ip, err := netip.ParseAddr(a.Value)
+		if err != nil || ip.Zone() != "" {
+			g.refuse(gatewayv1.GatewayReasonUnsupportedAddress, field+".value", "write an IPv4 or IPv6 address",
+				fmt.Sprintf("%q is not an IP address", a.Value))
+			continue
+		}
+		g.addresses = append(g.addresses, a.Value)
+	}
+	slices.Sort(g.addresses)
+	g.addresses = slices.Compact(g.addresses)
+	if len(g.addresses) == 0 {
+		g.addresses = []string{""}
+	}
+}
+
+// unsupported reports the parts of a Gateway that have no effect yet, and refuses it where that would be unsafe.
+func (g *gateway) unsupported() {
+	spec := &g.object.Spec
+	if spec.Infrastructure != nil && spec.Infrastructure.ParametersRef != nil {
+		g.refuse(gatewayv1.GatewayReasonInvalidParameters, "spec.infrastructure.parametersRef", "remove it",
+			"RAUTA has no parameters for a Gateway")
+	}
+	if spec.TLS != nil {
+		g.report.warnf("spec.tls", "", "TLS settings of a Gateway are not supported yet")
+	}
+	if spec.AllowedListeners != nil {
+		g.report.warnf("spec.allowedListeners", "put the listeners into the Gateway", "ListenerSets are not supported yet")
+	}
+	if spec.DefaultScope != "" && spec.DefaultScope != gatewayv1.GatewayDefaultScopeNone {
+		g.report.warnf("spec.defaultScope", "name the Gateway in the parentRefs of the routes",
+			"default Gateways are not supported yet")
+	}
+}
+
+// portKey is a socket, portUse who decided what it speaks.
+type portKey struct {
+	address string
+	port    uint16
+}
+
+type portUse struct {
+	gateway string
+	proxy   *config.ProxyProtocol
+}
+
+// claimPorts settles what each port speaks, refusing listeners that disagree with an older Gateway.
+func (t *translator) claimPorts(g *gateway) {
+	name := g.object.Namespace + "/" + g.object.Name
+	for _, l := range g.listeners {
+		if !l.servable() {
+			continue
+		}
+		for _, address := range g.addresses {
+			use, taken := t.ports[portKey{address, l.port()}]
+			if taken && !sameProxyProtocol(use.proxy, g.proxy) {
+				l.reject(gatewayv1.ListenerReasonPortUnavailable, "port", "give both Gateways the same "+annotationProxyProtocol,
+					fmt.Sprintf("Gateway %s uses port %d with other PROXY protocol settings", use.gateway, l.spec.Port))
+				break
+			}
+		}
+		if !l.servable() {
+			continue
+		}
+		for _, address := range g.addresses {
+			k := portKey{address, l.port()}
+			if _, taken := t.ports[k]; !taken {
+				t.ports[k] = portUse{gateway: name, proxy: g.proxy}
+			}
+		}
+	}
+}
+
+func sameProxyProtocol(a, b *config.ProxyProtocol) bool {
+	return (a == nil) == (b == nil) && (a == nil || slices.Equal(a.From, b.From))
+}
+
+// gatewayStatuses comes last: a listener's status counts its routes.
+func (t *translator) gatewayStatuses() {
+	for _, g := range t.gateways {
+		status := gatewayv1.GatewayStatus{Addresses: g.statusAddresses(t.opt.Addresses)}
+		var bad []string
+		programmed := 0
+		for _, l := range g.listeners {
+			status.Listeners = append(status.Listeners, l.status())
+			if l.servable() {
+				programmed++
+				t.publish(l)
+			} else {
+				bad = append(bad, string(l.spec.Name))
+			}
+		}
+		generation := g.object.Generation
+		ok, reason, message := true, gatewayv1.GatewayReasonAccepted, "the Gateway is served"
+		switch {
+		case g.refused != "":
+			ok, reason, message = false, g.refused, g.refusedReason
+		case programmed == 0:
+			ok, reason, message = false, gatewayv1.GatewayReasonListenersNotValid, "no listener is valid"
+		case len(bad) > 0:
+			reason, message = gatewayv1.GatewayReasonListenersNotValid,
+				"served without the listeners "+strings.Join(bad, ", ")
+		}
+		live, liveReason, liveMessage := true, gatewayv1.GatewayReasonProgrammed, "at least one listener is configured"
+		if !ok {
+			live, liveReason, liveMessage = false, gatewayv1.GatewayReasonInvalid, message
+		}
+		status.Conditions = conditions(
+			condition(gatewayv1.GatewayConditionAccepted, ok, reason, generation, message),
+			condition(gatewayv1.GatewayConditionProgrammed, live, liveReason, generation, liveMessage))
+		t.statuses.Gateways = append(t.statuses.Gateways, GatewayStatus{
+			Namespace: g.object.Namespace, Name: g.object.Name, Status: status})
+	}
+}
+
+func (g *gateway) statusAddresses(published []string) []gatewayv1.GatewayStatusAddress {
+	var out []gatewayv1.GatewayStatusAddress
+	if g.addresses[0] != "" {
+		published = g.addresses
+	}
+	for _, a := range published {
+		kind := gatewayv1.IPAddressType
+		if _, err := netip.ParseAddr(a); err != nil {
+			kind = gatewayv1.HostnameAddressType
+		}
+		out = append(out, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
+	}
+	return out
+}
+
+// ingressAddresses is the same for an Ingress.
+func ingressAddresses(published []string) []networkingv1.IngressLoadBalancerIngress {
+	var out []networkingv1.IngressLoadBalancerIngress
+	for _, a := range published {
+		if _, err := netip.ParseAddr(a); err == nil {
+			out = append(out, networkingv1.IngressLoadBalancerIngress{IP: a})
+		} else {
+			out = append(out, networkingv1.IngressLoadBalancerIngress{Hostname: a})
+		}
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+package translate
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// Reasons of config.Answer for rules that fail closed.
+const (
+	reasonUnsupportedFilter = "unsupported_filter"
+	reasonInvalidFilter     = "invalid_filter"
+	reasonInvalidRule       = "invalid_rule"
+)
+
+// compiledRoute is an HTTPRoute as far as it doesn't depend on the parent.
+type compiledRoute struct {
+	config   config.Route
+	accepted bool
+	// message says why it is not accepted; partial why it is only in parts. At most one is set.
+	message, partial string
+	// refs is the first reason why a reference is not resolved, empty if all are.
+	refs        gatewayv1.RouteConditionReason
+	refsMessage string
+}
+
+// routeCompiler compiles one HTTPRoute.
+type routeCompiler struct {
+	t      *translator
+	object *gatewayv1.HTTPRoute
+	report reporter
+	out    compiledRoute
+	// defects of the rule at hand.
+	defects []string
+}
+
+// created is the creation time in Unix seconds, 0 if the object has none because it came from a file.
+func created(o metav1.Object) int64 {
+	at := o.GetCreationTimestamp()
+	if at.IsZero() {
+		return 0
+	}
+	return at.Unix()
+}
+
+func (t *translator) compileRoute(o *gatewayv1.HTTPRoute, report reporter) compiledRoute {
+	c := routeCompiler{t: t, object: o, report: report}
+	c.out.config = config.Route{
+		Name:    "httproute/" + o.Namespace + "/" + o.Name,
+		Source:  config.Source{Kind: "HTTPRoute", Namespace: o.Namespace, Name: o.Name},
+		Created: created(o),
+	}
+	c.out.refsMessage = "all references are resolved"
+	for i, h := range o.Spec.Hostnames {
+		if problem := hostnameError(string(h), true); problem != "" {
+			c.defect(fmt.Sprintf("spec.hostnames[%d]", i), "write a name such as www.example.com or *.example.com",
+				"%q %s; the route is not served", h, problem)
+		}
+	}
+	if len(c.defects) > 0 {
+		c.out.message = strings.Join(c.defects, "; ")
+		return c.out
+	}
+	if o.Spec.UseDefaultGateways != "" && o.Spec.UseDefaultGateways != gatewayv1.GatewayDefaultScopeNone {
+		report.warnf("spec.useDefaultGateways", "name the Gateway in parentRefs", "default Gateways are not supported yet")
+	}
+	rules := o.Spec.Rules
+	if len(rules) == 0 {
+		rules = []gatewayv1.HTTPRouteRule{{}} // the default of the API: everything, to no back end
+	}
+	limits := limitsOf(o)
+	var bad, messages []string
+	for i := range rules {
+		c.defects = nil
+		if rule := c.rule(&rules[i], i); rule != nil {
+			limits.apply(rule)
+			c.out.config.Rules = append(c.out.config.Rules, *rule)
+		}
+		if len(c.defects) > 0 {
+			bad = append(bad, strconv.Itoa(i))
+			messages = append(messages, c.defects...)
+		}
+	}
+	c.out.accepted = len(bad) < len(rules)
+	switch text := strings.Join(messages, "; "); {
+	case !c.out.accepted:
+		c.out.message = text
+	case len(bad) > 0:
+		c.out.partial = "Dropped Rule(s) " + strings.Join(bad, ", ") + ": " + text
+	}
+	return c.out
+}
+
+// defect reports a problem that makes the rule at hand invalid.
+func (c *routeCompiler) defect(field, hint, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	c.report.errorf(field, hint, "%s", message)
+	c.defects = append(c.defects, field+": "+message)
+}
+
+func (c *routeCompiler) unresolved(reason gatewayv1.RouteConditionReason, field, hint, message string) {
+	c.report.errorf(field, hint, "%s", message)
+	if c.out.refs == "" {
+		c.out.refs, c.out.refsMessage = reason, field+": "+message
+	}
+}
+
+// rule compiles one rule. It returns nil if the matches are not valid: then nobody can say which requests it is for.
+// If the matches are valid but what to do is not, the rule stays and answers 500, so that its requests don't fall
+// through to a rule with less protection.
+func (c *routeCompiler) rule(r *gatewayv1.HTTPRouteRule, i int) *config.Rule {
+	field := fmt.Sprintf("spec.rules[%d]", i)
+	rule := &config.Rule{Name: strconv.Itoa(i)}
+	if r.Name != nil && *r.Name != "" {
+		rule.Name = string(*r.Name)
+	}
+	c.matches(r, field, rule)
+	if len(c.defects) > 0 {
+		return nil
+	}
+	if r.Retry != nil {
+		c.defect(field+".retry", "remove it", "retry is not supported yet; the rule is served with the default retries")
+	}
+	if r.SessionPersistence != nil {
+		c.defect(field+".sessionPersistence", "remove it; "+annotationHashOn+" on the Service keeps clients on one endpoint",
+			"session persistence is not supported yet; the rule is served without it")
+	}
+	fail := c.timeouts(r, field, rule)
+	filters, failed := c.filters(r, field)
+	if failed == "" {
+		failed = fail
+	}
+	backends, ok := c.backends(r, field)
+	if failed == "" && !ok {
+		failed = reasonInvalidRule
+	}
+	if failed != "" {
+		rule.Filters = []config.Filter{{Answer: &config.Answer{Status: answerStatus, Reason: failed}}}
+		return rule
+	}
+	rule.Filters, rule.Backends = filters, backends
+	if len(backends) == 0 && !redirects(filters) {
+		c.report.warnf(field+".backendRefs", "add a back end or a RequestRedirect filter",
+			"the rule has no back end; its requests are answered 500")
+	}
+	return rule
+}
+
+// answerStatus is what a rule that fails closed answers.
+const answerStatus = 500
+
+func redirects(filters []config.Filter) bool {
+	for _, f := range filters {
+		if f.Redirect != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// durationPattern is Duration of the Gateway API (GEP-2257), which is narrower than Go's.
+const durationPattern = `^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+
+// timeouts returns the reason to fail closed, or "".
+func (c *routeCompiler) timeouts(r *gatewayv1.HTTPRouteRule, field string, rule *config.Rule) string {
+	if r.Timeouts == nil {
+		return ""
+	}
+	valid := true
+	read := func(d *gatewayv1.Duration, name string) config.Duration {
+		if d == nil {
+			return 0
+		}
+		v, err := time.ParseDuration(string(*d))
+		if ok, _ := regexp.MatchString(durationPattern, string(*d)); !ok || err != nil {
+			c.defect(field+".timeouts."+name, "write a duration such as 10s or 1m30s", "%q is not a duration", *d)
+			valid = false
+			return 0
+		}
+		if v == 0 {
+			return config.NoTimeout
+		}
+		return config.Duration(v)
+	}
+	rule.Timeouts.Request = read(r.Timeouts.Request, "request")
+	rule.Timeouts.BackendRequest = read(r.Timeouts.BackendRequest, "backendRequest")
+	if valid && rule.Timeouts.Request > 0 && rule.Timeouts.BackendRequest > rule.Timeouts.Request {
+		c.defect(field+".timeouts.backendRequest", "make it shorter than timeouts.request",
+			"a single attempt can't take longer than the whole request")
+		valid = false
+	}
+	if !valid {
+		rule.Timeouts = config.Timeouts{}
+		return reasonInvalidRule
+	}
+	return ""
+}

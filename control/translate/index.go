@@ -1,0 +1,124 @@
+package translate
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// key identifies a namespaced object.
+type key struct{ namespace, name string }
+
+func keyOf(o metav1.Object) key { return key{o.GetNamespace(), o.GetName()} }
+
+// index is the input, sorted and looked up by name.
+type index struct {
+	classes        []*gatewayv1.GatewayClass
+	gateways       []*gatewayv1.Gateway
+	routes         []*gatewayv1.HTTPRoute
+	ingresses      []*networkingv1.Ingress
+	ingressClasses map[string]*networkingv1.IngressClass
+	services       map[key]*corev1.Service
+	serviceList    []*corev1.Service
+	slices         map[key][]*discoveryv1.EndpointSlice // by Service
+	namespaces     map[string]*corev1.Namespace
+	secrets        map[key]*corev1.Secret
+	grants         map[string][]*gatewayv1.ReferenceGrant // by the namespace that grants
+}
+
+func (t *translator) index(o *Objects) index {
+	in := index{
+		classes:        ordered(t, "GatewayClass", o.GatewayClasses),
+		gateways:       ordered(t, "Gateway", o.Gateways),
+		routes:         ordered(t, "HTTPRoute", o.HTTPRoutes),
+		ingresses:      ordered(t, "Ingress", o.Ingresses),
+		serviceList:    ordered(t, "Service", o.Services),
+		ingressClasses: map[string]*networkingv1.IngressClass{},
+		services:       map[key]*corev1.Service{},
+		slices:         map[key][]*discoveryv1.EndpointSlice{},
+		namespaces:     map[string]*corev1.Namespace{},
+		secrets:        map[key]*corev1.Secret{},
+		grants:         map[string][]*gatewayv1.ReferenceGrant{},
+	}
+	for _, c := range ordered(t, "IngressClass", o.IngressClasses) {
+		in.ingressClasses[c.Name] = c
+	}
+	for _, s := range in.serviceList {
+		in.services[keyOf(s)] = s
+	}
+	for _, s := range ordered(t, "EndpointSlice", o.EndpointSlices) {
+		k := key{s.Namespace, s.Labels[discoveryv1.LabelServiceName]}
+		in.slices[k] = append(in.slices[k], s)
+	}
+	for _, n := range ordered(t, "Namespace", o.Namespaces) {
+		in.namespaces[n.Name] = n
+	}
+	for _, s := range ordered(t, "Secret", o.Secrets) {
+		in.secrets[keyOf(s)] = s
+	}
+	for _, g := range ordered(t, "ReferenceGrant", o.ReferenceGrants) {
+		in.grants[g.Namespace] = append(in.grants[g.Namespace], g)
+	}
+	return in
+}
+
+// ordered returns the objects by namespace and name. An API server never has two of one name; files can. The choice
+// between them must not depend on the order of the input.
+func ordered[T metav1.Object](t *translator, kind string, objects []T) []T {
+	out := slices.Clone(objects)
+	slices.SortStableFunc(out, func(a, b T) int {
+		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+	})
+	kept := out[:0]
+	for start := 0; start < len(out); {
+		end := start + 1
+		for end < len(out) && keyOf(out[end]) == keyOf(out[start]) {
+			end++
+		}
+		same := out[start:end]
+		if len(same) > 1 {
+			slices.SortStableFunc(same, func(a, b T) int { return strings.Compare(encoded(a), encoded(b)) })
+			t.reporter(kind, same[0]).errorf("metadata.name", "rename or remove the others",
+				"there are %d objects of this kind and name; only one of them is used", len(same))
+		}
+		kept = append(kept, same[0])
+		start = end
+	}
+	return kept
+}
+
+// encoded is only used to order objects of one name. Kubernetes objects always marshal.
+func encoded(o any) string {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// granted reports whether a ReferenceGrant in the target's namespace allows the reference. References within a
+// namespace need none.
+func (in *index) granted(from gatewayv1.ReferenceGrantFrom, group, kind string, target key) bool {
+	if string(from.Namespace) == target.namespace {
+		return true
+	}
+	for _, g := range in.grants[target.namespace] {
+		if !slices.Contains(g.Spec.From, from) {
+			continue
+		}
+		for _, to := range g.Spec.To {
+			if string(to.Group) == group && string(to.Kind) == kind &&
+				(to.Name == nil || *to.Name == "" || string(*to.Name) == target.name) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,214 @@
+package translate
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+const (
+	// ingressListener is the config.Listener that all Ingresses attach to.
+	ingressListener = "ingress"
+	// annotationIngressClass is the class selection from before spec.ingressClassName.
+	annotationIngressClass = "kubernetes.io/ingress.class"
+)
+
+// ingresses compiles the Ingresses of RAUTA's class and attaches them to one listener, which exists if any of them does.
+func (t *translator) ingresses() {
+	l := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP,
+		ProxyProtocol: t.ports[portKey{"", t.opt.HTTPPort}].proxy}
+	any := false
+	for _, o := range t.in.ingresses {
+		if !t.oursIngress(o) {
+			continue
+		}
+		any = true
+		for _, r := range t.compileIngress(o) {
+			t.config.Routes = append(t.config.Routes, r.config)
+			l.Attached = append(l.Attached, config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}})
+		}
+		t.statuses.Ingresses = append(t.statuses.Ingresses, IngressStatus{Namespace: o.Namespace, Name: o.Name,
+			Status: networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{Ingress: ingressAddresses(t.opt.Addresses)}}})
+	}
+	if any {
+		t.config.Listeners = append(t.config.Listeners, l)
+	}
+}
+
+// oursIngress decides by spec.ingressClassName, then the legacy annotation, then the default class.
+func (t *translator) oursIngress(o *networkingv1.Ingress) bool {
+	if name := deref(o.Spec.IngressClassName, ""); name != "" {
+		class := t.in.ingressClasses[name]
+		if class == nil && name != t.opt.IngressClass {
+			t.reporter("Ingress", o).warnf("spec.ingressClassName",
+				fmt.Sprintf("add an IngressClass of this name with spec.controller %s", t.opt.IngressControllerName),
+				"there is no IngressClass %q; the Ingress is ignored", name)
+		}
+		return t.oursClass(class) || class == nil && name == t.opt.IngressClass
+	}
+	if name, set := o.Annotations[annotationIngressClass]; set {
+		return name == t.opt.IngressClass || t.oursClass(t.in.ingressClasses[name])
+	}
+	if t.opt.WatchIngressWithoutClass {
+		return true
+	}
+	foreign := false
+	for _, c := range t.in.ingressClasses {
+		if t.oursClass(c) && c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true" {
+			return true
+		}
+		foreign = foreign || !t.oursClass(c)
+	}
+	if !foreign {
+		t.reporter("Ingress", o).warnf("spec.ingressClassName", fmt.Sprintf("set it to %q", t.opt.IngressClass),
+			"the Ingress names no class and there is no default class of RAUTA; it is ignored")
+	}
+	return false
+}
+
+func (t *translator) oursClass(c *networkingv1.IngressClass) bool {
+	return c != nil && c.Spec.Controller == t.opt.IngressControllerName
+}
+
+// hostRoute is the part of an Ingress for one host: the hosts of an Ingress have different paths, and a route's rules
+// are reachable under all of its hosts.
+type hostRoute struct {
+	host   string
+	config config.Route
+}
+
+// ingressCompiler compiles one Ingress.
+type ingressCompiler struct {
+	t      *translator
+	object *networkingv1.Ingress
+	report reporter
+	limits ruleLimits
+	routes []*hostRoute
+}
+
+func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
+	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(o)}
+	if len(o.Spec.TLS) > 0 {
+		c.report.warnf("spec.tls", "", "HTTPS is not supported yet; the hosts are served over HTTP only")
+	}
+	for i := range o.Spec.Rules {
+		c.rule(&o.Spec.Rules[i], i)
+	}
+	if o.Spec.DefaultBackend != nil {
+		c.add("", config.Rule{Name: "default", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
+			Backends: c.backend(o.Spec.DefaultBackend, "spec.defaultBackend")})
+	}
+	if len(o.Spec.Rules) == 0 && o.Spec.DefaultBackend == nil {
+		c.report.warnf("spec", "add rules or a defaultBackend", "the Ingress has neither rules nor a defaultBackend")
+	}
+	return c.routes
+}
+
+// add puts a rule into the route of a host. The host is part of the route's name whenever there is one, so that adding
+// another host doesn't rename anything.
+func (c *ingressCompiler) add(host string, rule config.Rule) {
+	c.limits.apply(&rule)
+	for _, r := range c.routes {
+		if r.host == host {
+			r.config.Rules = append(r.config.Rules, rule)
+			return
+		}
+	}
+	o := c.object
+	name := "ingress/" + o.Namespace + "/" + o.Name
+	if host != "" {
+		name += "/" + host
+	}
+	c.routes = append(c.routes, &hostRoute{host: host, config: config.Route{
+		Name:    name,
+		Source:  config.Source{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name},
+		Created: created(o),
+		Rules:   []config.Rule{rule},
+	}})
+}
+
+func (c *ingressCompiler) rule(r *networkingv1.IngressRule, i int) {
+	field := fmt.Sprintf("spec.rules[%d]", i)
+	if r.Host != "" {
+		if problem := hostnameError(r.Host, true); problem != "" {
+			c.report.errorf(field+".host", "write a name such as www.example.com or *.example.com",
+				"the host %q %s; the rule is left out", r.Host, problem)
+			return
+		}
+	}
+	if r.HTTP == nil {
+		// Everything for this host goes to the default back end.
+		if c.object.Spec.DefaultBackend != nil {
+			c.add(r.Host, config.Rule{Name: strconv.Itoa(i),
+				Matches:  []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
+				Backends: c.backend(c.object.Spec.DefaultBackend, "spec.defaultBackend")})
+		} else {
+			c.report.warnf(field+".http", "add paths or a defaultBackend", "the rule has no paths and is left out")
+		}
+		return
+	}
+	for j := range r.HTTP.Paths {
+		p := &r.HTTP.Paths[j]
+		where := fmt.Sprintf("%s.http.paths[%d]", field, j)
+		if match, ok := c.path(p, where); ok {
+			c.add(r.Host, config.Rule{Name: fmt.Sprintf("%d.%d", i, j), Matches: []config.Match{{Path: match}},
+				Backends: c.backend(&p.Backend, where+".backend")})
+		}
+	}
+}
+
+func (c *ingressCompiler) path(p *networkingv1.HTTPIngressPath, field string) (config.PathMatch, bool) {
+	kind := deref(p.PathType, networkingv1.PathTypeImplementationSpecific)
+	value := p.Path
+	if value == "" && kind != networkingv1.PathTypeExact {
+		value = "/"
+	}
+	if problem := pathError(value); problem != "" {
+		hint := "write the path as it appears in a request line"
+		if kind == networkingv1.PathTypeImplementationSpecific {
+			hint = "regular expressions are not supported in an Ingress; use an HTTPRoute with path type RegularExpression"
+		}
+		c.report.errorf(field+".path", hint, "the path %q %s; it is left out", value, problem)
+		return config.PathMatch{}, false
+	}
+	switch kind {
+	case networkingv1.PathTypeExact:
+		return config.PathMatch{Kind: config.PathExact, Value: value}, true
+	case networkingv1.PathTypePrefix:
+		return config.PathMatch{Kind: config.PathPrefix, Value: value}, true
+	case networkingv1.PathTypeImplementationSpecific:
+		if strings.ContainsAny(value, "*()$+") {
+			c.report.warnf(field+".path", "use an HTTPRoute with path type RegularExpression if a pattern is meant",
+				"the path %q is compared as plain text, although it looks like a pattern", value)
+		}
+		return config.PathMatch{Kind: config.PathPrefix, Value: value}, true
+	}
+	c.report.errorf(field+".pathType", "use Exact, Prefix or ImplementationSpecific", "the path type %q is not known; the path is left out", kind)
+	return config.PathMatch{}, false
+}
+
+// backend resolves the Service of a path. If it can't, the path answers 500: falling through to another path would
+// show the wrong application.
+func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) []config.Backend {
+	if b.Service == nil {
+		c.report.errorf(field+".resource", "use a service", "back ends other than Services are not supported; requests are answered 500")
+		return []config.Backend{{Weight: 1, Invalid: invalidKind}}
+	}
+	target := key{c.object.Namespace, b.Service.Name}
+	port := b.Service.Port
+	wanted, described := func(p *corev1.ServicePort) bool { return p.Port == port.Number }, strconv.Itoa(int(port.Number))
+	if port.Name != "" {
+		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
+	}
+	cluster, failure := c.t.cluster(target, wanted, described)
+	if failure != nil {
+		c.report.errorf(field+".service", failure.hint, "%s; requests are answered 500", failure.message)
+		return []config.Backend{{Weight: 1, Invalid: failure.invalid}}
+	}
+	return []config.Backend{{Cluster: cluster, Weight: 1}}
+}

@@ -1,0 +1,320 @@
+package translate
+
+import (
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+const portMax = 65535
+
+// listener is one listener of a Gateway while its status is being worked out.
+type listener struct {
+	gateway  *gateway
+	spec     *gatewayv1.Listener
+	field    string // "spec.listeners[0]"
+	hostname string
+	kinds    []gatewayv1.RouteGroupKind
+	selector labels.Selector // allowedRoutes.namespaces.selector
+
+	// Why the listener is refused; empty if it is not. The first reason stays.
+	refused, refusedMessage       string
+	conflict, conflictMessage     string
+	unresolved, unresolvedMessage string
+
+	attached    int32
+	attachments []config.Attachment
+}
+
+// servable reports whether the listener opens a port.
+func (l *listener) servable() bool {
+	return l.gateway.refused == "" && l.refused == "" && l.conflict == "" && l.spec.Protocol == gatewayv1.HTTPProtocolType
+}
+
+func (l *listener) port() uint16 { return uint16(l.spec.Port) }
+
+func (l *listener) reject(reason gatewayv1.ListenerConditionReason, field, hint, message string) {
+	l.gateway.report.errorf(l.field+"."+field, hint, "%s", message)
+	if l.refused == "" {
+		l.refused, l.refusedMessage = string(reason), message
+	}
+}
+
+func (l *listener) leaveUnresolved(reason gatewayv1.ListenerConditionReason, field, hint, message string) {
+	l.gateway.report.errorf(l.field+"."+field, hint, "%s", message)
+	if l.unresolved == "" {
+		l.unresolved, l.unresolvedMessage = string(reason), message
+	}
+}
+
+func (t *translator) listener(g *gateway, spec *gatewayv1.Listener, i int) *listener {
+	l := &listener{gateway: g, spec: spec, field: fmt.Sprintf("spec.listeners[%d]", i)}
+	if spec.Hostname != nil {
+		l.hostname = string(*spec.Hostname)
+	}
+	if spec.Port < 1 || spec.Port > portMax {
+		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "port", "use 1 to 65535",
+			fmt.Sprintf("%d is not a port", spec.Port))
+	}
+	if strings.ContainsFunc(string(spec.Name), func(r rune) bool { return r == '/' || r == '@' }) || spec.Name == "" {
+		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "name", "use lower-case letters, digits and '-'",
+			fmt.Sprintf("%q is not a listener name", spec.Name))
+	}
+	if problem := hostnameError(l.hostname, true); l.hostname != "" && problem != "" {
+		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "hostname", "write a name such as www.example.com or *.example.com",
+			fmt.Sprintf("%q %s", l.hostname, problem))
+	}
+	l.checkProtocol(t)
+	l.findKinds()
+	l.readSelector()
+	return l
+}
+
+func (l *listener) checkProtocol(t *translator) {
+	switch p := l.spec.Protocol; p {
+	case gatewayv1.HTTPProtocolType:
+		if l.spec.TLS != nil {
+			l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls", "remove it or use protocol HTTPS",
+				"a listener with protocol HTTP can't have tls")
+		}
+	case gatewayv1.HTTPSProtocolType, gatewayv1.TLSProtocolType:
+		l.notYet()
+		l.checkCertificates(t)
+	case gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType:
+		l.notYet()
+	default:
+		l.reject(gatewayv1.ListenerReasonUnsupportedProtocol, "protocol", "use HTTP",
+			fmt.Sprintf("the protocol %q is not known", p))
+	}
+}
+
+// notYet marks a listener whose protocol comes later. It is a warning: the other listeners are served.
+func (l *listener) notYet() {
+	message := fmt.Sprintf("listeners with protocol %s are not supported yet; the port is not opened", l.spec.Protocol)
+	l.gateway.report.warnf(l.field+".protocol", "use an HTTP listener for now", "%s", message)
+	if l.refused == "" {
+		l.refused, l.refusedMessage = string(gatewayv1.ListenerReasonUnsupportedProtocol), message
+	}
+}
+
+// checkCertificates resolves certificateRefs, so that a broken reference shows before TLS is served.
+func (l *listener) checkCertificates(t *translator) {
+	if l.spec.TLS == nil {
+		return
+	}
+	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: "Gateway",
+		Namespace: gatewayv1.Namespace(l.gateway.object.Namespace)}
+	for i, ref := range l.spec.TLS.CertificateRefs {
+		field := fmt.Sprintf("tls.certificateRefs[%d]", i)
+		if (ref.Group != nil && *ref.Group != "") || (ref.Kind != nil && *ref.Kind != "Secret") {
+			l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, field, "refer to a Secret",
+				"only Secrets can hold certificates")
+			continue
+		}
+		target := key{l.gateway.object.Namespace, string(ref.Name)}
+		if ref.Namespace != nil {
+			target.namespace = string(*ref.Namespace)
+		}
+		if !t.in.granted(from, "", "Secret", target) {
+			l.leaveUnresolved(gatewayv1.ListenerReasonRefNotPermitted, field,
+				fmt.Sprintf("add a ReferenceGrant from Gateway to Secret in namespace %s", target.namespace),
+				fmt.Sprintf("no ReferenceGrant in namespace %s permits the reference to Secret %s", target.namespace, target.name))
+			continue
+		}
+		if problem := secretError(t.in.secrets[target]); problem != "" {
+			l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, field, "create a Secret of type kubernetes.io/tls",
+				fmt.Sprintf("Secret %s/%s %s", target.namespace, target.name, problem))
+		}
+	}
+}
+
+// secretError names what is missing and never shows what is there.
+func secretError(s *corev1.Secret) string {
+	if s == nil {
+		return "does not exist"
+	}
+	for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		data := s.Data[name]
+		if len(data) == 0 {
+			data = []byte(s.StringData[name])
+		}
+		if block, _ := pem.Decode(data); block == nil {
+			return "has no PEM data in " + name
+		}
+	}
+	return ""
+}
+
+// findKinds works out supportedKinds: HTTPRoute on HTTP and HTTPS, nothing elsewhere so far.
+func (l *listener) findKinds() {
+	group := gatewayv1.Group(gatewayv1.GroupName)
+	route := gatewayv1.RouteGroupKind{Group: &group, Kind: "HTTPRoute"}
+	serves := l.spec.Protocol == gatewayv1.HTTPProtocolType || l.spec.Protocol == gatewayv1.HTTPSProtocolType
+	l.kinds = []gatewayv1.RouteGroupKind{}
+	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
+		if serves {
+			l.kinds = append(l.kinds, route)
+		}
+		return
+	}
+	for i, k := range l.spec.AllowedRoutes.Kinds {
+		if serves && k.Kind == "HTTPRoute" && (k.Group == nil || *k.Group == group) {
+			if len(l.kinds) == 0 {
+				l.kinds = append(l.kinds, route)
+			}
+			continue
+		}
+		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidRouteKinds, fmt.Sprintf("allowedRoutes.kinds[%d]", i), "use HTTPRoute",
+			fmt.Sprintf("routes of kind %q are not supported on a listener with protocol %s", k.Kind, l.spec.Protocol))
+	}
+}
+
+func (l *listener) readSelector() {
+	if l.from() != gatewayv1.NamespacesFromSelector {
+		return
+	}
+	l.selector = labels.Nothing()
+	selector, err := metav1.LabelSelectorAsSelector(l.spec.AllowedRoutes.Namespaces.Selector)
+	if err != nil {
+		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "allowedRoutes.namespaces.selector", "correct the selector",
+			"the selector is not valid: "+err.Error())
+		return
+	}
+	l.selector = selector
+}
+
+func (l *listener) from() gatewayv1.FromNamespaces {
+	if a := l.spec.AllowedRoutes; a != nil && a.Namespaces != nil && a.Namespaces.From != nil {
+		return *a.Namespaces.From
+	}
+	return gatewayv1.NamespacesFromSame
+}
+
+// admits reports whether HTTPRoutes of a namespace may attach.
+func (l *listener) admits(namespace string, o *corev1.Namespace) bool {
+	if len(l.kinds) == 0 {
+		return false
+	}
+	switch l.from() {
+	case gatewayv1.NamespacesFromAll:
+		return true
+	case gatewayv1.NamespacesFromSame:
+		return namespace == l.gateway.object.Namespace
+	case gatewayv1.NamespacesFromSelector:
+		set := labels.Set{corev1.LabelMetadataName: namespace}
+		if o != nil {
+			for k, v := range o.Labels {
+				set[k] = v
+			}
+		}
+		return l.selector.Matches(set)
+	}
+	return false
+}
+
+// findConflicts marks listeners of one Gateway that can't be told apart. All of them lose: the Gateway API forbids to
+// pick a winner.
+func (g *gateway) findConflicts() {
+	for i, a := range g.listeners {
+		for _, b := range g.listeners[i+1:] {
+			if a.spec.Port != b.spec.Port {
+				continue
+			}
+			switch {
+			case transport(a.spec.Protocol) != transport(b.spec.Protocol):
+				if transport(a.spec.Protocol) != "UDP" && transport(b.spec.Protocol) != "UDP" {
+					a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "protocol")
+				}
+			case a.spec.Protocol == gatewayv1.TCPProtocolType || a.spec.Protocol == gatewayv1.UDPProtocolType:
+				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "port")
+			case a.hostname == b.hostname:
+				a.clash(b, gatewayv1.ListenerReasonHostnameConflict, "hostname")
+			}
+		}
+	}
+}
+
+// transport groups the protocols that can share a port. HTTPS and TLS are told apart by server name.
+func transport(p gatewayv1.ProtocolType) string {
+	if p == gatewayv1.HTTPSProtocolType {
+		return string(gatewayv1.TLSProtocolType)
+	}
+	return string(p)
+}
+
+func (l *listener) clash(other *listener, reason gatewayv1.ListenerConditionReason, field string) {
+	for _, pair := range [][2]*listener{{l, other}, {other, l}} {
+		message := fmt.Sprintf("has the same %s on port %d as listener %s; neither is served", field, l.spec.Port, pair[1].spec.Name)
+		if reason == gatewayv1.ListenerReasonProtocolConflict && field == "protocol" {
+			message = fmt.Sprintf("port %d is also used by listener %s with protocol %s; neither is served",
+				l.spec.Port, pair[1].spec.Name, pair[1].spec.Protocol)
+		}
+		pair[0].gateway.report.errorf(pair[0].field+"."+field, "change one of them", "%s", message)
+		if pair[0].conflict == "" {
+			pair[0].conflict, pair[0].conflictMessage = string(reason), message
+		}
+	}
+}
+
+func (l *listener) status() gatewayv1.ListenerStatus {
+	generation := l.gateway.object.Generation
+	accepted, programmed, resolved, conflicted :=
+		condition(gatewayv1.ListenerConditionAccepted, true, gatewayv1.ListenerReasonAccepted, generation, "the listener is valid"),
+		condition(gatewayv1.ListenerConditionProgrammed, true, gatewayv1.ListenerReasonProgrammed, generation, "the listener is configured"),
+		condition(gatewayv1.ListenerConditionResolvedRefs, true, gatewayv1.ListenerReasonResolvedRefs, generation, "all references are resolved"),
+		condition(gatewayv1.ListenerConditionConflicted, false, gatewayv1.ListenerReasonNoConflicts, generation, "no conflicts")
+	if l.conflict != "" {
+		conflicted = condition(gatewayv1.ListenerConditionConflicted, true, l.conflict, generation, l.conflictMessage)
+		accepted = condition(gatewayv1.ListenerConditionAccepted, false, l.conflict, generation, l.conflictMessage)
+	}
+	if l.refused != "" {
+		accepted = condition(gatewayv1.ListenerConditionAccepted, false, l.refused, generation, l.refusedMessage)
+	}
+	if l.unresolved != "" {
+		resolved = condition(gatewayv1.ListenerConditionResolvedRefs, false, l.unresolved, generation, l.unresolvedMessage)
+	}
+	if !l.servable() {
+		message := accepted.Message
+		if accepted.Status == metav1.ConditionTrue {
+			message = "the Gateway is not accepted"
+		}
+		programmed = condition(gatewayv1.ListenerConditionProgrammed, false, gatewayv1.ListenerReasonInvalid, generation, message)
+	}
+	return gatewayv1.ListenerStatus{
+		Name:           l.spec.Name,
+		SupportedKinds: l.kinds,
+		AttachedRoutes: l.attached,
+		Conditions:     conditions(accepted, programmed, resolved, conflicted),
+	}
+}
+
+func conditions(c ...metav1.Condition) []metav1.Condition { return c }
+
+// publish adds the listener to the configuration, once per address.
+func (t *translator) publish(l *listener) {
+	g := l.gateway
+	name := g.object.Namespace + "/" + g.object.Name + "/" + string(l.spec.Name)
+	for _, address := range g.addresses {
+		c := config.Listener{
+			Name:          name,
+			Address:       address,
+			Port:          l.port(),
+			Protocol:      config.ProtocolHTTP,
+			Hostname:      l.hostname,
+			ProxyProtocol: g.proxy,
+			Attached:      slices.Clone(l.attachments),
+		}
+		if len(g.addresses) > 1 {
+			c.Name += "@" + address
+		}
+		t.config.Listeners = append(t.config.Listeners, c)
+	}
+}

@@ -1,0 +1,207 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+const (
+	// pathBytesMax, headerValueBytesMax, queryValueBytesMax and nameBytesMax are the limits of the Gateway API's schema.
+	pathBytesMax        = 1024
+	headerValueBytesMax = 4096
+	queryValueBytesMax  = 1024
+	nameBytesMax        = 256
+	// regexBytesMax bounds the time and memory that compiling a pattern takes.
+	regexBytesMax = 4096
+)
+
+// knownMethod reports the methods of the Gateway API's schema.
+func knownMethod(m gatewayv1.HTTPMethod) bool {
+	switch m {
+	case gatewayv1.HTTPMethodGet, gatewayv1.HTTPMethodHead, gatewayv1.HTTPMethodPost, gatewayv1.HTTPMethodPut,
+		gatewayv1.HTTPMethodDelete, gatewayv1.HTTPMethodConnect, gatewayv1.HTTPMethodOptions, gatewayv1.HTTPMethodTrace,
+		gatewayv1.HTTPMethodPatch:
+		return true
+	}
+	return false
+}
+
+func (c *routeCompiler) matches(r *gatewayv1.HTTPRouteRule, field string, rule *config.Rule) {
+	if len(r.Matches) == 0 {
+		rule.Matches = []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}}
+	}
+	for i := range r.Matches {
+		rule.Matches = append(rule.Matches, c.match(&r.Matches[i], fmt.Sprintf("%s.matches[%d]", field, i)))
+	}
+}
+
+func (c *routeCompiler) match(m *gatewayv1.HTTPRouteMatch, field string) config.Match {
+	out := config.Match{Path: c.pathMatch(m.Path, field+".path")}
+	if m.Method != nil {
+		if !knownMethod(*m.Method) {
+			c.defect(field+".method", "use one of GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH",
+				"%q is not a method of the Gateway API", *m.Method)
+		}
+		out.Method = string(*m.Method)
+	}
+	for i, h := range m.Headers {
+		where := fmt.Sprintf("%s.headers[%d]", field, i)
+		v := c.valueMatch(where, strings.ToLower(string(h.Name)), h.Value, string(deref(h.Type, gatewayv1.HeaderMatchExact)), headerValueBytesMax)
+		if !v.Regex && strings.ContainsFunc(v.Value, forbiddenInFieldValue) {
+			c.defect(where+".value", "remove the control characters", "no header field can have the value %q", v.Value)
+		}
+		out.Headers = c.once(out.Headers, v, where)
+	}
+	for i, q := range m.QueryParams {
+		where := fmt.Sprintf("%s.queryParams[%d]", field, i)
+		out.Query = c.once(out.Query, c.valueMatch(where, string(q.Name), q.Value,
+			string(deref(q.Type, gatewayv1.QueryParamMatchExact)), queryValueBytesMax), where)
+	}
+	return out
+}
+
+// once keeps the first match of a name: later ones must be ignored (Gateway API).
+func (c *routeCompiler) once(list []config.ValueMatch, v config.ValueMatch, field string) []config.ValueMatch {
+	if slices.ContainsFunc(list, func(o config.ValueMatch) bool { return o.Name == v.Name }) {
+		c.report.warnf(field+".name", "remove it", "%q is matched by an earlier entry; this one is ignored", v.Name)
+		return list
+	}
+	return append(list, v)
+}
+
+func deref[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+func (c *routeCompiler) pathMatch(p *gatewayv1.HTTPPathMatch, field string) config.PathMatch {
+	kind, value := gatewayv1.PathMatchPathPrefix, "/"
+	if p != nil {
+		kind, value = deref(p.Type, kind), deref(p.Value, value)
+	}
+	switch kind {
+	case gatewayv1.PathMatchExact, gatewayv1.PathMatchPathPrefix:
+		if problem := pathError(value); problem != "" {
+			c.defect(field+".value", "write the path as it appears in a request line", "the path %q %s", value, problem)
+		}
+		if kind == gatewayv1.PathMatchExact {
+			return config.PathMatch{Kind: config.PathExact, Value: value}
+		}
+		return config.PathMatch{Kind: config.PathPrefix, Value: value}
+	case gatewayv1.PathMatchRegularExpression:
+		if problem := regexError(value); problem != "" {
+			c.defect(field+".value", "write an RE2 pattern for the whole path", "the regular expression %q %s", value, problem)
+		}
+		return config.PathMatch{Kind: config.PathRegex, Value: value}
+	}
+	c.defect(field+".type", "use Exact, PathPrefix or RegularExpression", "the path type %q is not known", kind)
+	return config.PathMatch{}
+}
+
+// valueMatch takes the types of header and query matches as a string: their constants are the same.
+func (c *routeCompiler) valueMatch(field, name, value, kind string, valueBytesMax int) config.ValueMatch {
+	if problem := tokenError(name); problem != "" {
+		c.defect(field+".name", "correct the name", "the name %q %s", name, problem)
+	}
+	out := config.ValueMatch{Name: name, Value: value}
+	switch kind {
+	case string(gatewayv1.HeaderMatchExact):
+		if value == "" || len(value) > valueBytesMax || !utf8.ValidString(value) {
+			c.defect(field+".value", "correct the value", "the value must be UTF-8 text of 1 to %d bytes", valueBytesMax)
+		}
+	case string(gatewayv1.HeaderMatchRegularExpression):
+		out.Regex = true
+		if problem := regexError(value); value == "" || problem != "" {
+			c.defect(field+".value", "write an RE2 pattern for the whole value", "the regular expression %q %s",
+				value, cmp.Or(problem, "is empty"))
+		}
+	default:
+		c.defect(field+".type", "use Exact or RegularExpression", "the type %q is not known", kind)
+	}
+	return out
+}
+
+// pathError applies the Gateway API's rules for Exact and PathPrefix: what can't be the path of a request after dot
+// segments are resolved can't match and is a mistake or an attack.
+func pathError(p string) string {
+	switch {
+	case !strings.HasPrefix(p, "/"):
+		return "does not begin with '/'"
+	case len(p) > pathBytesMax:
+		return "is longer than 1024 bytes"
+	case strings.Contains(p, "//"):
+		return "contains '//'"
+	case strings.Contains(p, "%2f"), strings.Contains(p, "%2F"):
+		return "contains an encoded slash"
+	}
+	for segment := range strings.SplitSeq(p, "/") {
+		if segment == "." || segment == ".." {
+			return "contains a dot segment"
+		}
+	}
+	for i := 0; i < len(p); i++ {
+		switch c := p[i]; {
+		case c == '%':
+			if i+2 >= len(p) || !isHex(p[i+1]) || !isHex(p[i+2]) {
+				return "contains '%' without two hexadecimal digits"
+			}
+		case !isAlphanumeric(c) && !strings.ContainsRune("-/._~!$&'()*+,;=:@", rune(c)):
+			return fmt.Sprintf("contains %q, which must be percent-encoded", c)
+		}
+	}
+	return ""
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
+
+// regexError also compiles the pattern as the data plane will, anchored in a group: an unfinished \Q swallows the
+// closing parenthesis.
+func regexError(pattern string) string {
+	if len(pattern) > regexBytesMax {
+		return "is longer than 4096 bytes"
+	}
+	if _, err := regexp.Compile(pattern); err != nil {
+		return "is not valid: " + strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+	}
+	if _, err := regexp.Compile("^(?:" + pattern + ")$"); err != nil {
+		return "is not closed: end it with \\E"
+	}
+	return ""
+}
+
+// tokenError checks a field name (RFC 9110 section 5.6.2).
+func tokenError(name string) string {
+	if name == "" {
+		return "is empty"
+	}
+	if len(name) > nameBytesMax {
+		return "is longer than 256 bytes"
+	}
+	for i := range len(name) {
+		if !isAlphanumeric(name[i]) && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(name[i])) {
+			return "contains a character that is not allowed in names"
+		}
+	}
+	return ""
+}
+
+// forbiddenInFieldValue reports control characters other than tab (RFC 9110 section 5.5).
+func forbiddenInFieldValue(r rune) bool {
+	return r < ' ' && r != '\t' || r == 0x7f || r == utf8.RuneError
+}

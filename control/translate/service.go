@@ -1,0 +1,185 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// refFailure says why a reference to a Service port can't be used.
+type refFailure struct {
+	reason  gatewayv1.RouteConditionReason
+	invalid string
+	message string
+	hint    string
+}
+
+// cluster finds the port of a Service, adds its cluster to the configuration and returns the cluster's name.
+func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string) (string, *refFailure) {
+	svc := t.in.services[target]
+	if svc == nil {
+		return "", &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
+			fmt.Sprintf("there is no Service %s/%s", target.namespace, target.name), "create the Service or correct the reference"}
+	}
+	if svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return "", &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidExternalName,
+			fmt.Sprintf("Service %s/%s is of type ExternalName, which is not allowed", target.namespace, target.name),
+			"use a Service without selector and an EndpointSlice with the addresses"}
+	}
+	at := slices.IndexFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return tcp(p.Protocol) && wanted(&p) })
+	if at < 0 {
+		failure := &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
+			fmt.Sprintf("Service %s/%s has no TCP port %s", target.namespace, target.name, described), "correct the port"}
+		if slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return wanted(&p) }) {
+			failure.reason, failure.invalid = gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol
+		}
+		return "", failure
+	}
+	port := svc.Spec.Ports[at]
+	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) {
+		return "", &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
+			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, which is not supported yet", described, target.namespace, target.name, p),
+			"remove appProtocol if the back end also speaks plain HTTP/1.1"}
+	}
+	name := ClusterName(svc, port)
+	if _, done := t.clusters[name]; !done {
+		c := config.Cluster{Name: name, Policy: config.PolicyP2C}
+		t.clusterAnnotations(svc, &c)
+		t.clusters[name] = c
+		endpoints, problems := EndpointsOf(svc, port, t.in.slices[target], t.opt)
+		t.problems = append(t.problems, problems...)
+		if len(endpoints) > 0 {
+			t.endpoints[name] = endpoints
+		}
+	}
+	return name, nil
+}
+
+// ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port".
+func ClusterName(svc *corev1.Service, port corev1.ServicePort) string {
+	return svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port.Port))
+}
+
+func tcp(p corev1.Protocol) bool { return p == "" || p == corev1.ProtocolTCP }
+
+// unsupportedAppProtocol lists what needs TLS or HTTP/2 towards the back end (KEP-3726 and common usage).
+func unsupportedAppProtocol(p string) bool {
+	switch strings.ToLower(p) {
+	case "kubernetes.io/h2c", "kubernetes.io/wss", "https", "wss", "h2c", "h2", "http2", "grpc", "grpcs", "tls":
+		return true
+	}
+	return false
+}
+
+// EndpointsOf returns the usable endpoints of a Service port in order of address. Slices of other Services are skipped.
+//
+// An endpoint's port is the slice's port with the same name as the Service's port: targetPort has been resolved there
+// already, pod by pod. Ready endpoints take requests; those that are terminating but still serving are kept as such;
+// others are left out (EndpointConditions). If the Service names its IP families, only endpoints of the first family
+// that has any are used, because a dual-stack pod is in the slices of both.
+func EndpointsOf(svc *corev1.Service, port corev1.ServicePort, endpointSlices []*discoveryv1.EndpointSlice, opt Options) ([]config.Endpoint, []Problem) {
+	var problems []Problem
+	byFamily := map[corev1.IPFamily][]config.Endpoint{}
+	for _, s := range endpointSlices {
+		if s.Namespace != svc.Namespace || s.Labels[discoveryv1.LabelServiceName] != svc.Name {
+			continue
+		}
+		report := reporter{object: refOf("EndpointSlice", s), out: &problems}
+		if s.AddressType != discoveryv1.AddressTypeIPv4 && s.AddressType != discoveryv1.AddressTypeIPv6 {
+			report.errorf("addressType", "use IPv4 or IPv6", "addresses of type %q are not used", s.AddressType)
+			continue
+		}
+		family := corev1.IPFamily(s.AddressType)
+		for _, number := range portsNamed(s, port.Name) {
+			byFamily[family] = append(byFamily[family], endpointsOf(s, number, opt, report)...)
+		}
+	}
+	var all []config.Endpoint
+	for _, family := range svc.Spec.IPFamilies {
+		if len(byFamily[family]) > 0 {
+			all = byFamily[family]
+			break
+		}
+	}
+	if len(svc.Spec.IPFamilies) == 0 {
+		all = append(byFamily[corev1.IPv4Protocol], byFamily[corev1.IPv6Protocol]...)
+	}
+	// While a slice is being split, an endpoint can be in two of them (EndpointSlice, "duplicate endpoints"). Ready wins.
+	slices.SortFunc(all, func(a, b config.Endpoint) int {
+		return cmp.Or(strings.Compare(a.Address, b.Address), compareBool(a.Terminating, b.Terminating),
+			strings.Compare(a.Pod, b.Pod), strings.Compare(a.Node, b.Node), strings.Compare(a.Zone, b.Zone))
+	})
+	all = slices.CompactFunc(all, func(a, b config.Endpoint) bool { return a.Address == b.Address })
+	return all, sortProblems(problems)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func portsNamed(s *discoveryv1.EndpointSlice, name string) []int32 {
+	var out []int32
+	for _, p := range s.Ports {
+		if deref(p.Name, "") == name && tcp(deref(p.Protocol, "")) && p.Port != nil && *p.Port >= 1 && *p.Port <= portMax {
+			out = append(out, *p.Port)
+		}
+	}
+	return out
+}
+
+func endpointsOf(s *discoveryv1.EndpointSlice, port int32, opt Options, report reporter) []config.Endpoint {
+	var out []config.Endpoint
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		ready := deref(e.Conditions.Ready, true)
+		serving := deref(e.Conditions.Serving, ready)
+		terminating := deref(e.Conditions.Terminating, false)
+		if !ready && !(serving && terminating) {
+			continue
+		}
+		endpoint := config.Endpoint{Terminating: !ready, Node: deref(e.NodeName, ""), Zone: deref(e.Zone, "")}
+		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
+			endpoint.Pod = e.TargetRef.Name
+		}
+		for j, text := range e.Addresses {
+			field := fmt.Sprintf("endpoints[%d].addresses[%d]", i, j)
+			address, err := netip.ParseAddr(text)
+			switch {
+			case err != nil || address.Zone() != "":
+				report.errorf(field, "write an IP address", "%q is not an IP address; it is left out", text)
+			case address.Unmap().Is4() != (s.AddressType == discoveryv1.AddressTypeIPv4):
+				report.errorf(field, "move it to a slice of its type", "%s is not of type %s; it is left out", text, s.AddressType)
+			case !admissible(address.Unmap(), opt.AllowLoopback):
+				report.errorf(field, "remove it: it would reach the node itself instead of a pod",
+					"the address %s is not allowed as an endpoint; it is left out", text)
+			default:
+				endpoint.Address = netip.AddrPortFrom(address.Unmap(), uint16(port)).String()
+				out = append(out, endpoint)
+			}
+		}
+	}
+	return out
+}
+
+// admissible keeps a slice from turning the proxy against the node it runs on (CVE-2021-25740).
+func admissible(a netip.Addr, allowLocal bool) bool {
+	if a.IsUnspecified() || a.IsMulticast() {
+		return false
+	}
+	return allowLocal || !a.IsLoopback() && !a.IsLinkLocalUnicast()
+}

@@ -1,0 +1,135 @@
+package translate
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// Translate turns objects into a configuration. It never fails: what can't be used is left out and reported.
+func Translate(o *Objects, opt Options) *Result {
+	t := &translator{
+		opt:       opt.withDefaults(),
+		clusters:  map[string]config.Cluster{},
+		endpoints: config.Endpoints{},
+		ports:     map[portKey]portUse{},
+	}
+	t.in = t.index(o)
+	t.checkAnnotations()
+	t.gatewayClasses()
+	t.listeners()
+	t.httpRoutes()
+	t.ingresses()
+	t.gatewayStatuses()
+	return t.result()
+}
+
+// translator holds one run.
+type translator struct {
+	// Immutable during the run.
+	opt Options
+	in  index
+
+	// Built up step by step.
+	classes  map[string]bool // GatewayClasses of ours by name; false if not accepted
+	gateways []*gateway
+	ports    map[portKey]portUse
+
+	config    config.Config
+	clusters  map[string]config.Cluster
+	endpoints config.Endpoints
+	statuses  Statuses
+	problems  []Problem
+}
+
+func (t *translator) result() *Result {
+	for _, name := range slices.Sorted(maps.Keys(t.clusters)) {
+		t.config.Clusters = append(t.config.Clusters, t.clusters[name])
+	}
+	slices.SortFunc(t.config.Listeners, func(a, b config.Listener) int { return strings.Compare(a.Name, b.Name) })
+	for i := range t.config.Listeners {
+		slices.SortFunc(t.config.Listeners[i].Attached, func(a, b config.Attachment) int {
+			return strings.Compare(a.Route, b.Route)
+		})
+	}
+	slices.SortFunc(t.config.Routes, func(a, b config.Route) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name))
+	})
+	return &Result{
+		Config:    &t.config,
+		Endpoints: t.endpoints,
+		Statuses:  t.statuses,
+		Problems:  sortProblems(t.problems),
+	}
+}
+
+func sortProblems(p []Problem) []Problem {
+	slices.SortStableFunc(p, func(a, b Problem) int {
+		return cmp.Or(
+			strings.Compare(a.Object.Kind, b.Object.Kind),
+			strings.Compare(a.Object.Namespace, b.Object.Namespace),
+			strings.Compare(a.Object.Name, b.Object.Name),
+			strings.Compare(a.Field, b.Field),
+			strings.Compare(string(a.Severity), string(b.Severity)),
+			strings.Compare(a.Message, b.Message),
+		)
+	})
+	return slices.Compact(p)
+}
+
+// reporter collects the problems of one object.
+type reporter struct {
+	object ObjectRef
+	out    *[]Problem
+}
+
+func (t *translator) reporter(kind string, o metav1.Object) reporter {
+	return reporter{object: refOf(kind, o), out: &t.problems}
+}
+
+func refOf(kind string, o metav1.Object) ObjectRef {
+	return ObjectRef{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+func (r reporter) add(s Severity, field, hint, message string) {
+	*r.out = append(*r.out, Problem{Severity: s, Object: r.object, Field: field, Message: message, Hint: hint})
+}
+
+func (r reporter) errorf(field, hint, format string, args ...any) {
+	r.add(Error, field, hint, fmt.Sprintf(format, args...))
+}
+
+func (r reporter) warnf(field, hint, format string, args ...any) {
+	r.add(Warning, field, hint, fmt.Sprintf(format, args...))
+}
+
+// condition makes a condition without a time: the writer of the status owns the clock.
+func condition[T, R ~string](kind T, ok bool, reason R, generation int64, message string) metav1.Condition {
+	status := metav1.ConditionFalse
+	if ok {
+		status = metav1.ConditionTrue
+	}
+	return metav1.Condition{
+		Type:               string(kind),
+		Status:             status,
+		Reason:             string(reason),
+		ObservedGeneration: generation,
+		Message:            truncate(message),
+	}
+}
+
+// conditionMessageBytesMax is the limit of metav1.Condition.message; the API server refuses a longer one.
+const conditionMessageBytesMax = 32768
+
+func truncate(message string) string {
+	if len(message) <= conditionMessageBytesMax {
+		return message
+	}
+	return strings.ToValidUTF8(message[:conditionMessageBytesMax-3], "") + "..."
+}
