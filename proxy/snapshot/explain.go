@@ -101,7 +101,7 @@ func (p *Port) Explain(host []byte, req *message.Request) Explanation {
 	e.Listeners = p.explainListeners(string(host), chosen)
 	rule, listener, res := p.Match(host, req)
 	if listener == nil {
-		e.Outcome = Outcome{Kind: OutcomeAnswer, Status: 404, Reason: "no_listener"}
+		e.Outcome = Outcome{Kind: OutcomeAnswer, Status: 404, Reason: "no_route"}
 		return e
 	}
 	s := p.sites[chosen]
@@ -187,9 +187,17 @@ func (r *Rule) outcome(received *message.Request, ctx filter.Context) Outcome {
 	if r.weights == 0 {
 		return Outcome{Kind: OutcomeAnswer, Status: 500, Reason: "no_backend"}
 	}
+	if !r.forwards() {
+		return Outcome{Kind: OutcomeAnswer, Status: 500, Reason: "invalid_backend"}
+	}
 	path := string(req.Bytes(req.Path))
 	if req.HasQuery {
 		path += "?" + string(req.Bytes(req.Query))
 	}
 	return Outcome{Kind: OutcomeForward, Authority: string(req.Bytes(req.Authority)), Path: path}
+}
+
+// forwards reports whether any choice with a weight can be used.
+func (r *Rule) forwards() bool {
+	return slices.ContainsFunc(r.Backends, func(b Backend) bool { return b.Weight > 0 && b.Cluster != nil })
 }
