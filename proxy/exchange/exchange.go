@@ -122,7 +122,7 @@ func (x *Exchange) Start() {
 
 // match finds the rule; it reports whether there is one.
 func (x *Exchange) match() bool {
-	port := x.peer.Port.current(x.w.Live.Current())
+	port := x.peer.Port.Current(x.w.Live.Current())
 	if port == nil {
 		return false
 	}
@@ -243,5 +243,6 @@ func (x *Exchange) finish(reason string) {
 	}
 	x.describe(r)
 	x.w.Shard.Finish(r)
+	x.w.Shard.Flush()
 	x.w.put(x)
 }

@@ -173,7 +173,8 @@ type PortRef struct {
 // worker.
 func NewPortRef(addr netip.AddrPort) *PortRef { return &PortRef{addr: addr} }
 
-func (r *PortRef) current(s *snapshot.Snapshot) *snapshot.Port {
+// Current returns the port as s has it, nil if s has none at the address.
+func (r *PortRef) Current(s *snapshot.Snapshot) *snapshot.Port {
 	if r.snapshot != s {
 		r.snapshot, r.port = s, nil
 		for _, p := range s.Ports {

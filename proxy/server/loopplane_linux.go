@@ -1,0 +1,201 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// loopPlane serves sockets on event loops.
+type loopPlane struct {
+	deps    *Deps
+	group   *loop.Group
+	overlap bool
+	workers []*loopWorker
+	stopped sync.WaitGroup
+}
+
+// loopWorker is one event loop with everything that belongs to it.
+type loopWorker struct {
+	loop     *loop.Worker
+	exchange *exchange.Worker
+	engine   *fastpath.Engine
+
+	// Owned by the worker's thread.
+	listeners map[netip.AddrPort]*loop.Listener
+	ports     map[netip.AddrPort]*exchange.PortRef
+
+	busy     atomic.Int64 // client connections, as of the last Drain
+	closings atomic.Int64 // listeners that still take what is queued
+}
+
+// evictPerTurn is how many idle connections a worker closes at a time when the connection limit is reached.
+const evictPerTurn = 16
+
+func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
+	return &loopPlane{deps: deps, group: loop.NewGroup(connections), overlap: overlap}
+}
+
+// Start implements Plane.
+func (p *loopPlane) Start() error {
+	for id := range p.deps.Workers {
+		w, err := p.newWorker(id)
+		if err != nil {
+			return err
+		}
+		p.workers = append(p.workers, w)
+	}
+	for _, w := range p.workers {
+		p.stopped.Go(func() {
+			if err := w.loop.Run(); err != nil {
+				p.deps.Log.Error("a worker has stopped", "worker", w.loop.ID(), "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
+	w := &loopWorker{listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*exchange.PortRef{}}
+	var err error
+	w.loop, err = loop.NewWorker(id, loop.WorkerOptions{
+		Group:      p.group,
+		OnPressure: func(*loop.Worker) { w.engine.CloseIdle(evictPerTurn) },
+		OnPanic: func(value any, stack []byte) {
+			p.deps.Log.Error("a request made a worker panic; its connection was closed", "worker", id, "panic", value,
+				"stack", string(stack))
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start worker %d: %w", id, err)
+	}
+	seed := uint64(time.Now().UnixNano()) + uint64(id)<<56
+	w.exchange = &exchange.Worker{
+		Settings: p.deps.Settings,
+		Live:     p.deps.Live,
+		Clock:    w.loop.Wheel(),
+		Shard:    p.deps.Registry.Shard(id),
+		WallClock: func() int64 {
+			sec, nsec := w.loop.Unix()
+			return sec*1e9 + nsec
+		},
+		HTTPDate: w.loop.HTTPDate,
+	}
+	w.engine = fastpath.NewEngine(w.loop, w.exchange, p.deps.Limits)
+	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), w.engine, seed)
+	return w, nil
+}
+
+// onEach runs f on every worker's thread and waits for all of them; the first error counts.
+func (p *loopPlane) onEach(f func(w *loopWorker) error) error {
+	errs := make([]error, len(p.workers))
+	var wait sync.WaitGroup
+	for i, w := range p.workers {
+		wait.Add(1)
+		if !w.loop.Post(func() { defer wait.Done(); errs[i] = f(w) }) {
+			errs[i] = errors.New("the worker has stopped")
+			wait.Done()
+		}
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// Open implements Plane.
+func (p *loopPlane) Open(addr netip.AddrPort) error {
+	if !p.overlap {
+		if err := loop.ProbeBind(addr); err != nil {
+			return err
+		}
+	}
+	err := p.onEach(func(w *loopWorker) error {
+		l, err := w.loop.Listen(loop.ListenerOptions{Addr: addr, Overlap: p.overlap}, p.accept(addr))
+		if err == nil {
+			w.listeners[addr] = l
+		}
+		return err
+	})
+	if err != nil {
+		p.Close(addr)
+	}
+	return err
+}
+
+// accept returns what is done with a connection accepted on addr, on the worker that gets it.
+func (p *loopPlane) accept(addr netip.AddrPort) func(*loop.Worker, *loop.Conn) {
+	return func(l *loop.Worker, c *loop.Conn) {
+		w := p.workers[l.ID()]
+		ref := w.ports[addr]
+		if ref == nil {
+			ref = exchange.NewPortRef(addr)
+			w.ports[addr] = ref
+		}
+		var proxyFrom []netip.Prefix
+		if port := ref.Current(w.exchange.Live.Current()); port != nil {
+			proxyFrom = port.ProxyProtocolFrom
+		}
+		w.engine.Serve(c, ref, proxyFrom)
+		l.SetActive(w.exchange.Active())
+	}
+}
+
+// Close implements Plane.
+func (p *loopPlane) Close(addr netip.AddrPort) {
+	for _, w := range p.workers {
+		w.loop.Post(func() {
+			if l := w.listeners[addr]; l != nil {
+				delete(w.listeners, addr)
+				l.Close()
+			}
+		})
+	}
+}
+
+// Retire implements Plane.
+func (p *loopPlane) Retire(removed []*upstream.Endpoint) {
+	if len(removed) == 0 {
+		return
+	}
+	for _, w := range p.workers {
+		w.loop.Post(func() {
+			for _, e := range removed {
+				w.exchange.Upstream.Retire(e)
+			}
+		})
+	}
+}
+
+// Drain implements Plane.
+func (p *loopPlane) Drain() {
+	p.onEach(func(w *loopWorker) error {
+		w.exchange.Draining = true
+		w.engine.Drain()
+		w.busy.Store(int64(w.engine.Conns()))
+		return nil
+	})
+}
+
+// Busy implements Plane.
+func (p *loopPlane) Busy() int {
+	n := 0
+	for _, w := range p.workers {
+		n += int(w.busy.Load())
+	}
+	return n
+}
+
+// Stop implements Plane.
+func (p *loopPlane) Stop() {
+	for _, w := range p.workers {
+		w.loop.Stop()
+	}
+	p.stopped.Wait()
+}

@@ -1,0 +1,232 @@
+// Package server is the data plane as one object: workers, their listeners, and the current snapshot.
+//
+// It owns which sockets are open (those of the snapshot's ports), the order of start, publication and drain, and the
+// numbers about workers and configuration that an operator sees. It does not own what happens on a connection (engines)
+// or to a request (exchange). cmd/rauta makes one Server; control publishes to it.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/snapshot"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// Options of a Server.
+type Options struct {
+	// Workers is the number of event loops, at least 1.
+	Workers  int
+	Registry *observe.Registry
+	// Bind is the address of listeners that name none; empty means all addresses.
+	Bind     string
+	Settings exchange.Settings
+	Limits   fastpath.Limits
+	// ConnectionsMax bounds the client connections of all workers; 0 means loop.ConnectionsMaxDefault.
+	ConnectionsMax int
+	// Overlap allows another process to listen on the same addresses, for a hand-over.
+	Overlap bool
+	// DrainDelay is how long Drain goes on accepting after it has become unready; DrainTime how long requests may then
+	// take to finish.
+	DrainDelay, DrainTime time.Duration
+	// Plane serves the sockets; nil means the event loops of this package. It is how the reference engine comes in.
+	Plane func(*Deps) Plane
+	Log   *slog.Logger
+}
+
+// Deps is what a Plane gets to work with.
+type Deps struct {
+	Live     *snapshot.Live
+	Registry *observe.Registry
+	Settings *exchange.Settings
+	Limits   fastpath.Limits
+	Workers  int
+	Log      *slog.Logger
+}
+
+// Plane serves sockets: the event loops, or the reference engine.
+type Plane interface {
+	// Start makes the plane ready for Open.
+	Start() error
+	// Open listens on addr; Close stops accepting there without losing a connection that is queued.
+	Open(addr netip.AddrPort) error
+	Close(addr netip.AddrPort)
+	// Retire closes idle connections to endpoints that left the configuration.
+	Retire(removed []*upstream.Endpoint)
+	// Drain closes idle connections and asks the others to close; Busy is the number of connections that are left.
+	Drain()
+	Busy() int
+	// Stop ends the plane at once.
+	Stop()
+}
+
+// Server is the data plane. Its methods are for any goroutine.
+type Server struct {
+	opt   Options
+	live  *snapshot.Live
+	plane Plane
+
+	mu        sync.Mutex // held while sockets are opened and closed
+	open      map[netip.AddrPort]bool
+	lastError atomic.Pointer[string]
+	ready     atomic.Bool
+	draining  atomic.Bool
+}
+
+// New returns a server that serves nothing yet.
+func New(opt Options) (*Server, error) {
+	if opt.Workers < 1 {
+		return nil, errors.New("a server needs at least one worker")
+	}
+	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}}
+	s.live = snapshot.NewLive(snapshot.Options{
+		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind,
+	})
+	deps := &Deps{
+		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers, Log: opt.Log,
+	}
+	if opt.Plane != nil {
+		s.plane = opt.Plane(deps)
+		return s, nil
+	}
+	connections, err := loop.ConnectionsWithinLimits(opt.ConnectionsMax)
+	if err != nil {
+		return nil, err
+	}
+	s.plane = newLoopPlane(deps, connections, opt.Overlap)
+	return s, nil
+}
+
+// Start starts the workers.
+func (s *Server) Start() error {
+	s.registerMetrics()
+	return s.plane.Start()
+}
+
+// Live gives access to the current snapshot.
+func (s *Server) Live() *snapshot.Live { return s.live }
+
+// Publish makes cfg with its endpoints the current configuration: first the routes, then new sockets are opened, then
+// those that it no longer names are closed. err says what was left out; everything else is served.
+func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, changed, removed, err := s.live.Publish(cfg, eps)
+	if s.draining.Load() {
+		return err
+	}
+	err = errors.Join(err, s.setSockets(next))
+	s.plane.Retire(removed)
+	s.note(err)
+	if changed {
+		s.opt.Log.Info("configuration published", "generation", next.Generation, "hash", fmt.Sprintf("%x", next.Hash[:6]),
+			"listeners", len(next.Config.Listeners), "routes", len(next.Routes), "clusters", len(next.Clusters))
+	}
+	if err == nil || len(s.open) == len(next.Ports) {
+		s.ready.Store(true)
+	}
+	return err
+}
+
+// SetEndpoints replaces the endpoints of one cluster.
+func (s *Server) SetEndpoints(cluster string, eps []config.Endpoint) {
+	s.plane.Retire(s.live.SetEndpoints(cluster, eps))
+}
+
+// setSockets opens and closes sockets so that they are those of next.
+func (s *Server) setSockets(next *snapshot.Snapshot) error {
+	var errs []error
+	wanted := map[netip.AddrPort]bool{}
+	for _, p := range next.Ports {
+		wanted[p.Addr] = true
+		if s.open[p.Addr] {
+			continue
+		}
+		if err := s.plane.Open(p.Addr); err != nil {
+			errs = append(errs, fmt.Errorf("listener %s: %w", p.Listeners[0].Name, err))
+			continue
+		}
+		s.open[p.Addr] = true
+		s.opt.Log.Info("listening", "address", p.Addr.String(), "listener", p.Listeners[0].Name)
+	}
+	for addr := range s.open {
+		if !wanted[addr] {
+			s.plane.Close(addr)
+			delete(s.open, addr)
+			s.opt.Log.Info("stopped listening", "address", addr.String())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Failed records that a configuration could not be read at all, and that the last good one stays in force.
+func (s *Server) Failed(err error) { s.note(err) }
+
+func (s *Server) note(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	s.lastError.Store(&text)
+}
+
+// Ready reports whether a complete configuration is being served, and if not, why.
+func (s *Server) Ready() (bool, string) {
+	switch {
+	case s.draining.Load():
+		return false, "draining"
+	case !s.ready.Load():
+		return false, "no configuration has been loaded yet"
+	}
+	return true, ""
+}
+
+// Drain ends the server gracefully: it becomes unready at once, goes on accepting for DrainDelay, then closes its
+// listeners without losing what is queued, and gives requests DrainTime to finish. It reports how many connections had
+// to be cut off.
+func (s *Server) Drain(ctx context.Context) int {
+	if s.draining.Swap(true) {
+		return 0
+	}
+	s.opt.Log.Info("draining", "delay", s.opt.DrainDelay, "time", s.opt.DrainTime)
+	sleep(ctx, s.opt.DrainDelay)
+	s.mu.Lock()
+	for addr := range s.open {
+		s.plane.Close(addr)
+	}
+	clear(s.open)
+	s.mu.Unlock()
+	deadline := time.Now().Add(s.opt.DrainTime)
+	s.plane.Drain()
+	for s.plane.Busy() > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
+		sleep(ctx, drainPoll)
+		s.plane.Drain()
+	}
+	left := s.plane.Busy()
+	s.plane.Stop()
+	s.opt.Log.Info("stopped", "connections_cut_off", left)
+	return left
+}
+
+// drainPoll is how often Drain looks whether everything has finished.
+const drainPoll = 20 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

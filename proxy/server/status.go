@@ -1,0 +1,136 @@
+package server
+
+import (
+	"encoding/hex"
+	"fmt"
+	"sort"
+
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/observe"
+)
+
+// ConfigStatus is what /config shows.
+type ConfigStatus struct {
+	Generation uint64 `json:"generation"`
+	Hash       string `json:"hash"`
+	// LastError is what the last publication left out, or why the last configuration could not be read.
+	LastError string `json:"lastError,omitempty"`
+	Config    any    `json:"config"`
+}
+
+// Config returns the current configuration.
+func (s *Server) Config() ConfigStatus {
+	c := s.live.Current()
+	return ConfigStatus{
+		Generation: c.Generation, Hash: hex.EncodeToString(c.Hash[:]), LastError: s.lastErrorText(), Config: c.Config,
+	}
+}
+
+func (s *Server) lastErrorText() string {
+	if p := s.lastError.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// ListenerStatus is what /listeners shows of one socket.
+type ListenerStatus struct {
+	Address   string   `json:"address"`
+	Open      bool     `json:"open"`
+	Listeners []string `json:"listeners"`
+}
+
+// Listeners returns the sockets of the current configuration.
+func (s *Server) Listeners() []ListenerStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := []ListenerStatus{}
+	for _, p := range s.live.Current().Ports {
+		st := ListenerStatus{Address: p.Addr.String(), Open: s.open[p.Addr]}
+		for _, l := range p.Listeners {
+			st.Listeners = append(st.Listeners, l.Name)
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+// ClusterStatus is what /clusters shows of one cluster.
+type ClusterStatus struct {
+	Name      string           `json:"name"`
+	Policy    string           `json:"policy"`
+	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// EndpointStatus is one endpoint of a ClusterStatus.
+type EndpointStatus struct {
+	Address     string `json:"address"`
+	Pod         string `json:"pod,omitempty"`
+	Node        string `json:"node,omitempty"`
+	Zone        string `json:"zone,omitempty"`
+	Terminating bool   `json:"terminating,omitempty"`
+	Connections int64  `json:"connections"`
+}
+
+// Clusters returns the clusters of the current configuration in order of name.
+func (s *Server) Clusters() []ClusterStatus {
+	out := []ClusterStatus{}
+	for _, c := range s.live.Current().Clusters {
+		policy := string(c.Config().Policy)
+		if policy == "" {
+			policy = "p2c"
+		}
+		st := ClusterStatus{Name: c.Name(), Policy: policy, Endpoints: []EndpointStatus{}}
+		for _, e := range c.Set().Endpoints() {
+			st.Endpoints = append(st.Endpoints, EndpointStatus{
+				Address: e.Name, Pod: e.Info.Pod, Node: e.Info.Node, Zone: e.Info.Zone, Terminating: e.Info.Terminating,
+				Connections: e.Connections(),
+			})
+		}
+		out = append(out, st)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+// registerMetrics tells the registry about what only the server knows.
+func (s *Server) registerMetrics() {
+	r := s.opt.Registry
+	r.Gauge("rauta_config_generation", func() float64 { return float64(s.live.Current().Generation) })
+	r.Gauge("rauta_config_last_error", func() float64 {
+		if s.lastErrorText() != "" {
+			return 1
+		}
+		return 0
+	})
+	r.Info("rauta_config_info", func() []observe.Label {
+		c := s.live.Current()
+		return []observe.Label{{Name: "hash", Value: hex.EncodeToString(c.Hash[:8])}}
+	})
+	if p, ok := s.plane.(*loopPlane); ok {
+		p.registerMetrics(r)
+	}
+}
+
+// registerMetrics exports what the loops count about themselves.
+func (p *loopPlane) registerMetrics(r *observe.Registry) {
+	for id := range p.deps.Workers {
+		stats := func(f func(*loop.WorkerStats) float64) func() float64 {
+			return func() float64 {
+				if id >= len(p.workers) {
+					return 0
+				}
+				return f(p.workers[id].loop.Stats())
+			}
+		}
+		worker := func(name string) string { return fmt.Sprintf(`%s{worker="%d"}`, name, id) }
+		r.Counter(worker("rauta_loop_turns_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Turns.Load()) }))
+		r.Counter(worker("rauta_loop_events_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Events.Load()) }))
+		r.Counter(worker("rauta_loop_accepts_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Accepts.Load()) }))
+		r.Counter(worker("rauta_loop_handed_over_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.HandedOver.Load()) }))
+		r.Counter(worker("rauta_loop_panics_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Panics.Load()) }))
+		r.Counter(worker("rauta_loop_stalls_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Stalls.Load()) }))
+		r.Counter(worker("rauta_loop_stall_seconds_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.StallTime.Load()) / 1e9 }))
+		r.Gauge(worker("rauta_loop_sockets"), stats(func(s *loop.WorkerStats) float64 { return float64(s.RegisteredSockets.Load()) }))
+	}
+}
