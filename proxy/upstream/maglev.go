@@ -5,49 +5,49 @@ import (
 	"math/bits"
 )
 
-// maglevSizes are the primes that a table's size is chosen from: the first that has maglevShare entries per endpoint,
-// or the last. The size depends on nothing but the number of endpoints, so that every node has the same table; it has few
-// steps, because keys are spread anew when the number of endpoints crosses one (at 100 and 655 endpoints).
-var maglevSizes = [...]uint32{10007, 65537, 655373}
-
-// maglevShare entries per endpoint keep the shares of endpoints within about 1% of each other.
-const maglevShare = 100
+// The sizes of tables are primes. The small one keeps the share of keys that change their endpoint although it is still
+// there below 1% when another one goes (0.2% of 10 endpoints, 0.9% of 500), and has at least maglevShare entries for each
+// of up to 655 endpoints, which makes shares equal within 1%. It costs 128 KiB. There is no smaller one for fewer
+// endpoints, because crossing a step spreads all keys anew; and the size depends on nothing but the number of endpoints, so
+// that every node has the same table.
+const (
+	maglevSmall = 65537
+	maglevLarge = 655373
+	maglevShare = 100
+	// maglevEndpointsMax is what an entry can tell apart; endpoints beyond it only get requests without a key.
+	maglevEndpointsMax = 1 << 16
+)
 
 // maglev is a lookup table from hash to endpoint in which endpoints have equal shares, and in which hardly any entry
 // changes but those of an endpoint that comes or goes ("Maglev: A Fast and Reliable Software Network Load Balancer",
 // NSDI 2016, section 3.4). An entry is an index into the list that the table was made from.
 type maglev struct {
-	entries []uint32
+	entries []uint16
 }
 
 func newMaglev(list []*Endpoint) maglev {
-	size := maglevSizes[len(maglevSizes)-1]
-	for _, s := range maglevSizes {
-		if uint64(len(list))*maglevShare <= uint64(s) {
-			size = s
-			break
-		}
+	list = list[:min(len(list), maglevEndpointsMax)]
+	size := uint32(maglevSmall)
+	if len(list)*maglevShare > maglevSmall {
+		size = maglevLarge
 	}
 	// Each endpoint has its own order of preference over the entries, at + k*skip; they take turns in claiming the next
-	// free one in their order. More endpoints than entries can't all have one.
+	// free one in their order.
 	type order struct{ at, skip uint32 }
 	orders := make([]order, len(list))
 	for i, e := range list {
 		h := HashKey([]byte(e.Name))
 		orders[i] = order{uint32(h % uint64(size)), uint32(mix(h)%uint64(size-1)) + 1}
 	}
-	const free = ^uint32(0)
-	entries := make([]uint32, size)
-	for i := range entries {
-		entries[i] = free
-	}
+	entries := make([]uint16, size)
+	taken := make([]bool, size)
 	for filled := uint32(0); ; {
 		for i := range orders {
 			o := &orders[i]
-			for entries[o.at] != free {
+			for taken[o.at] {
 				o.at = (o.at + o.skip) % size
 			}
-			entries[o.at] = uint32(i)
+			entries[o.at], taken[o.at] = uint16(i), true
 			if filled++; filled == size {
 				return maglev{entries}
 			}
@@ -56,7 +56,7 @@ func newMaglev(list []*Endpoint) maglev {
 }
 
 // at returns the index of the endpoint for key.
-func (m *maglev) at(key uint64) uint32 { return m.entries[key%uint64(len(m.entries))] }
+func (m *maglev) at(key uint64) int { return int(m.entries[key%uint64(len(m.entries))]) }
 
 // Constants of HashKey and mix: the golden ratio, and odd numbers with about half of their bits set.
 const (

@@ -16,13 +16,14 @@ type Pool struct {
 	index   int // in Worker.pools
 	idle    idleList
 	queue   waitList
-	waiting int // length of queue
-	active  int // streams in progress
-	dialing int // connections being opened
-	conns   int // open connections, idle and busy
-	filling bool
+	waiting int  // length of queue
+	active  int  // streams in progress
+	dialing int  // connections being opened
+	conns   int  // open connections, idle and busy
+	filling bool // in fill
 	retired bool
 	starved bool        // counted in Endpoint.starving
+	yielded clock.Time  // until then others come first, see yield
 	timer   clock.Timer // see tick
 }
 
@@ -83,18 +84,22 @@ func (p *Pool) Ready(c Conn) {
 	if s.state != connGone {
 		panic("upstream: Ready was called twice for one connection")
 	}
+	p.dialled()
 	now := p.worker.Clock.Now()
 	*s = Slot{conn: c, pool: p, created: now, state: connBusy}
-	p.dialing--
 	p.conns++
 	p.updateStarved()
+	if p.waiting == 0 && p.mustYield(p.cluster()) {
+		p.yield(s)
+		return
+	}
 	p.place(s, now)
 }
 
 // DialFailed reports that a connection could not be opened. The request that has waited longest gets f; the others
 // have a further dial each.
 func (p *Pool) DialFailed(f Failure) {
-	p.dialing--
+	p.dialled()
 	p.endpoint.connections.Add(-1)
 	p.endpoint.Report(p.worker, false)
 	if wt := p.queue.front; wt != nil {
@@ -112,6 +117,10 @@ func (p *Pool) Release(c Conn) {
 		panic("upstream: Release of a connection that is not in use")
 	}
 	p.active--
+	if p.mustYield(p.cluster()) {
+		p.yield(s)
+		return
+	}
 	p.place(s, p.worker.Clock.Now())
 }
 
@@ -134,11 +143,6 @@ func (p *Pool) Closed(c Conn) {
 // place decides what happens to a connection that is open and free: s is busy, but not counted as active.
 func (p *Pool) place(s *Slot, now clock.Time) {
 	c := p.cluster()
-	if p.mustYield(c) {
-		p.close(s)
-		p.updateStarved()
-		return
-	}
 	tooOld := c.limits.AgeMax > 0 && now-s.created >= clock.Time(c.limits.AgeMax)
 	if tooOld {
 		p.close(s)
@@ -156,7 +160,7 @@ func (p *Pool) place(s *Slot, now clock.Time) {
 	}
 	s.state, s.idleSince = connIdle, now
 	p.idle.push(s)
-	p.arm(c, now)
+	p.armFor(p.idleDeadline(c, now))
 }
 
 // start begins a stream on a connection that is in no list.
@@ -187,6 +191,14 @@ func (p *Pool) takeIdle() *Slot {
 		p.idle.remove(s)
 	}
 	return s
+}
+
+// dialled takes one dial off the books; each Dial is answered once.
+func (p *Pool) dialled() {
+	if p.dialing == 0 {
+		panic("upstream: a connection was reported that was not asked for")
+	}
+	p.dialing--
 }
 
 func (p *Pool) unqueue(wt *Waiter) {

@@ -4,8 +4,9 @@ import "rauta.io/rauta/proxy/clock"
 
 // The limit on the connections to an endpoint holds over all workers, but a worker can't see the queues of another. So
 // a pool that has requests, no connection and no room counts itself in Endpoint.starving and tries again every
-// roomInterval; pools that have more than their share, or connections that they do not use, close some when they see
-// that. Without a limit, none of this costs anything.
+// roomInterval; pools that have more than their share of the limit close a connection that becomes free, or is idle, when
+// they see that count. Somebody has more than his share whenever a pool starves. Without a limit none of this costs
+// anything.
 
 // roomInterval is how often a pool that the limit keeps from dialling tries again, and how often a pool with idle
 // connections looks for others in need: 20 ms, so that waiting costs little more than a slow request.
@@ -23,12 +24,22 @@ func (p *Pool) fill() {
 		return // a dial failed at once, and the loop below goes on
 	}
 	p.filling = true
+	defer func() { p.filling = false }() // the pool must be able to dial after a panic that its loop survived
 	for p.dialing < p.waiting && p.reserve() {
 		p.dialing++
 		p.worker.Dialer.Dial(p)
 	}
-	p.filling = false
+	p.tryLater()
+}
+
+// tryLater has the timer dial for those that wait without a dial.
+func (p *Pool) tryLater() {
 	p.updateStarved()
+	if p.waiting > p.dialing {
+		// Not at regular times, or workers whose timers are in step would always come in the same order.
+		wait := roomInterval/2 + clock.Time(p.worker.random(int(roomInterval)))
+		p.armFor(p.worker.Clock.Now() + wait)
+	}
 }
 
 // reserve takes room for one connection.
@@ -38,7 +49,7 @@ func (p *Pool) reserve() bool {
 		e.connections.Add(1)
 		return true
 	}
-	if e.starving.Load() > 0 && !p.starved && p.conns+p.dialing >= max(1, c.share()) {
+	if p.othersStarve() && (p.conns+p.dialing >= max(1, c.share()) || p.worker.Clock.Now() < p.yielded) {
 		return false // others have none at all
 	}
 	for {
@@ -52,15 +63,29 @@ func (p *Pool) reserve() bool {
 	}
 }
 
-// mustYield reports whether a connection that becomes free has to make room for the pool of another worker.
-func (p *Pool) mustYield(c *Cluster) bool {
-	if c.connectionsMax == 0 || p.endpoint.starving.Load() == 0 {
-		return false
-	}
-	return p.waiting == 0 || p.conns > c.share()
+// overShare reports whether there is a limit and this pool has more than its part.
+func (p *Pool) overShare(c *Cluster) bool { return c.connectionsMax > 0 && p.conns > c.share() }
+
+// othersStarve reports whether pools of other workers have requests, and neither a connection nor room for one.
+func (p *Pool) othersStarve() bool {
+	n := p.endpoint.starving.Load()
+	return n > 1 || n == 1 && !p.starved
 }
 
-// updateStarved counts this pool among the starving ones, or no longer, and sees to it that it tries again.
+// yield closes a connection that became free, and leaves the room to others for as long as it takes each of them to
+// try again.
+func (p *Pool) yield(s *Slot) {
+	p.yielded = p.worker.Clock.Now() + 2*roomInterval
+	p.close(s)
+	p.tryLater()
+}
+
+// mustYield reports whether a connection that becomes free has to make room for the pool of another worker.
+func (p *Pool) mustYield(c *Cluster) bool {
+	return p.overShare(c) && p.othersStarve()
+}
+
+// updateStarved counts this pool among the starving ones, or no longer.
 func (p *Pool) updateStarved() {
 	starved := p.waiting > 0 && p.conns+p.dialing == 0
 	if starved != p.starved {
@@ -71,20 +96,10 @@ func (p *Pool) updateStarved() {
 			p.endpoint.starving.Add(-1)
 		}
 	}
-	if p.waiting > p.dialing {
-		p.armFor(p.worker.Clock.Now() + roomInterval)
-	}
 }
 
-// arm sets the timer for the idle connections. While it is armed nothing is done, so that a busy connection which
-// becomes idle again and again costs one comparison.
-func (p *Pool) arm(c *Cluster, now clock.Time) {
-	if p.timer.Deadline() != 0 {
-		return
-	}
-	p.armFor(p.idleDeadline(c, now))
-}
-
+// armFor makes the timer fire at deadline or before. A connection that becomes idle again and again finds it armed for
+// one that was idle before, which costs a comparison.
 func (p *Pool) armFor(deadline clock.Time) {
 	if d := p.timer.Deadline(); d == 0 || deadline < d {
 		p.worker.Clock.Set(&p.timer, deadline)
@@ -93,7 +108,7 @@ func (p *Pool) armFor(deadline clock.Time) {
 
 // idleDeadline is when the idle connections have to be looked at; there is at least one.
 func (p *Pool) idleDeadline(c *Cluster, now clock.Time) clock.Time {
-	if c.connectionsMax > 0 && p.endpoint.connections.Load() >= c.connectionsMax {
+	if p.overShare(c) {
 		return now + roomInterval
 	}
 	return p.idle.back.idleSince + clock.Time(c.limits.IdleTimeout)
@@ -107,9 +122,9 @@ func (p *Pool) tick(now clock.Time) {
 		p.idle.remove(s)
 		p.close(s)
 	}
-	if s := p.idle.back; s != nil && c.connectionsMax > 0 && p.endpoint.starving.Load() > 0 {
+	if s := p.idle.back; s != nil && p.mustYield(c) {
 		p.idle.remove(s)
-		p.close(s)
+		p.yield(s)
 	}
 	if p.waiting > p.dialing {
 		p.fill()
