@@ -57,3 +57,6 @@ func LookupMethod(b []byte) MethodID {
 func (m MethodID) Safe() bool {
 	return m == MethodGet || m == MethodHead || m == MethodOptions
 }
+
+// MethodNames returns the name of every method id, in order.
+func MethodNames() []string { return append([]string(nil), methodNames[:]...) }

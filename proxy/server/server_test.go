@@ -1,0 +1,107 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+)
+
+// freePort returns a port of the loopback interface on which nothing listens.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// everythingTo is a configuration that sends every request on port to the endpoints.
+func everythingTo(port uint16, endpoints ...string) (*config.Config, config.Endpoints) {
+	c := &config.Config{
+		Listeners: []config.Listener{{
+			Name: "default/gw/http", Port: port, Protocol: config.ProtocolHTTP,
+			Attached: []config.Attachment{{Route: "httproute/default/all", Hostnames: []string{""}}},
+		}},
+		Routes: []config.Route{{
+			Name:   "httproute/default/all",
+			Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "all"},
+			Rules: []config.Rule{{
+				Name:     "0",
+				Matches:  []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
+				Backends: []config.Backend{{Cluster: "default/app:80", Weight: 1}},
+			}},
+		}},
+		Clusters: []config.Cluster{{Name: "default/app:80"}},
+	}
+	eps := config.Endpoints{}
+	for _, e := range endpoints {
+		eps["default/app:80"] = append(eps["default/app:80"], config.Endpoint{Address: e})
+	}
+	return c, eps
+}
+
+func startServer(t *testing.T, workers int) (*Server, uint16) {
+	t.Helper()
+	reg := observe.NewRegistry(observe.Options{Workers: workers, Methods: message.MethodNames()})
+	s, err := New(Options{
+		Workers: workers, Registry: reg, Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(),
+		DrainTime: 5 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Drain(context.Background()) })
+	return s, freePort(t)
+}
+
+func TestARequestReachesItsBackEndAndTheAnswerComesBack(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("X-Saw", r.Method+" "+r.URL.Path+" "+string(body)+" "+r.Header.Get("X-Forwarded-For"))
+		io.WriteString(w, "hello")
+	}))
+	defer backend.Close()
+	s, port := startServer(t, 2)
+	cfg, eps := everythingTo(port, backend.Listener.Addr().String())
+	if err := s.Publish(cfg, eps); err != nil {
+		t.Fatal(err)
+	}
+	if ok, why := s.Ready(); !ok {
+		t.Fatalf("not ready: %s", why)
+	}
+	url := "http://" + netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
+	for range 3 {
+		for _, c := range []struct{ method, body string }{{"GET", ""}, {"POST", "payload"}, {"PUT", strings.Repeat("x", 1000)}} {
+			req, _ := http.NewRequest(c.method, url+"/path?q=1", strings.NewReader(c.body))
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != 200 || string(got) != "hello" {
+				t.Fatalf("%s: %d %q", c.method, resp.StatusCode, got)
+			}
+			if want := c.method + " /path " + c.body + " 127.0.0.1"; resp.Header.Get("X-Saw") != want {
+				t.Errorf("%s: back end saw %q, want %q", c.method, resp.Header.Get("X-Saw"), want)
+			}
+		}
+	}
+}
