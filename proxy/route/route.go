@@ -123,13 +123,10 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 		tr.host(h)
 	}
 	full, deepest := int32(none), int32(none)
-	asterisk := len(path) == 1 && path[0] == '*' // OPTIONS * (RFC 9112 section 3.2.4) has no path to compare
+	// "*" (RFC 9112 section 3.2.4) has no elements to compare: only the prefix "/", which is the empty key, takes it.
+	asterisk := len(path) == 1 && path[0] == '*'
 	if vh.root != none {
-		if asterisk {
-			_, deepest = t.paths.walk(vh.root, nil)
-		} else {
-			full, deepest = t.paths.walk(vh.root, path)
-		}
+		full, deepest = t.paths.walk(vh.root, path)
 	}
 	if full != none {
 		if c := t.scan(t.paths.nodes[full].exact, path, req, tr); c != none {
