@@ -143,3 +143,5 @@ func (e *echo) OnEvent(Events) {
 		}
 	}
 }
+
+func addrOf(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
