@@ -97,7 +97,7 @@ func TestEveryFieldChangesTheHash(t *testing.T) {
 }
 
 func TestEqualConfigurationsHaveEqualHashes(t *testing.T) {
-	if Hash(sample()) != Hash(sample()) {
+	if a, b := Hash(sample()), Hash(sample()); a != b {
 		t.Error("two equal configurations differ")
 	}
 	empty := &Config{Listeners: []Listener{}, Routes: []Route{}, Clusters: []Cluster{}}

@@ -63,7 +63,9 @@ func two() *config.Config {
 	return c
 }
 
-func newLive() *Live { return NewLive(Options{Workers: 2, Registry: observe.NewRegistry(observe.Options{Workers: 2})}) }
+func newLive() *Live {
+	return NewLive(Options{Workers: 2, Registry: observe.NewRegistry(observe.Options{Workers: 2})})
+}
 
 func publish(t testing.TB, l *Live, c *config.Config) *Snapshot {
 	t.Helper()
