@@ -1,0 +1,84 @@
+// Package control turns Kubernetes objects into the configuration of the data plane: it reads (control/watch),
+// translates (control/translate) and publishes.
+//
+// It owns the loop from a change to its publication. It does not own the data plane, which it only knows as a
+// Publisher; cmd/rauta connects the two.
+package control
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/control/watch"
+	"rauta.io/rauta/proxy/config"
+)
+
+// Publisher is the data plane.
+type Publisher interface {
+	// Publish makes cfg the current configuration; err says what was left out.
+	Publish(cfg *config.Config, eps config.Endpoints) error
+	// Failed records that a new configuration could not be read; the last good one stays.
+	Failed(err error)
+}
+
+// Files is a configuration in files.
+type Files struct {
+	Paths   []string
+	Options translate.Options
+	To      Publisher
+	Log     *slog.Logger
+
+	reported map[string]bool // problems that have been logged; they are logged again only after they were gone
+}
+
+// Load reads, translates and publishes once. A file that can't be read completely changes nothing: the error names
+// every problem. Problems of single objects are logged, and the rest is published.
+func (f *Files) Load() error {
+	loaded := watch.Load(f.Paths)
+	if err := loaded.Err(); err != nil {
+		f.To.Failed(err)
+		return err
+	}
+	result := translate.Translate(loaded.Objects, f.Options)
+	f.logProblems(loaded, result.Problems)
+	return f.To.Publish(result.Config, result.Endpoints)
+}
+
+// Follow publishes every change until ctx is done. poke makes it look at once.
+func (f *Files) Follow(ctx context.Context, poke <-chan os.Signal) error {
+	return watch.Changes(ctx, f.Paths, poke, func() {
+		if err := f.Load(); err != nil {
+			f.Log.Error("the configuration has errors; the last good one stays in force where they are", "error", err)
+		}
+	})
+}
+
+func (f *Files) logProblems(loaded *watch.Loaded, problems []translate.Problem) {
+	now := map[string]bool{}
+	for _, p := range Problems(loaded, problems) {
+		text := p.Error()
+		now[text] = true
+		if f.reported[text] {
+			continue
+		}
+		level := slog.LevelWarn
+		if p.Severity == translate.Error {
+			level = slog.LevelError
+		}
+		f.Log.Log(context.Background(), level, "configuration problem", "problem", text)
+	}
+	f.reported = now
+}
+
+// Problems joins what reading and translating found, each with the place of its object.
+func Problems(loaded *watch.Loaded, problems []translate.Problem) []watch.FileProblem {
+	all := append([]watch.FileProblem(nil), loaded.Problems...)
+	for _, p := range problems {
+		all = append(all, watch.FileProblem{
+			Position: loaded.Positions[p.Object], Severity: p.Severity, Object: p.Object, Field: p.Field, Reason: p.Message, Hint: p.Hint,
+		})
+	}
+	return all
+}
