@@ -119,7 +119,8 @@ func (c *Cluster) ConnectTimeout() int64 { return c.connectTimeout }
 func (c *Cluster) Set() *Set { return c.set.Load() }
 
 // SetEndpoints replaces the endpoints of c and returns those that are no longer part of it; the caller has every
-// worker Retire them. What is expensive (the Maglev table) happens before the swap, on the caller's goroutine.
+// worker Retire them, and tells the registry what is left. What is expensive (the Maglev table) happens before the
+// swap, on the caller's goroutine.
 func (c *Cluster) SetEndpoints(eps []config.Endpoint) (removed []*Endpoint) {
 	c.publish.Lock()
 	defer c.publish.Unlock()
@@ -127,19 +128,13 @@ func (c *Cluster) SetEndpoints(eps []config.Endpoint) (removed []*Endpoint) {
 	s := newSet(c, eps, old)
 	c.set.Store(s)
 	kept := make(map[*Endpoint]struct{}, s.Len())
-	names := make([]string, 0, s.Len())
 	for _, e := range s.endpoints {
 		kept[e] = struct{}{}
-		names = append(names, e.Name)
 	}
 	for _, e := range old.endpoints {
 		if _, ok := kept[e]; !ok {
 			removed = append(removed, e)
 		}
-	}
-	// The registry looks at every endpoint that there is, so it is only asked when there is something to forget.
-	if c.registry != nil && len(removed) > 0 {
-		c.registry.RetainEndpoints(c.settings.Name, names)
 	}
 	return removed
 }

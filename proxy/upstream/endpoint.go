@@ -55,7 +55,8 @@ func (e *Endpoint) Pool(w *Worker) *Pool {
 	return p
 }
 
-// Connections is the number of connections to e over all workers, those being opened included. Any goroutine may call it.
+// Connections is the number of connections to e over all workers, those being opened included. Any goroutine may call
+// it.
 func (e *Endpoint) Connections() int64 { return e.connections.Load() }
 
 // load is what w has under way at e: streams and requests that wait for one.

@@ -30,9 +30,10 @@ func (e *Endpoint) ejected(now clock.Time) bool { return clock.Time(e.health.unt
 // Ejected reports whether passive health keeps e out at the time now. Any goroutine may call it.
 func (e *Endpoint) Ejected(now clock.Time) bool { return e.ejected(now) }
 
-// Report notes the result of an attempt. A failure is one of the transport (reset, EOF before the head, timeout of the
-// response), not a status: an answer with 500 is the application's, and every endpoint would give it. Failures to
-// connect are reported by the pool, so the exchange must not report those of StageConnect, nor of StageQueue.
+// Report notes the result of an attempt. A failure is one of the transport: a reset or EOF after something was sent, a
+// protocol error, no response in time. Not a status: a 500 is the application's answer, and every endpoint would give
+// it. Not StageUnsent: a peer may close a connection that idles. Not StageConnect: the pool reports failed dials itself.
+// And not StageQueue, which says nothing about the endpoint.
 //
 // After failuresMax failures in a row the endpoint is ejected, for a time that doubles with each ejection, unless half
 // of its set is ejected already. The first failure after an ejection ejects again; a success clears the count.

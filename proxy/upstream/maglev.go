@@ -5,11 +5,11 @@ import (
 	"math/bits"
 )
 
-// The sizes of tables are primes. The small one keeps the share of keys that change their endpoint although it is still
-// there below 1% when another one goes (0.2% of 10 endpoints, 0.9% of 500), and has at least maglevShare entries for each
-// of up to 655 endpoints, which makes shares equal within 1%. It costs 128 KiB. There is no smaller one for fewer
-// endpoints, because crossing a step spreads all keys anew; and the size depends on nothing but the number of endpoints, so
-// that every node has the same table.
+// The sizes of tables are primes. With the small one, less than 1% of the keys change their endpoint although it is
+// still there when another one goes (0.2% of 10 endpoints, 0.9% of 500), and each of up to 655 endpoints has at least
+// maglevShare entries, which makes shares equal within 1%. It costs 128 KiB. There is no smaller one for fewer
+// endpoints, because crossing a step spreads all keys anew; and the size depends on nothing but the number of
+// endpoints, so that every node has the same table.
 const (
 	maglevSmall = 65537
 	maglevLarge = 655373

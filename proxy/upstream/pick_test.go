@@ -202,11 +202,11 @@ func TestEndpointsMayBeReplacedWhileWorkersPick(t *testing.T) {
 				}
 			})
 		}
-		for i := range 200 {
+		for i := range 30 {
 			eps := addresses(3 + i%5)
 			eps[i%3].Terminating = i%2 == 0
 			c.SetEndpoints(eps)
-			if i%20 == 0 {
+			if i%5 == 0 {
 				NewCluster(c.Config(), nil, 4, c)
 			}
 		}

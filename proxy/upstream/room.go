@@ -3,10 +3,10 @@ package upstream
 import "rauta.io/rauta/proxy/clock"
 
 // The limit on the connections to an endpoint holds over all workers, but a worker can't see the queues of another. So
-// a pool that has requests, no connection and no room counts itself in Endpoint.starving and tries again every
-// roomInterval; pools that have more than their share of the limit close a connection that becomes free, or is idle, when
-// they see that count. Somebody has more than his share whenever a pool starves. Without a limit none of this costs
-// anything.
+// a pool that has requests, no connection and no room counts itself in Endpoint.starving and tries again about every
+// roomInterval; pools that have more than their share of the limit close a connection that becomes free, or is idle,
+// when they see that count. Somebody has more than his share whenever a pool starves. Without a limit none of this
+// costs anything.
 
 // roomInterval is how often a pool that the limit keeps from dialling tries again, and how often a pool with idle
 // connections looks for others in need: 20 ms, so that waiting costs little more than a slow request.

@@ -91,6 +91,25 @@ func TestABusyWorkerAboveItsShareYieldsAtRelease(t *testing.T) {
 	}
 }
 
+func TestTheRoomThatAWorkerYieldedIsNotTakenByItsOwnNextRequest(t *testing.T) {
+	_, ps, advance := workersOf(2, config.Cluster{ConnectionsMax: 1})
+	a, needy := acquire(ps[0]), acquire(ps[1])
+	ps[0].Release(a.conn)
+	next := acquire(ps[0])
+	if !a.conn.closed || next.conn != nil {
+		t.Fatal("the worker yielded its connection and opened another one")
+	}
+	advance(2 * time.Duration(roomInterval))
+	if needy.conn == nil {
+		t.Fatal("the worker in need got nothing")
+	}
+	ps[1].Release(needy.conn)
+	advance(2 * time.Duration(roomInterval))
+	if next.conn == nil {
+		t.Fatal("the worker that yielded did not get its turn")
+	}
+}
+
 func TestWorkersTakeTurnsWhenThereAreFewerConnectionsThanWorkers(t *testing.T) {
 	_, ps, advance := workersOf(3, config.Cluster{ConnectionsMax: 1})
 	served := make([]int, len(ps))
