@@ -30,13 +30,14 @@ type compiler struct {
 	prev *Snapshot
 	next *Snapshot
 
-	bad        map[place]error // of config.Validate
-	byName     map[string]*Route
-	precedence map[*Route]int
+	bad      map[place]error // of config.Validate
+	byName   map[string]int  // index in next.Routes, which is the precedence
+	vanished bool            // a route of the last generation is gone
 }
 
-// compile never fails as a whole: what can't be used is left out and listed in Problems.
-func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Digest) *Snapshot {
+// compile never fails as a whole: what can't be used is left out and listed in Problems. vanished tells that a route of
+// prev is gone.
+func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Digest) (next *Snapshot, vanished bool) {
 	own := &config.Config{
 		Listeners: slices.Clone(cfg.Listeners),
 		Routes:    slices.Clone(cfg.Routes),
@@ -50,9 +51,8 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 			Routes:   make([]*Route, 0, len(own.Routes)),
 			Problems: config.Validate(own),
 		},
-		bad:        map[place]error{},
-		byName:     make(map[string]*Route, len(own.Routes)),
-		precedence: make(map[*Route]int, len(own.Routes)),
+		bad:    map[place]error{},
+		byName: make(map[string]int, len(own.Routes)),
 	}
 	for _, err := range c.next.Problems {
 		if e, ok := errors.AsType[*config.Error](err); ok {
@@ -62,7 +62,7 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 	c.clusters()
 	c.routes(digest)
 	c.ports()
-	return c.next
+	return c.next, c.vanished
 }
 
 func (c *compiler) problem(err error) { c.next.Problems = append(c.next.Problems, err) }
@@ -96,21 +96,22 @@ func (c *compiler) routes(digest config.Digest) {
 	for _, r := range c.prev.Routes {
 		before[r.Name] = r
 	}
+	defer func() { c.vanished = len(before) > 0 }()
 	for i := range c.next.Config.Routes {
 		cfg := &c.next.Config.Routes[i]
 		if c.bad[place{part: config.PartRoute, index: i}] != nil {
 			continue
 		}
 		r := before[cfg.Name]
+		delete(before, cfg.Name)
 		if r != nil && r.hash == digest.Routes[i] && c.sameClusters(r) {
 			*cfg = *r.config // equal, and shares its memory
 		} else {
 			r = c.route(i, cfg, digest.Routes[i])
 		}
 		c.next.Problems = append(c.next.Problems, r.problems...)
-		c.precedence[r] = len(c.next.Routes)
+		c.byName[r.Name] = len(c.next.Routes)
 		c.next.Routes = append(c.next.Routes, r)
-		c.byName[r.Name] = r
 	}
 }
 
@@ -283,16 +284,38 @@ func prefixes(p *config.ProxyProtocol) []netip.Prefix {
 
 func (c *compiler) parts(index int, l *Listener) []part {
 	cfg := &c.next.Config.Listeners[index]
+	cfg.Attached = c.sharedAttachments(cfg)
 	parts := make([]part, 0, len(cfg.Attached))
 	for i := range cfg.Attached {
 		a := &cfg.Attached[i]
-		r := c.byName[a.Route]
-		if r == nil || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
+		precedence, ok := c.byName[a.Route]
+		if !ok || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
 			continue
 		}
-		parts = append(parts, part{route: r, listener: l, hostnames: a.Hostnames, precedence: c.precedence[r]})
+		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, precedence: precedence})
 	}
 	return parts
+}
+
+// sharedAttachments returns the attachments of a listener with the memory of the last generation where they are equal:
+// a table that is carried over keeps that memory anyway.
+func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
+	i := slices.IndexFunc(c.prev.Config.Listeners, func(l config.Listener) bool { return l.Name == cfg.Name })
+	if i < 0 {
+		return cfg.Attached
+	}
+	before := c.prev.Config.Listeners[i].Attached
+	equal := func(a, b config.Attachment) bool { return a.Route == b.Route && slices.Equal(a.Hostnames, b.Hostnames) }
+	if slices.EqualFunc(before, cfg.Attached, equal) {
+		return before
+	}
+	own := slices.Clone(cfg.Attached)
+	for i := range min(len(own), len(before)) {
+		if equal(own[i], before[i]) {
+			own[i] = before[i]
+		}
+	}
+	return own
 }
 
 func (c *compiler) port(s *socket, prev *Port) *Port {
@@ -327,9 +350,13 @@ func (c *compiler) site(s *socket, hostname string, prev *site) *site {
 		if l.Hostname != hostname {
 			continue
 		}
-		for _, p := range s.parts[i] {
-			p.position = len(listeners)
-			parts = append(parts, p)
+		for j := range s.parts[i] {
+			s.parts[i][j].position = len(listeners)
+		}
+		if parts == nil {
+			parts = s.parts[i]
+		} else {
+			parts = append(parts, s.parts[i]...)
 		}
 		listeners = append(listeners, l)
 	}

@@ -73,8 +73,9 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 	prev := l.current.Load()
 	digest := config.NewDigest(cfg)
 	next = prev
+	vanished := false
 	if changed = prev.Generation == 0 || digest.All != prev.Hash; changed {
-		next = compile(&l.opt, prev, cfg, digest)
+		next, vanished = compile(&l.opt, prev, cfg, digest)
 	}
 	for name, cluster := range next.Clusters {
 		removed = append(removed, setEndpoints(cluster, eps[name])...)
@@ -88,7 +89,7 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 			}
 		}
 	}
-	if changed || len(removed) > 0 {
+	if vanished || len(removed) > 0 {
 		l.retain(next)
 	}
 	return next, changed, removed, errors.Join(next.Problems...)

@@ -2,12 +2,15 @@ package snapshot
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"time"
 	"unsafe"
 
 	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -211,23 +214,25 @@ func TestRequestsMatchWhileGenerationsAreReplaced(t *testing.T) {
 	readers.Wait()
 }
 
-func BenchmarkPublishOneOf10000RoutesChanged(b *testing.B) {
-	build := func(weight uint32) (*config.Config, config.Endpoints) {
-		c, eps := new(config.Config), config.Endpoints{}
-		c.Listeners = []config.Listener{{Name: "a", Port: 80, Protocol: config.ProtocolHTTP}}
-		for i := range 10000 {
-			name, cluster := fmt.Sprintf("r%05d", i), fmt.Sprintf("c%05d", i)
-			c.Clusters = append(c.Clusters, config.Cluster{Name: cluster})
-			eps[cluster] = []config.Endpoint{{Address: "127.0.0.1:80"}}
-			c.Routes = append(c.Routes, config.Route{Name: name, Rules: []config.Rule{rule("0", cluster, prefix("/"))}})
-			c.Listeners[0].Attached = append(c.Listeners[0].Attached, config.Attachment{Route: name, Hostnames: []string{name + ".example.com"}})
-		}
-		c.Routes[5000].Rules[0].Backends[0].Weight = weight
-		return c, eps
+// large has n routes, each with a hostname, cluster and endpoint of its own.
+func large(n int, weight uint32) (*config.Config, config.Endpoints) {
+	c, eps := new(config.Config), config.Endpoints{}
+	c.Listeners = []config.Listener{{Name: "a", Port: 80, Protocol: config.ProtocolHTTP}}
+	for i := range n {
+		name, cluster := fmt.Sprintf("httproute/default/r%05d", i), fmt.Sprintf("default/c%05d:80", i)
+		c.Clusters = append(c.Clusters, config.Cluster{Name: cluster})
+		eps[cluster] = []config.Endpoint{{Address: "127.0.0.1:80"}}
+		c.Routes = append(c.Routes, config.Route{Name: name, Rules: []config.Rule{rule("0", cluster, prefix("/"))}})
+		c.Listeners[0].Attached = append(c.Listeners[0].Attached, config.Attachment{Route: name, Hostnames: []string{fmt.Sprintf("r%05d.example.com", i)}})
 	}
+	c.Routes[n/2].Rules[0].Backends[0].Weight = weight
+	return c, eps
+}
+
+func BenchmarkPublishOneOf10000RoutesChanged(b *testing.B) {
 	l := newLive()
-	first, eps := build(1)
-	second, _ := build(2)
+	first, eps := large(10_000, 1)
+	second, _ := large(10_000, 2)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		if i%2 == 0 {
@@ -235,5 +240,70 @@ func BenchmarkPublishOneOf10000RoutesChanged(b *testing.B) {
 		} else {
 			l.Publish(second, eps)
 		}
+	}
+}
+
+func TestMetricsOfWhatVanishedAreForgottenAfterTheirGrace(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	reg := observe.NewRegistry(observe.Options{Now: func() time.Time { return now }})
+	l := NewLive(Options{Workers: 1, Registry: reg})
+	if _, _, _, err := l.Publish(two(), config.Endpoints{"c0": {{Address: "127.0.0.1:1"}}, "c1": {{Address: "127.0.0.1:2"}}}); err != nil {
+		t.Fatal(err)
+	}
+	route0, route1 := reg.Route("r0"), reg.Route("r1")
+	kept, gone := reg.Endpoint("c1", "127.0.0.1:2"), reg.Endpoint("c0", "127.0.0.1:1")
+	cfg := two()
+	cfg.Routes = cfg.Routes[1:]
+	cfg.Listeners[0].Attached = attach("r1")
+	l.Publish(cfg, config.Endpoints{"c1": {{Address: "127.0.0.1:2"}}})
+	now = now.Add(time.Hour)
+	l.SetEndpoints("c2", []config.Endpoint{{Address: "127.0.0.1:9"}})
+	l.SetEndpoints("c2", nil) // something vanishes: the registry looks at its clock
+	if reg.Route("r0") == route0 || reg.Endpoint("c0", "127.0.0.1:1") == gone {
+		t.Error("what vanished is still known an hour later")
+	}
+	if reg.Route("r1") != route1 || reg.Endpoint("c1", "127.0.0.1:2") != kept {
+		t.Error("what is in use was forgotten")
+	}
+}
+
+func TestTheTextOfAnUnchangedAttachmentIsHeldOnce(t *testing.T) {
+	l := newLive()
+	cfg := func(prefix string) *config.Config {
+		c := two()
+		c.Routes[0].Rules[0].Matches[0].Path.Value = prefix
+		c.Listeners[0].Attached[1].Hostnames = []string{fmt.Sprint("a", ".example.com")}
+		return c
+	}
+	a, b := publish(t, l, cfg("/x")), publish(t, l, cfg("/y"))
+	if unsafe.StringData(a.Config.Listeners[0].Attached[1].Hostnames[0]) != unsafe.StringData(b.Config.Listeners[0].Attached[1].Hostnames[0]) {
+		t.Fatal("it is held twice")
+	}
+}
+
+// TestTenThousandRoutesFitTheirBudget counts live bytes after a collection, which doesn't depend on timing. The budget
+// is a fifth of the 50 MB that a whole process may take.
+func TestTenThousandRoutesFitTheirBudget(t *testing.T) {
+	const routes, budgetBytes = 10_000, 2600
+	live := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	l := newLive()
+	before := live()
+	for generation := range 3 { // what generations share must not pile up
+		cfg, eps := large(routes, uint32(generation)+1)
+		if _, changed, _, err := l.Publish(cfg, eps); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+	}
+	each := (live() - before) / routes
+	runtime.KeepAlive(l)
+	t.Logf("%d bytes each", each)
+	if each > budgetBytes {
+		t.Errorf("a route with a hostname, cluster and endpoint of its own takes %d bytes, budget %d", each, budgetBytes)
 	}
 }

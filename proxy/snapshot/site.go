@@ -56,13 +56,16 @@ func newSite(hostname string, listeners []*Listener, parts []part, prev *site) (
 	if shape && same {
 		return prev, nil
 	}
-	s := &site{hostname: hostname, listeners: listeners, parts: parts}
+	n := 0
+	for i := range parts {
+		n += len(parts[i].route.Rules)
+	}
+	s := &site{hostname: hostname, listeners: listeners, parts: parts, targets: make([]target, 0, n)}
 	for i := range parts {
 		for j := range parts[i].route.Rules {
 			s.targets = append(s.targets, target{rule: &parts[i].route.Rules[j], listener: parts[i].listener})
 		}
 	}
-	s.targets = slices.Clip(s.targets)
 	if shape {
 		s.table = prev.table
 		return s, nil
