@@ -1,8 +1,8 @@
 package translate
 
 import (
+	"errors"
 	"fmt"
-	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -50,9 +50,9 @@ func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *ga
 	var out config.Filter
 	switch f.Type {
 	case gatewayv1.HTTPRouteFilterRequestHeaderModifier:
-		out.RequestHeaders = c.headerEdit(f.RequestHeaderModifier, field+".requestHeaderModifier")
+		out = c.headerEdit(f.RequestHeaderModifier, field+".requestHeaderModifier", requestEdit)
 	case gatewayv1.HTTPRouteFilterResponseHeaderModifier:
-		out.ResponseHeaders = c.headerEdit(f.ResponseHeaderModifier, field+".responseHeaderModifier")
+		out = c.headerEdit(f.ResponseHeaderModifier, field+".responseHeaderModifier", responseEdit)
 	case gatewayv1.HTTPRouteFilterRequestRedirect:
 		out.Redirect = c.redirect(f.RequestRedirect, field+".requestRedirect", r)
 	case gatewayv1.HTTPRouteFilterURLRewrite:
@@ -61,13 +61,18 @@ func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *ga
 		c.defect(field+".type", "remove the filter", "the filter %q is not supported yet; the requests are answered 500", f.Type)
 		return out, reasonUnsupportedFilter
 	}
+	if len(c.defects) == before {
+		if err := config.CheckFilter(&out); err != nil {
+			c.defect(field, "correct the filter", "%s", err)
+		}
+	}
 	if len(c.defects) > before {
 		return out, reasonInvalidFilter
 	}
 	return out, ""
 }
 
-// backendFilters compiles the filters of a backendRef; ok is false if its share must be answered 500.
+// backendFilters compiles the filters of a backendRef. The second result is the reason to answer its share 500, or "".
 func (c *routeCompiler) backendFilters(b *gatewayv1.HTTPBackendRef, field string, r *gatewayv1.HTTPRouteRule) ([]config.Filter, string) {
 	var out []config.Filter
 	failed := ""
@@ -101,49 +106,47 @@ func (c *routeCompiler) missing(field string) {
 	c.defect(field, "add it", "the body of the filter is missing")
 }
 
-func (c *routeCompiler) headerEdit(f *gatewayv1.HTTPHeaderFilter, field string) *config.HeaderEdit {
+func (c *routeCompiler) headerEdit(f *gatewayv1.HTTPHeaderFilter, field string, wrap func(*config.HeaderEdit) config.Filter) config.Filter {
 	if f == nil {
 		c.missing(field)
-		return nil
+		return config.Filter{}
 	}
-	out := &config.HeaderEdit{
-		Set: c.editedHeaders(f.Set, field+".set"),
-		Add: c.editedHeaders(f.Add, field+".add"),
+	// Each edit is checked by itself, so that the problem names its field.
+	check := func(where string, e config.HeaderEdit) {
+		one := wrap(&e)
+		if err := config.CheckFilter(&one); err != nil {
+			c.defect(where, "correct or remove the edit", "%s", innermost(err))
+		}
+	}
+	out := &config.HeaderEdit{}
+	for i, h := range f.Set {
+		edit := config.Header{Name: string(h.Name), Value: h.Value}
+		check(fmt.Sprintf("%s.set[%d]", field, i), config.HeaderEdit{Set: []config.Header{edit}})
+		out.Set = append(out.Set, edit)
+	}
+	for i, h := range f.Add {
+		edit := config.Header{Name: string(h.Name), Value: h.Value}
+		check(fmt.Sprintf("%s.add[%d]", field, i), config.HeaderEdit{Add: []config.Header{edit}})
+		out.Add = append(out.Add, edit)
 	}
 	for i, name := range f.Remove {
-		c.checkEditable(name, fmt.Sprintf("%s.remove[%d]", field, i))
+		check(fmt.Sprintf("%s.remove[%d]", field, i), config.HeaderEdit{Remove: []string{name}})
 		out.Remove = append(out.Remove, name)
 	}
-	return out
+	return wrap(out)
 }
 
-func (c *routeCompiler) editedHeaders(list []gatewayv1.HTTPHeader, field string) []config.Header {
-	var out []config.Header
-	for i, h := range list {
-		where := fmt.Sprintf("%s[%d]", field, i)
-		c.checkEditable(string(h.Name), where+".name")
-		if len(h.Value) > headerValueBytesMax || strings.ContainsFunc(h.Value, forbiddenInFieldValue) {
-			c.defect(where+".value", "remove line breaks and other control characters",
-				"%q can't be the value of a header field", h.Value)
+func requestEdit(e *config.HeaderEdit) config.Filter  { return config.Filter{RequestHeaders: e} }
+func responseEdit(e *config.HeaderEdit) config.Filter { return config.Filter{ResponseHeaders: e} }
+
+// innermost drops the places that wrap an error: the problem has its own.
+func innermost(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
 		}
-		out = append(out, config.Header{Name: string(h.Name), Value: h.Value})
-	}
-	return out
-}
-
-// checkEditable refuses names that are not tokens, and the fields by which messages are framed and connections
-// managed (RFC 9112 section 6, RFC 9110 section 7.6.1): an edit of those makes two parties disagree about where a
-// message ends.
-func (c *routeCompiler) checkEditable(name, field string) {
-	if problem := tokenError(name); problem != "" {
-		c.defect(field, "correct the name", "the name %q %s", name, problem)
-		return
-	}
-	switch strings.ToLower(name) {
-	case "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
-		c.defect(field, "remove it", "the field %q belongs to the connection and can't be edited", name)
-	case "host":
-		c.defect(field, "use urlRewrite.hostname", "the field %q can't be edited", name)
+		err = next
 	}
 }
 
@@ -224,7 +227,7 @@ func (c *routeCompiler) pathModifier(m *gatewayv1.HTTPPathModifier, field string
 		return out // the prefix is removed
 	}
 	if problem := pathError(out.Value); problem != "" {
-		c.defect(field, "write an absolute path without query", "the path %q %s", out.Value, problem)
+		c.defect(field, "write an absolute path without query", "the path %q %s", clip(out.Value), problem)
 	}
 	return out
 }

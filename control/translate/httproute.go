@@ -119,7 +119,7 @@ func (c *routeCompiler) rule(r *gatewayv1.HTTPRouteRule, i int) *config.Rule {
 	field := fmt.Sprintf("spec.rules[%d]", i)
 	rule := &config.Rule{Name: strconv.Itoa(i)}
 	if r.Name != nil && *r.Name != "" {
-		rule.Name = string(*r.Name)
+		rule.Name = c.ruleName(string(*r.Name), field, rule.Name)
 	}
 	c.matches(r, field, rule)
 	if len(c.defects) > 0 {
@@ -151,6 +151,15 @@ func (c *routeCompiler) rule(r *gatewayv1.HTTPRouteRule, i int) *config.Rule {
 			"the rule has no back end; its requests are answered 500")
 	}
 	return rule
+}
+
+// ruleName keeps names from posing as the index of another rule, which is the name of rules without one.
+func (c *routeCompiler) ruleName(name, field, index string) string {
+	if !validName(name) || strings.Trim(name, "0123456789") == "" {
+		c.report.warnf(field+".name", "use lower-case letters, digits and '-'", "%q is not the name of a rule; it is ignored", clip(name))
+		return index
+	}
+	return name
 }
 
 // answerStatus is what a rule that fails closed answers.

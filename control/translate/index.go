@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -72,7 +73,15 @@ func (t *translator) index(o *Objects) index {
 // ordered returns the objects by namespace and name. An API server never has two of one name; files can. The choice
 // between them must not depend on the order of the input.
 func ordered[T metav1.Object](t *translator, kind string, objects []T) []T {
-	out := slices.Clone(objects)
+	out := make([]T, 0, len(objects))
+	for _, o := range objects {
+		if !validName(o.GetName()) || !validNamespace(o.GetNamespace()) {
+			t.reporter(kind, o).errorf("metadata.name", "use lower-case letters, digits, '-' and '.'",
+				"the name or namespace is not one that Kubernetes allows; the object is ignored")
+			continue
+		}
+		out = append(out, o)
+	}
 	slices.SortStableFunc(out, func(a, b T) int {
 		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
 	})
@@ -92,6 +101,20 @@ func ordered[T metav1.Object](t *translator, kind string, objects []T) []T {
 		start = end
 	}
 	return kept
+}
+
+// validName and validNamespace keep separators out of names, so that no two objects make the same identity: a/b-c is not
+// a-b/c. An API server has checked this already, a file has not.
+func validName(name string) bool { return hostnameError(name, false) == "" || validAddressName(name) }
+
+// validAddressName admits names that look like IP addresses, which objects may have.
+func validAddressName(name string) bool {
+	a, err := netip.ParseAddr(name)
+	return err == nil && a.Is4()
+}
+
+func validNamespace(name string) bool {
+	return name == "" || !strings.Contains(name, ".") && hostnameError(name, false) == ""
 }
 
 // encoded is only used to order objects of one name. Kubernetes objects always marshal.

@@ -4,7 +4,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,7 +63,7 @@ func (t *translator) listener(g *gateway, spec *gatewayv1.Listener, i int) *list
 		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "port", "use 1 to 65535",
 			fmt.Sprintf("%d is not a port", spec.Port))
 	}
-	if strings.ContainsFunc(string(spec.Name), func(r rune) bool { return r == '/' || r == '@' }) || spec.Name == "" {
+	if !validName(string(spec.Name)) {
 		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "name", "use lower-case letters, digits and '-'",
 			fmt.Sprintf("%q is not a listener name", spec.Name))
 	}

@@ -1,9 +1,8 @@
 package translate
 
 import (
-	"cmp"
 	"fmt"
-	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -19,8 +18,10 @@ const (
 	headerValueBytesMax = 4096
 	queryValueBytesMax  = 1024
 	nameBytesMax        = 256
-	// regexBytesMax bounds the time and memory that compiling a pattern takes.
-	regexBytesMax = 4096
+	// regexBytesMax and regexInstructionsMax bound what a pattern costs to compile, and each request that it is run on.
+	// They are those of the router, which would refuse the rule later and with less to say about where it is.
+	regexBytesMax        = 4096
+	regexInstructionsMax = 5000
 )
 
 // knownMethod reports the methods of the Gateway API's schema.
@@ -55,8 +56,11 @@ func (c *routeCompiler) match(m *gatewayv1.HTTPRouteMatch, field string) config.
 	for i, h := range m.Headers {
 		where := fmt.Sprintf("%s.headers[%d]", field, i)
 		v := c.valueMatch(where, strings.ToLower(string(h.Name)), h.Value, string(deref(h.Type, gatewayv1.HeaderMatchExact)), headerValueBytesMax)
-		if !v.Regex && strings.ContainsFunc(v.Value, forbiddenInFieldValue) {
-			c.defect(where+".value", "remove the control characters", "no header field can have the value %q", v.Value)
+		if err := config.CheckFieldValue(h.Value); err != nil && !v.Regex {
+			c.defect(where+".value", "correct the value", "no header field can have the value %q: %s", clip(h.Value), err)
+		}
+		if v.Name == "content-length" || v.Name == "transfer-encoding" {
+			c.defect(where+".name", "remove it", "the framing of a message can't be matched")
 		}
 		out.Headers = c.once(out.Headers, v, where)
 	}
@@ -92,15 +96,15 @@ func (c *routeCompiler) pathMatch(p *gatewayv1.HTTPPathMatch, field string) conf
 	switch kind {
 	case gatewayv1.PathMatchExact, gatewayv1.PathMatchPathPrefix:
 		if problem := pathError(value); problem != "" {
-			c.defect(field+".value", "write the path as it appears in a request line", "the path %q %s", value, problem)
+			c.defect(field+".value", "write the path as it appears in a request line", "the path %q %s", clip(value), problem)
 		}
 		if kind == gatewayv1.PathMatchExact {
 			return config.PathMatch{Kind: config.PathExact, Value: value}
 		}
 		return config.PathMatch{Kind: config.PathPrefix, Value: value}
 	case gatewayv1.PathMatchRegularExpression:
-		if problem := regexError(value); problem != "" {
-			c.defect(field+".value", "write an RE2 pattern for the whole path", "the regular expression %q %s", value, problem)
+		if problem := regexError(value, pathBytesMax); problem != "" {
+			c.defect(field+".value", "write an RE2 pattern for the whole path", "the regular expression %q %s", clip(value), problem)
 		}
 		return config.PathMatch{Kind: config.PathRegex, Value: value}
 	}
@@ -121,9 +125,8 @@ func (c *routeCompiler) valueMatch(field, name, value, kind string, valueBytesMa
 		}
 	case string(gatewayv1.HeaderMatchRegularExpression):
 		out.Regex = true
-		if problem := regexError(value); value == "" || problem != "" {
-			c.defect(field+".value", "write an RE2 pattern for the whole value", "the regular expression %q %s",
-				value, cmp.Or(problem, "is empty"))
+		if problem := regexError(value, min(valueBytesMax, regexBytesMax)); problem != "" {
+			c.defect(field+".value", "write an RE2 pattern for the whole value", "the regular expression %q %s", clip(value), problem)
 		}
 	default:
 		c.defect(field+".type", "use Exact or RegularExpression", "the type %q is not known", kind)
@@ -170,19 +173,35 @@ func isAlphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// regexError also compiles the pattern as the data plane will, anchored in a group: an unfinished \Q swallows the
-// closing parenthesis.
-func regexError(pattern string) string {
-	if len(pattern) > regexBytesMax {
-		return "is longer than 4096 bytes"
+// regexError says what is wrong with an RE2 pattern.
+func regexError(pattern string, bytesMax int) string {
+	if pattern == "" {
+		return "is empty"
 	}
-	if _, err := regexp.Compile(pattern); err != nil {
+	if len(pattern) > bytesMax {
+		return fmt.Sprintf("is longer than %d bytes", bytesMax)
+	}
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
 		return "is not valid: " + strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 	}
-	if _, err := regexp.Compile("^(?:" + pattern + ")$"); err != nil {
-		return "is not closed: end it with \\E"
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return "is not valid: " + err.Error()
+	}
+	if len(program.Inst) > regexInstructionsMax {
+		return fmt.Sprintf("expands to more than %d instructions", regexInstructionsMax)
 	}
 	return ""
+}
+
+// clip keeps messages readable when a value is refused for its length.
+func clip(s string) string {
+	const most = 100
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // tokenError checks a field name (RFC 9110 section 5.6.2).
@@ -199,9 +218,4 @@ func tokenError(name string) string {
 		}
 	}
 	return ""
-}
-
-// forbiddenInFieldValue reports control characters other than tab (RFC 9110 section 5.5).
-func forbiddenInFieldValue(r rune) bool {
-	return r < ' ' && r != '\t' || r == 0x7f || r == utf8.RuneError
 }
