@@ -136,7 +136,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	x.rec.FirstByteAt = x.since(now)
 	x.limits.touched = now
 	x.limits.headArrived(x)
-	x.attempt.endpoint.Report(x.w.Upstream, resp.Status < 500)
+	x.attempt.endpoint.Report(x.w.Upstream, !unavailable(resp.Status))
 	x.rule.Filters.Response(resp)
 	x.backend.Filters.Response(resp)
 	if !resp.Has(message.Date) {
@@ -149,6 +149,10 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	x.phase = phaseBody
 	x.down.SendHead(resp)
 }
+
+// unavailable statuses say that the back end can't serve at all; another 5xx may be the fault of one URL, and must not
+// get a healthy endpoint ejected.
+func unavailable(status int) bool { return status == 502 || status == 503 || status == 504 }
 
 // onInterim passes a 1xx head on to clients that know them. 100 is swallowed: the client has had ours.
 func (x *Exchange) onInterim(resp *message.Response) {
@@ -230,7 +234,8 @@ func (x *Exchange) OnWritable() { x.down.ResumeBody() }
 func (x *Exchange) OnFailure(f upstream.Failure) {
 	a := &x.attempt
 	a.stream, a.waiting = nil, false
-	if f.Stage != upstream.StageQueue && f.Stage != upstream.StagePick {
+	switch f.Stage {
+	case upstream.StageSent, upstream.StageHead, upstream.StageBody: // the pool has reported failed connects itself
 		a.endpoint.Report(x.w.Upstream, false)
 	}
 	if x.phase != phaseHead {
