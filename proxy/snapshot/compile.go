@@ -105,7 +105,7 @@ func (c *compiler) routes(digest config.Digest) {
 		r := before[cfg.Name]
 		delete(before, cfg.Name)
 		if r != nil && r.hash == digest.Routes[i] && c.sameClusters(r) {
-			*cfg = *r.config // equal, and shares its memory
+			r.share(cfg)
 		} else {
 			r = c.route(i, cfg, digest.Routes[i])
 		}
@@ -129,22 +129,28 @@ func (c *compiler) sameClusters(r *Route) bool {
 }
 
 func (c *compiler) route(index int, cfg *config.Route, hash [32]byte) *Route {
-	// The pointer into Config.Routes would retain all of them.
-	own := *cfg
-	r := &Route{Name: cfg.Name, config: &own, hash: hash, Rules: make([]Rule, 0, len(cfg.Rules))}
-	for i := range own.Rules {
+	r := &Route{Name: cfg.Name, config: cfg.Rules, hash: hash, Rules: make([]Rule, 0, len(cfg.Rules))}
+	for i := range cfg.Rules {
 		if c.bad[place{part: config.PartRule, index: index, sub: i}] != nil {
 			continue
 		}
-		if err := checkMatches(&own.Rules[i]); err != nil {
+		if err := checkMatches(&cfg.Rules[i]); err != nil {
 			r.problems = append(r.problems, &config.Error{
 				Part: config.PartRule, Index: index, Sub: i, Path: fmt.Sprintf("routes[%q].rules[%d].%s", r.Name, i, err.field), Err: err.err,
 			})
 			continue
 		}
-		r.Rules = append(r.Rules, c.rule(index, i, &own))
+		r.Rules = append(r.Rules, c.rule(index, i, cfg))
 	}
 	return r
+}
+
+// share makes cfg, which equals what r was compiled from, use r's memory.
+func (r *Route) share(cfg *config.Route) {
+	cfg.Name, cfg.Rules = r.Name, r.config
+	if len(r.Rules) > 0 {
+		cfg.Source = r.Rules[0].Source
+	}
 }
 
 type matchError struct {

@@ -93,7 +93,7 @@ type Route struct {
 	// Rules that can be used, in the order of the configuration.
 	Rules []Rule
 
-	config   *config.Route
+	config   []config.Rule // all of the route's
 	hash     [32]byte
 	problems []error // of rules that proxy/route refused; config.Validate finds the others anew each time
 }
