@@ -18,7 +18,7 @@ func gate(rows []Row, short bool) []string {
 		if r.Failed > 0 && (ours || r.Scenario == "keepalive") {
 			problems = append(problems, fmt.Sprintf("%s: %s had %d failed requests (%s)", r.Scenario, r.Contender, r.Failed, r.remarks()))
 		}
-		if r.Error != "" && ours {
+		if r.Error != "" && (ours || r.Contender == everybodyName) {
 			problems = append(problems, fmt.Sprintf("%s: %s was not measured: %s", r.Scenario, r.Contender, r.Error))
 		}
 		ratio, paired := r.Ratios[nginxName]

@@ -160,6 +160,9 @@ func (g *generatorClient) do(ctx context.Context, command *generator.Command) ([
 	if err != nil {
 		return nil, errors.Join(ctx.Err(), err)
 	}
+	if len(reply.Results) != len(command.Targets) {
+		return nil, fmt.Errorf("the generator answers for %d targets, %d were given", len(reply.Results), len(command.Targets))
+	}
 	return reply.Results, nil
 }
 

@@ -94,8 +94,12 @@ func run(ctx context.Context, arguments []string, output io.Writer) error {
 	for _, s := range options.scenarios {
 		fmt.Fprintf(output, "running %s: %s\n", s.name, s.about)
 		rows, err := s.run(l.ctx, l)
+		if ctx.Err() != nil {
+			return fmt.Errorf("scenario %s: stopped: %w", s.name, ctx.Err())
+		}
 		if err != nil {
-			return fmt.Errorf("scenario %s: %w", s.name, err)
+			fmt.Fprintf(output, "scenario %s: %v\n", s.name, err)
+			rows = append(rows, Row{Scenario: s.name, Contender: everybodyName, Error: err.Error()})
 		}
 		if err := writeJSON(filepath.Join(options.folder, s.name+".json"), machine, rows); err != nil {
 			return err

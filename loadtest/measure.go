@@ -23,7 +23,8 @@ type measurement struct {
 	entrant
 	cost    map[repetition]float64 // CPU nanoseconds per request
 	rates   []float64
-	busy    []float64
+	busy    []float64 // share of the time that the proxy ran
+	waited  []float64 // share of the time that it could have run, but others had its core
 	latency stats.Histogram
 	user    uint64
 	system  uint64
@@ -31,6 +32,10 @@ type measurement struct {
 	counts  map[string]uint64
 	ready   []float64 // milliseconds
 	err     error
+}
+
+func newMeasurement(e entrant) *measurement {
+	return &measurement{entrant: e, cost: map[repetition]float64{}, counts: map[string]uint64{}}
 }
 
 // repetition identifies the slices that are compared with each other.
@@ -43,7 +48,7 @@ type repetition struct {
 func (l *lab) measure(ctx context.Context, p *plan) ([]*measurement, error) {
 	var all []*measurement
 	for _, e := range p.entrants {
-		all = append(all, &measurement{entrant: e, cost: map[repetition]float64{}, counts: map[string]uint64{}})
+		all = append(all, newMeasurement(e))
 	}
 	for restart := range p.restarts {
 		if err := l.measureOnce(ctx, p, all, restart); err != nil {
@@ -102,6 +107,7 @@ func (m *measurement) add(result *generator.Result, restart int) {
 		m.cost[repetition{restart, sample.Round}] = float64(sample.CPUNanos) / float64(sample.Requests)
 		m.rates = append(m.rates, float64(sample.Requests)*1e9/float64(sample.WallNanos))
 		m.busy = append(m.busy, float64(sample.CPUNanos)/float64(sample.WallNanos))
+		m.waited = append(m.waited, float64(sample.WaitNanos)/float64(sample.WallNanos))
 	}
 	m.latency.Add(&result.Latency)
 	m.user += result.UserTicks
@@ -168,6 +174,7 @@ func (m *measurement) fill(line *Row, all []*measurement) {
 	}
 	line.PerSecond = stats.Median(m.rates)
 	line.Saturation = min(stats.Median(m.busy), 1)
+	line.Waiting = min(stats.Median(m.waited), 1)
 	const perMicro = 1000
 	line.P50 = float64(m.latency.Quantile(0.5)) / perMicro
 	line.P99 = float64(m.latency.Quantile(0.99)) / perMicro

@@ -13,13 +13,22 @@ import (
 )
 
 const (
-	idleConnections = 10_000
+	idleConnectionsMax = 10_000
+	// idleDescriptorsReserved are left for everything but idle connections, on either side.
+	idleDescriptorsReserved = 1000
+	// idleWarmUp connections are opened and closed first, so that what a proxy allocates once is not charged to idle ones.
+	idleWarmUp = 64
 	// idleSettle lets a proxy put away what the last requests needed.
 	idleSettle = 500 * time.Millisecond
 )
 
 // runIdle starts every contender anew for each repetition: memory once taken is seldom given back.
 func runIdle(ctx context.Context, l *lab) ([]Row, error) {
+	connections := min(idleConnectionsMax, int(l.descriptors)-idleDescriptorsReserved)
+	if connections < idleWarmUp {
+		fmt.Fprintf(l.output, "idle: a process may open %d files only, raise the limit (ulimit -n)\n", l.descriptors)
+		return nil, nil
+	}
 	entrants := l.everyone()
 	lines := make([]Row, len(entrants))
 	perConn := make([][]float64, len(entrants))
@@ -32,7 +41,7 @@ func runIdle(ctx context.Context, l *lab) ([]Row, error) {
 			if lines[i].Error != "" {
 				continue
 			}
-			each, whole, err := l.idleOnce(ctx, entrants[i], &lines[i])
+			each, whole, err := l.idleOnce(ctx, entrants[i], connections, &lines[i])
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
@@ -48,31 +57,31 @@ func runIdle(ctx context.Context, l *lab) ([]Row, error) {
 		if len(perConn[i]) == 0 {
 			lines[i].PerConn, lines[i].RSSBytes = 0, 0 // NaN has no JSON
 		}
-		lines[i].Remark = fmt.Sprintf("%d idle connections", idleConnections)
+		lines[i].Remark = fmt.Sprintf("%d idle connections", connections)
 	}
 	return lines, nil
 }
 
 // idleOnce compares the memory before and after, with the first connections' one-time costs paid before.
-func (l *lab) idleOnce(ctx context.Context, who entrant, line *Row) (perConn, resident float64, err error) {
+func (l *lab) idleOnce(ctx context.Context, who entrant, connections int, line *Row) (perConn, resident float64, err error) {
 	e, err := l.start(ctx, who)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer l.stop(e)
 	command := l.pairedCommand()
-	command.Kind, command.Targets = generator.Idle, []generator.Target{e.target()}
+	command.Kind, command.Targets, command.Connections = generator.Idle, []generator.Target{e.target()}, idleWarmUp
 	before, err := l.idleMemory(ctx, e, &command, line)
 	if err != nil {
 		return 0, 0, err
 	}
-	command.Connections = idleConnections
+	command.Connections = connections
 	after, err := l.idleMemory(ctx, e, &command, line)
 	if err != nil {
 		return 0, 0, err
 	}
 	_, err = l.generator.do(ctx, &generator.Command{Kind: generator.Release})
-	return (after - before) / idleConnections, after, err
+	return (after - before) / float64(connections), after, err
 }
 
 func (l *lab) idleMemory(ctx context.Context, e *entered, command *generator.Command, line *Row) (float64, error) {
@@ -144,10 +153,7 @@ func (l *lab) routesOnce(ctx context.Context, c *peers.Contender, routes int) ([
 	if err != nil {
 		return nil, err
 	}
-	pair := []*measurement{
-		{entrant: base.entrant, cost: map[repetition]float64{}, counts: map[string]uint64{}},
-		{entrant: routed.entrant, cost: map[repetition]float64{}, counts: map[string]uint64{}},
-	}
+	pair := []*measurement{newMeasurement(base.entrant), newMeasurement(routed.entrant)}
 	for i, m := range pair {
 		m.add(results[i], 0)
 	}

@@ -64,10 +64,10 @@ func (l *lab) reloadOnce(ctx context.Context, who entrant) (Row, error) {
 	if err != nil {
 		return line, err
 	}
-	m := &measurement{entrant: who, cost: map[repetition]float64{}, counts: map[string]uint64{}}
+	m := newMeasurement(who)
 	m.add(results[0], 0)
 	line = rows("reload", []*measurement{m})[0]
-	line.CPUNanos, line.Saturation = 0, 0
+	line.CPUNanos, line.Saturation, line.Waiting = 0, 0, 0
 	after, err := e.waitGeneration(ctx, made.count)
 	if err != nil {
 		line.Failed++

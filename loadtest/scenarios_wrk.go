@@ -42,7 +42,7 @@ func runWrk(ctx context.Context, l *lab) ([]Row, error) {
 	}
 	runs := make([]wrkRuns, 0, len(l.everyone()))
 	for _, e := range l.everyone() {
-		runs = append(runs, wrkRuns{measurement: measurement{entrant: e, cost: map[repetition]float64{}, counts: map[string]uint64{}}})
+		runs = append(runs, wrkRuns{measurement: newMeasurement(e)})
 	}
 	defer func() {
 		for i := range runs {
@@ -71,7 +71,7 @@ func runWrk(ctx context.Context, l *lab) ([]Row, error) {
 
 // wrkRuns is a contender with the percentiles of each run, which wrk does not let one merge.
 type wrkRuns struct {
-	measurement
+	*measurement
 	running *entered
 	p50     []float64
 	p99     []float64
@@ -118,7 +118,7 @@ func (l *lab) wrkOnce(ctx context.Context, wrk, script string, w *wrkRuns, round
 	command := exec.Command(wrk, "-t1", fmt.Sprintf("-c%d", l.options.connections), fmt.Sprintf("-d%ds", wrkSeconds), "-s", script, url)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
-	cpuBefore, err := procfs.CPUNanos(w.running.pids)
+	cpuBefore, err := procfs.ReadCPU(w.running.pids)
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.label, err)
 	}
@@ -140,7 +140,7 @@ func (l *lab) wrkOnce(ctx context.Context, wrk, script string, w *wrkRuns, round
 	if err != nil {
 		return err
 	}
-	cpuAfter, err := procfs.CPUNanos(w.running.pids)
+	cpuAfter, err := procfs.ReadCPU(w.running.pids)
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.label, err)
 	}
@@ -150,11 +150,11 @@ func (l *lab) wrkOnce(ctx context.Context, wrk, script string, w *wrkRuns, round
 	}
 	w.user += userAfter - userBefore
 	w.system += systemAfter - systemBefore
-	w.addRun(result, cpuAfter-cpuBefore, round)
+	w.addRun(result, cpuAfter.Sub(cpuBefore), round)
 	return nil
 }
 
-func (w *wrkRuns) addRun(r wrkResult, cpu uint64, round int) {
+func (w *wrkRuns) addRun(r wrkResult, cpu procfs.CPU, round int) {
 	w.sent += r.requests - min(r.requests, r.statusErrors)
 	if r.socketErrors > 0 {
 		w.counts["socket errors"] += r.socketErrors
@@ -165,16 +165,17 @@ func (w *wrkRuns) addRun(r wrkResult, cpu uint64, round int) {
 	if r.requests == 0 || r.micros == 0 {
 		return
 	}
-	w.cost[repetition{0, round}] = float64(cpu) / float64(r.requests)
+	w.cost[repetition{0, round}] = float64(cpu.Used) / float64(r.requests)
 	w.rates = append(w.rates, float64(r.requests)*1e6/float64(r.micros))
-	w.busy = append(w.busy, float64(cpu)/1000/float64(r.micros))
+	w.busy = append(w.busy, float64(cpu.Used)/1000/float64(r.micros))
+	w.waited = append(w.waited, float64(cpu.Waiting)/1000/float64(r.micros))
 	w.p50, w.p99, w.p999 = append(w.p50, r.p50), append(w.p99, r.p99), append(w.p999, r.p999)
 }
 
 func wrkRows(runs []wrkRuns) []Row {
 	var all []*measurement
 	for i := range runs {
-		all = append(all, &runs[i].measurement)
+		all = append(all, runs[i].measurement)
 	}
 	lines := rows("wrk", all)
 	for i := range lines {

@@ -39,19 +39,15 @@ func (l *loop) run(command *Command) ([]*Result, error) {
 		return nil, nil
 	}
 	l.prepare(command)
-	var err error
-	switch command.Kind {
-	case Idle:
-		err = l.openIdle()
-	default:
-		err = l.slices(command)
-		l.disconnectAll()
-	}
 	results := make([]*Result, len(l.load.targets))
 	for i, t := range l.load.targets {
 		results[i] = t.result
 	}
-	return results, err
+	if command.Kind == Idle {
+		return results, l.openIdle()
+	}
+	defer l.disconnectAll()
+	return results, l.slices(command)
 }
 
 func (l *loop) disconnectAll() {
@@ -145,7 +141,7 @@ func (l *loop) readTicks(sign int64) error {
 }
 
 func (l *loop) slice(t *target, command *Command) (Sample, error) {
-	before, err := procfs.CPUNanos(t.PIDs)
+	before, err := procfs.ReadCPU(t.PIDs)
 	if err != nil {
 		return Sample{}, err
 	}
@@ -166,8 +162,9 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
-	after, err := procfs.CPUNanos(t.PIDs)
-	return Sample{CPUNanos: after - before, WallNanos: d.lastAnswer - begin, Requests: d.answered}, err
+	after, err := procfs.ReadCPU(t.PIDs)
+	cpu := after.Sub(before)
+	return Sample{CPUNanos: cpu.Used, WaitNanos: cpu.Waiting, WallNanos: d.lastAnswer - begin, Requests: d.answered}, err
 }
 
 func (l *loop) saturate(t *target, end int64) error {

@@ -52,6 +52,7 @@ type Target struct {
 type Sample struct {
 	Round     int    `json:"round"`
 	CPUNanos  uint64 `json:"cpuNanos"`
+	WaitNanos uint64 `json:"waitNanos"` // ready to run, while other programs had the core
 	WallNanos int64  `json:"wallNanos"` // from the first request to the last answer
 	Requests  uint64 `json:"requests"`
 }

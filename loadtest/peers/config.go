@@ -16,7 +16,7 @@ const (
 	routesPerHost = 10
 	// changingFile holds route 0, the one that Reload changes.
 	changingFile = "route-changing.yaml"
-	// descriptorsReserved are kept from client and upstream connections for everything else a peer opens.
+	// descriptorsReserved are kept from connections for everything else that a process opens.
 	descriptorsReserved = 200
 	// peerConnectionsMax is the connection limit given to the peers, far above every scenario.
 	peerConnectionsMax = 32768
@@ -68,9 +68,9 @@ http {
 	return b.String()
 }
 
-// peerConnections: a proxied connection takes two descriptors.
+// peerConnections is as many as the descriptors allow when most connections are idle and have no upstream side.
 func peerConnections(e Environment) int {
-	return int(min(peerConnectionsMax, (e.Descriptors-descriptorsReserved)/2))
+	return int(min(peerConnectionsMax, max(e.Descriptors, 2*descriptorsReserved)-descriptorsReserved))
 }
 
 func haproxyConfig(e Environment) string {

@@ -7,12 +7,14 @@
 package peers
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Environment is what a contender is configured for.
@@ -149,9 +151,14 @@ func find(name string) (string, error) {
 	return "", fmt.Errorf("%s: not found, apt-get install %s or make loadtest-deps", name, name)
 }
 
+// versionTimeMax is how long a program may take to tell its version.
+const versionTimeMax = 5 * time.Second
+
 // firstLine is what a program says about itself, wherever it says it.
 func firstLine(path string, arguments ...string) string {
-	output, err := exec.Command(path, arguments...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), versionTimeMax)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, path, arguments...).CombinedOutput()
 	if err != nil && len(output) == 0 {
 		return ""
 	}

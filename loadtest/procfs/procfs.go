@@ -13,15 +13,24 @@ import (
 	"strconv"
 )
 
-// CPUNanos is the CPU time, in nanoseconds, of all threads of the given processes. A thread that ended takes its time
-// with it, so the value is meant for differences over short spans. It is exact for threads that sleep.
-func CPUNanos(pids []int) (uint64, error) {
-	var sum uint64
+// CPU is what the scheduler knows about a set of threads, in nanoseconds.
+type CPU struct {
+	Used    uint64 // running
+	Waiting uint64 // ready to run, while the core was given to others
+}
+
+// Sub is the time since an earlier reading.
+func (c CPU) Sub(earlier CPU) CPU { return CPU{c.Used - earlier.Used, c.Waiting - earlier.Waiting} }
+
+// ReadCPU sums over all threads of the given processes. A thread that ended takes its time with it, so the values are
+// meant for differences over short spans. They are exact for threads that sleep.
+func ReadCPU(pids []int) (CPU, error) {
+	var sum CPU
 	for _, pid := range pids {
 		folder := "/proc/" + strconv.Itoa(pid) + "/task"
 		tasks, err := os.ReadDir(folder)
 		if err != nil {
-			return 0, fmt.Errorf("reading CPU time: process %d has ended: %w", pid, err)
+			return CPU{}, fmt.Errorf("reading CPU time: process %d has ended: %w", pid, err)
 		}
 		for _, task := range tasks {
 			text, err := os.ReadFile(folder + "/" + task.Name() + "/schedstat")
@@ -29,14 +38,14 @@ func CPUNanos(pids []int) (uint64, error) {
 				continue
 			}
 			if err != nil {
-				return 0, fmt.Errorf("reading CPU time (the kernel needs CONFIG_SCHED_INFO): %w", err)
+				return CPU{}, fmt.Errorf("reading CPU time (the kernel needs CONFIG_SCHED_INFO): %w", err)
 			}
-			nanos, _, _ := bytes.Cut(text, []byte(" "))
-			value, err := strconv.ParseUint(string(nanos), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("reading CPU time of process %d: %w", pid, err)
+			var thread CPU
+			if _, err := fmt.Sscan(string(text), &thread.Used, &thread.Waiting); err != nil {
+				return CPU{}, fmt.Errorf("reading CPU time of process %d: %w", pid, err)
 			}
-			sum += value
+			sum.Used += thread.Used
+			sum.Waiting += thread.Waiting
 		}
 	}
 	return sum, nil

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rauta.io/rauta/loadtest/generator"
+	"rauta.io/rauta/loadtest/procfs"
+	"rauta.io/rauta/loadtest/stats"
+)
+
+// TestMain lets the test binary play the child roles, as the program itself does.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if role, ok := childRoles[os.Args[1]]; ok {
+			exitOn(role(os.Args[2:]))
+			return
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func TestAShortRunMeasuresTheBareLoopTwiceAndLeavesNothingBehind(t *testing.T) {
+	if _, err := chooseCPUs(); err != nil {
+		t.Skip(err)
+	}
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", t.TempDir())
+	var output bytes.Buffer
+	err := run(context.Background(), []string{"-short", "-restarts", "1", "-rounds", "2", "-slice", "5ms", "-connections", "4", "-out", folder}, &output)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &output)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "keepalive.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var result struct{ Rows []Row }
+	if err := json.Unmarshal(text, &result); err != nil {
+		t.Fatal(err)
+	}
+	first, again := result.Rows[0], result.Rows[1]
+	if first.Contender != bareLoopName || again.Contender != bareLoopName+againSuffix || first.CPUNanos <= 0 || again.Ratios[bareLoopName].Median <= 0 || first.Requests == 0 {
+		t.Errorf("the first rows are %+v and %+v", first, again)
+	}
+	table, err := os.ReadFile(filepath.Join(folder, "table.md"))
+	if err != nil || !strings.Contains(output.String(), string(table)) {
+		t.Errorf("the table %q, %v, is not in the output", table, err)
+	}
+	if tree, err := procfs.Tree(os.Getpid()); err != nil || len(tree) != 1 {
+		t.Errorf("processes %v are left, %v", tree, err)
+	}
+	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+		t.Errorf("files %v are left, %v", left, err)
+	}
+}
+
+func TestACancelledRunStopsItsChildren(t *testing.T) {
+	if _, err := chooseCPUs(); err != nil {
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	// The first line that a scenario prints ends the run, while children work.
+	err := run(ctx, []string{"-scenario", "keepalive", "-out", t.TempDir()}, writerFunc(func(line []byte) {
+		if bytes.HasPrefix(line, []byte("running ")) {
+			cancel()
+		}
+	}))
+	if err == nil || !strings.Contains(err.Error(), context.Canceled.Error()) {
+		t.Errorf("got %v", err)
+	}
+	if tree, err := procfs.Tree(os.Getpid()); err != nil || len(tree) != 1 {
+		t.Errorf("processes %v are left, %v", tree, err)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (w writerFunc) Write(text []byte) (int, error) {
+	w(text)
+	return len(text), nil
+}
+
+func TestRatiosArePairedByRound(t *testing.T) {
+	// Both double their cost in every second round: paired, the ratio stays 0.5 in each.
+	base, own := newMeasurement(entrant{label: nginxName}), newMeasurement(entrant{label: rautaName})
+	for round := range 8 {
+		slow := uint64(1 + round%2)
+		base.add(&generator.Result{Samples: []generator.Sample{{Round: round, CPUNanos: 2000 * slow, WallNanos: 4000, Requests: 1}}}, 0)
+		own.add(&generator.Result{Samples: []generator.Sample{{Round: round, CPUNanos: 1000 * slow, WallNanos: 4000, Requests: 1}}}, 0)
+	}
+	line := rows("keepalive", []*measurement{base, own})[1]
+	if got, want := line.Ratios[nginxName], (stats.Interval{Median: 0.5, Low: 0.5, High: 0.5}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if line.CPUNanos != 1500 || line.PerSecond != 250_000 || line.Saturation != 0.375 {
+		t.Errorf("got %+v", line)
+	}
+}
+
+func TestTheUserShareFollowsTheTicks(t *testing.T) {
+	m := newMeasurement(entrant{label: rautaName})
+	m.add(&generator.Result{UserTicks: 1, SystemTicks: 3, Samples: []generator.Sample{{CPUNanos: 8000, WallNanos: 1, Requests: 1}}}, 0)
+	if line := rows("x", []*measurement{m})[0]; line.UserNanos != 2000 || line.SysNanos != 6000 {
+		t.Errorf("user %v, system %v; want 2000, 6000", line.UserNanos, line.SysNanos)
+	}
+}
+
+func TestTheGateFailsForFailuresAndForCostAboveNginx(t *testing.T) {
+	costs := func(ratio float64) Row {
+		return Row{Scenario: "keepalive", Contender: rautaName, Ratios: map[string]stats.Interval{nginxName: {Median: ratio}}}
+	}
+	for _, c := range []struct {
+		name  string
+		row   Row
+		short bool
+		want  int
+	}{
+		{"cheap enough", costs(1.19), true, 0},
+		{"too expensive", costs(1.21), true, 1},
+		{"too expensive, but not gated", costs(1.21), false, 0},
+		{"nginx not installed", Row{Scenario: "keepalive", Contender: rautaName}, true, 0},
+		{"a failed request of ours", Row{Scenario: "reload", Contender: "rauta reference", Failed: 1}, false, 1},
+		{"a failed request of a peer while reloading", Row{Scenario: "reload", Contender: nginxName, Failed: 9}, false, 0},
+		{"a failed request of a peer in the plain case", Row{Scenario: "keepalive", Contender: haproxyName, Failed: 1}, true, 1},
+		{"ours did not start", Row{Scenario: "keepalive", Contender: rautaName, Error: "it has ended"}, true, 1},
+		{"a scenario broke off", Row{Scenario: "idle", Contender: everybodyName, Error: "the generator has ended"}, false, 1},
+	} {
+		if got := gate([]Row{c.row}, c.short); len(got) != c.want {
+			t.Errorf("%s: %q, want %d problems", c.name, got, c.want)
+		}
+	}
+}
+
+func TestTheTableLeavesOutEmptyColumnsAndShowsFailures(t *testing.T) {
+	table := markdownTable([]Row{
+		{Scenario: "keepalive", Contender: bareLoopName, CPUNanos: 10_400, Requests: 7},
+		{Scenario: "keepalive", Contender: nginxName, CPUNanos: 12_345, Requests: 8, Failed: 3, Failures: map[string]uint64{"b": 1, "a|": 2},
+			Ratios: map[string]stats.Interval{bareLoopName: {Median: 1.187, Low: 1.1, High: 1.2}}},
+	})
+	want := `| scenario | contender | CPU µs/request | to bare loop [95% CI] | requests | failed | remarks |
+| --- | --- | --- | --- | --- | --- | --- |
+| keepalive | bare loop | 10.40 |  | 7 | 0 |  |
+| keepalive | nginx | 12.35 | 1.187 [1.100, 1.200] | 8 | 3 | 2 x a/; 1 x b |
+`
+	if table != want {
+		t.Errorf("got\n%s\nwant\n%s", table, want)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for _, c := range []struct {
+		arguments string
+		want      string
+	}{
+		{"-scenario idle,nap", `unknown scenario "nap"`},
+		{"-connections 0", "-connections must be"},
+		{"-slice 1us", "-slice must be"},
+		{"extra", `unexpected argument "extra"`},
+	} {
+		if _, err := parseOptions(strings.Fields(c.arguments)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.arguments, err, c.want)
+		}
+	}
+	o, err := parseOptions([]string{"-short", "-rauta", "bin/rauta"})
+	if err != nil || len(o.scenarios) != 1 || o.scenarios[0].name != "keepalive" || !o.rautaGiven {
+		t.Errorf("-short gives %+v, %v", o, err)
+	}
+	if o, err = parseOptions(nil); err != nil || len(o.scenarios) != len(scenarios) || o.restarts < repetitionsMin || o.rautaGiven {
+		t.Errorf("no flags give %+v, %v", o, err)
+	}
+}
+
+func TestAProgramThatWasAskedForMustExist(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "rauta")
+	if _, _, err := findContenders(&options{rauta: missing, rautaGiven: true}); err == nil {
+		t.Error("a missing -rauta is accepted")
+	}
+	found, notes, err := findContenders(&options{rauta: missing})
+	if err != nil || len(found) == 0 || found[0].Name != bareLoopName || len(notes) < 2 {
+		t.Errorf("found %v, notes %q, %v", found, notes, err)
+	}
+}
+
+func TestRequestsAreWholeAndSpreadOverTheRoutes(t *testing.T) {
+	heads := requestHeads(1000, 0, true)
+	distinct := map[string]bool{}
+	for _, head := range heads {
+		distinct[head] = true
+		if !strings.HasPrefix(head, "GET /team-") || !strings.HasSuffix(head, "\r\n\r\n") || strings.Count(head, "\r\n") != 11 {
+			t.Fatalf("request %q, want a request line, Host and eight fields", head)
+		}
+	}
+	if len(distinct) != distinctRequests {
+		t.Errorf("%d distinct requests, want %d", len(distinct), distinctRequests)
+	}
+	if head := requestHead(3, 9, false); !strings.HasPrefix(head, "POST ") || !strings.Contains(head, "\r\nContent-Length: 9\r\n") {
+		t.Errorf("upload %q", head)
+	}
+}
+
+func TestWrksResultIsReadFromItsOutput(t *testing.T) {
+	got, err := parseWrk("Running 2s test\n" + wrkMark + " 1000 2000000 1 2 500.000000 900.500000 1200.000000\n")
+	if want := (wrkResult{1000, 2_000_000, 1, 2, 500, 900.5, 1200}); err != nil || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	for _, bad := range []string{"unable to connect", wrkMark + " 1 2 three"} {
+		if _, err := parseWrk(bad); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}

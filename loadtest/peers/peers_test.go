@@ -1,0 +1,167 @@
+package peers
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/yaml"
+)
+
+func testEnvironment(t *testing.T) Environment {
+	return Environment{Folder: t.TempDir(), Port: 18080, AdminPort: 18081, MetricsPort: 18082, BackendPort: 18083, Routes: 2500, Descriptors: 20000}
+}
+
+// decode reads every object of a folder strictly, by kind.
+func decode(t *testing.T, folder string) map[string][]any {
+	t.Helper()
+	objects := map[string][]any{}
+	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for document := range strings.SplitSeq(string(text), "---\n") {
+			kind, _, _ := strings.Cut(document[strings.Index(document, "kind: ")+len("kind: "):], "\n")
+			object := map[string]any{"GatewayClass": &gatewayv1.GatewayClass{}, "Gateway": &gatewayv1.Gateway{},
+				"HTTPRoute": &gatewayv1.HTTPRoute{}, "Service": &corev1.Service{}, "EndpointSlice": &discoveryv1.EndpointSlice{}}[kind]
+			if object == nil {
+				t.Fatalf("%s: unexpected kind %q", file, kind)
+			}
+			if err := yaml.UnmarshalStrict([]byte(document), object); err != nil {
+				t.Fatalf("%s: %v in\n%s", file, err, document)
+			}
+			objects[kind] = append(objects[kind], object)
+		}
+	}
+	return objects
+}
+
+func TestRAUTAsConfigurationIsValidYAMLWithEveryRouteOnce(t *testing.T) {
+	e := testEnvironment(t)
+	if err := writeRAUTA(e.Folder, e); err != nil {
+		t.Fatal(err)
+	}
+	objects := decode(t, e.Folder)
+	paths := map[string]bool{}
+	for _, object := range objects["HTTPRoute"] {
+		route := object.(*gatewayv1.HTTPRoute)
+		paths[string(route.Spec.Hostnames[0])+*route.Spec.Rules[0].Matches[0].Path.Value] = true
+	}
+	if len(objects["HTTPRoute"]) != e.Routes || len(paths) != e.Routes || !paths[RouteHost(2499)+RoutePath(2499)] {
+		t.Errorf("%d routes with %d distinct paths, want %d", len(objects["HTTPRoute"]), len(paths), e.Routes)
+	}
+	class := objects["GatewayClass"][0].(*gatewayv1.GatewayClass)
+	gateway := objects["Gateway"][0].(*gatewayv1.Gateway)
+	slice := objects["EndpointSlice"][0].(*discoveryv1.EndpointSlice)
+	if class.Spec.ControllerName != "rauta.io/gateway-controller" || gateway.Spec.Listeners[0].Port != 18080 ||
+		*slice.Ports[0].Port != 18083 || slice.Labels[discoveryv1.LabelServiceName] != objects["Service"][0].(*corev1.Service).Name {
+		t.Errorf("controller %s, listener %d, endpoint %d", class.Spec.ControllerName, gateway.Spec.Listeners[0].Port, *slice.Ports[0].Port)
+	}
+}
+
+func TestAReloadPutsTheGenerationIntoRouteZeroAndLeavesNoOtherFile(t *testing.T) {
+	e := testEnvironment(t)
+	e.Routes = 2
+	config := filepath.Join(e.Folder, "config")
+	if err := writeRAUTA(config, e); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(e.Folder, "rauta")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho rauta 1.2.3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	rauta, err := RAUTA(program, "loop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rauta.Version != "rauta 1.2.3" {
+		t.Errorf("version %q", rauta.Version)
+	}
+	if err := rauta.Reload(e, 0, 7); err != nil {
+		t.Fatal(err)
+	}
+	for _, object := range decode(t, config)["HTTPRoute"] {
+		route := object.(*gatewayv1.HTTPRoute)
+		filters := route.Spec.Rules[0].Filters
+		if changed := len(filters) == 1 && filters[0].ResponseHeaderModifier.Set[0].Value == "7"; changed != (route.Name == "route-0") {
+			t.Errorf("%s has filters %v", route.Name, filters)
+		}
+	}
+	if after, err := os.ReadDir(config); err != nil || len(after) != len(before) {
+		t.Errorf("%d files before, %d after, %v", len(before), len(after), err)
+	}
+}
+
+func TestThePeersKeepConnectionsAliveAndForwardTheSameFields(t *testing.T) {
+	e := testEnvironment(t)
+	for name, c := range map[string]struct {
+		config string
+		want   []string
+	}{
+		"nginx": {nginxConfig(e, 0), []string{"worker_processes 1;", "access_log off;", "keepalive 128;", "proxy_http_version 1.1;", `Connection "";`,
+			"X-Forwarded-For $proxy", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "listen 127.0.0.1:18080", "server 127.0.0.1:18083", "worker_connections 19800;"}},
+		"haproxy": {haproxyConfig(e), []string{"nbthread 1\n", "http-reuse always\n", "option forwardfor\n", "X-Forwarded-Proto", "X-Forwarded-Host",
+			"X-Real-IP", "bind 127.0.0.1:18080", "server backend 127.0.0.1:18083", "maxconn 19800\n"}},
+	} {
+		for _, want := range c.want {
+			if !strings.Contains(c.config, want) {
+				t.Errorf("%s has no %q in\n%s", name, want, c.config)
+			}
+		}
+		if strings.Contains(c.config, "%!") {
+			t.Errorf("%s has a formatting error in\n%s", name, c.config)
+		}
+	}
+	if !strings.Contains(nginxConfig(e, 12), "add_header X-Generation 12;") {
+		t.Error("nginx does not show the generation")
+	}
+}
+
+func TestAMissingProgramIsNamedWithWhatToDo(t *testing.T) {
+	_, err := RAUTA(filepath.Join(t.TempDir(), "rauta"), "loop")
+	if err == nil || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("got %v", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := find("no-such-proxy"); err == nil || !strings.Contains(err.Error(), "make loadtest-deps") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestThePeersAcceptTheirConfigurations(t *testing.T) {
+	e := testEnvironment(t)
+	for name, c := range map[string]struct {
+		config string
+		check  []string
+	}{
+		"nginx":   {nginxConfig(e, 3), []string{"-t", "-e", "stderr", "-c"}},
+		"haproxy": {haproxyConfig(e), []string{"-c", "-f"}},
+	} {
+		path, err := find(name)
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		file := filepath.Join(e.Folder, name+".conf")
+		if err := os.WriteFile(file, []byte(c.config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if output, err := exec.Command(path, append(c.check, file)...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s\n%s", name, err, output, c.config)
+		}
+	}
+}
