@@ -137,19 +137,21 @@ func (t *translator) checkAnnotations() {
 	for _, o := range t.in.ingresses {
 		t.checkAnnotationsOf(annotationIngress, o, table)
 	}
-	for _, o := range t.in.ingressClasses {
-		t.checkAnnotationsOf("IngressClass", o, table)
+	for _, name := range slices.Sorted(maps.Keys(t.in.ingressClasses)) {
+		t.checkAnnotationsOf("IngressClass", t.in.ingressClasses[name], table)
 	}
 	for _, o := range t.in.serviceList {
 		t.checkAnnotationsOf(annotationService, o, table)
 	}
-	for _, o := range t.in.namespaces {
-		t.checkAnnotationsOf("Namespace", o, table)
+	for _, name := range slices.Sorted(maps.Keys(t.in.namespaces)) {
+		t.checkAnnotationsOf("Namespace", t.in.namespaces[name], table)
 	}
 }
 
 func (t *translator) checkAnnotationsOf(kind string, o metav1.Object, table map[string]Annotation) {
-	for name, value := range o.GetAnnotations() {
+	values := o.GetAnnotations()
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		value := values[name]
 		if !strings.HasPrefix(name, annotationPrefix) {
 			continue
 		}
@@ -160,11 +162,11 @@ func (t *translator) checkAnnotationsOf(kind string, o metav1.Object, table map[
 			continue
 		}
 		if !slices.Contains(a.Kinds, kind) {
-			report.warnf(field, "set it on "+strings.Join(a.Kinds, " or "), "the annotation has no effect on a %s", kind)
+			report.warnf(field, "set it on "+strings.Join(a.Kinds, " or "), "the annotation has no effect on objects of kind %s", kind)
 			continue
 		}
 		if err := a.validate(value); err != nil {
-			report.errorf(field, "write a "+strings.ReplaceAll(a.Type, "`", ""), "%q %s; in effect is: %s", value, err, strings.ReplaceAll(a.OnInvalid, "`", ""))
+			report.errorf(field, "expected: "+strings.ReplaceAll(a.Type, "`", ""), "%q %s; in effect is: %s", value, err, strings.ReplaceAll(a.OnInvalid, "`", ""))
 		}
 	}
 }

@@ -79,7 +79,7 @@ type Result struct {
 	Config    *config.Config
 	Endpoints config.Endpoints
 	Statuses  Statuses
-	// Problems in order of object and field.
+	// Problems in order of object, and within an object as its fields were read.
 	Problems []Problem
 }
 

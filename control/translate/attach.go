@@ -89,7 +89,7 @@ func (t *translator) attach(o *gatewayv1.HTTPRoute, report reporter, parents []p
 			if ok {
 				l.attached++
 			}
-			if len(route.config.Rules) > 0 {
+			if len(route.config.Rules) > 0 && l.servable() {
 				used = true
 				l.attachments = append(l.attachments, config.Attachment{Route: route.config.Name, Hostnames: hostnames[i]})
 			}

@@ -2,7 +2,9 @@ package translate
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,14 +77,38 @@ func render(tb testing.TB, r *Result) map[string][]byte {
 		"status.yaml":   r.Statuses,
 		"problems.yaml": r.Problems,
 	} {
-		text, err := yaml.Marshal(v)
+		var plain any
+		if err := json.Unmarshal(encode(tb, v), &plain); err != nil {
+			tb.Fatal(err)
+		}
+		text, err := yaml.Marshal(shorten(plain))
 		if err != nil {
 			tb.Fatal(err)
 		}
-		// The zero time of a condition is the writer's business and noise here.
-		out[name] = []byte(strings.ReplaceAll(string(text), "lastTransitionTime: null\n", ""))
+		out[name] = text
 	}
 	return out
+}
+
+// shorten writes conditions and object references on one line each, so that a golden file can be read.
+func shorten(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		if v["reason"] != nil && v["type"] != nil {
+			return fmt.Sprintf("%v=%v %v, generation %v: %v", v["type"], v["status"], v["reason"], v["observedGeneration"], v["message"])
+		}
+		if o, ok := v["object"].(map[string]any); ok {
+			v["object"] = strings.Join([]string{fmt.Sprint(o["kind"]), fmt.Sprint(o["namespace"]), fmt.Sprint(o["name"])}, " ")
+		}
+		for k := range v {
+			v[k] = shorten(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = shorten(v[i])
+		}
+	}
+	return v
 }
 
 func loadCase(tb testing.TB, dir string) (*Objects, Options) {

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -174,8 +173,27 @@ func redirects(filters []config.Filter) bool {
 	return false
 }
 
-// durationPattern is Duration of the Gateway API (GEP-2257), which is narrower than Go's.
-const durationPattern = `^([0-9]{1,5}(h|m|s|ms)){1,4}$`
+// parseDuration reads a Duration of the Gateway API (GEP-2257), ([0-9]{1,5}(h|m|s|ms)){1,4}, which is narrower than
+// Go's: no sign, no fraction, no unit below a millisecond.
+func parseDuration(text string) (time.Duration, bool) {
+	const partsMax, digitsMax = 4, 5
+	parts, digits := 0, 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c >= '0' && c <= '9':
+			digits++
+		case digits == 0 || digits > digitsMax || !strings.ContainsRune("hms", rune(c)):
+			return 0, false
+		default:
+			if strings.HasPrefix(text[i:], "ms") {
+				i++
+			}
+			parts, digits = parts+1, 0
+		}
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && parts >= 1 && parts <= partsMax
+}
 
 // timeouts returns the reason to fail closed, or "".
 func (c *routeCompiler) timeouts(r *gatewayv1.HTTPRouteRule, field string, rule *config.Rule) string {
@@ -187,8 +205,8 @@ func (c *routeCompiler) timeouts(r *gatewayv1.HTTPRouteRule, field string, rule 
 		if d == nil {
 			return 0
 		}
-		v, err := time.ParseDuration(string(*d))
-		if ok, _ := regexp.MatchString(durationPattern, string(*d)); !ok || err != nil {
+		v, ok := parseDuration(string(*d))
+		if !ok {
 			c.defect(field+".timeouts."+name, "write a duration such as 10s or 1m30s", "%q is not a duration", *d)
 			valid = false
 			return 0

@@ -228,17 +228,22 @@ func (g *gateway) findConflicts() {
 				continue
 			}
 			switch {
-			case transport(a.spec.Protocol) != transport(b.spec.Protocol):
-				if transport(a.spec.Protocol) != "UDP" && transport(b.spec.Protocol) != "UDP" {
-					a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "protocol")
-				}
-			case a.spec.Protocol == gatewayv1.TCPProtocolType || a.spec.Protocol == gatewayv1.UDPProtocolType:
+			case !distinctByHostname(a.spec.Protocol) && a.spec.Protocol == b.spec.Protocol:
 				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "port")
+			case !distinctByHostname(a.spec.Protocol) || !distinctByHostname(b.spec.Protocol):
+				// TCP listeners are not supported, so they don't count (Gateway API, GatewaySpec.listeners); UDP has
+				// ports of its own.
+			case transport(a.spec.Protocol) != transport(b.spec.Protocol):
+				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "protocol")
 			case a.hostname == b.hostname:
 				a.clash(b, gatewayv1.ListenerReasonHostnameConflict, "hostname")
 			}
 		}
 	}
+}
+
+func distinctByHostname(p gatewayv1.ProtocolType) bool {
+	return p == gatewayv1.HTTPProtocolType || p == gatewayv1.HTTPSProtocolType || p == gatewayv1.TLSProtocolType
 }
 
 // transport groups the protocols that can share a port. HTTPS and TLS are told apart by server name.

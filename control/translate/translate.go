@@ -49,9 +49,7 @@ type translator struct {
 }
 
 func (t *translator) result() *Result {
-	for _, name := range slices.Sorted(maps.Keys(t.clusters)) {
-		t.config.Clusters = append(t.config.Clusters, t.clusters[name])
-	}
+	t.keepUsedClusters()
 	slices.SortFunc(t.config.Listeners, func(a, b config.Listener) int { return strings.Compare(a.Name, b.Name) })
 	for i := range t.config.Listeners {
 		slices.SortFunc(t.config.Listeners[i].Attached, func(a, b config.Attachment) int {
@@ -69,18 +67,41 @@ func (t *translator) result() *Result {
 	}
 }
 
+// keepUsedClusters publishes the clusters that a route leads to. Those of routes that attach to nothing are left out.
+func (t *translator) keepUsedClusters() {
+	used := map[string]bool{}
+	for i := range t.config.Routes {
+		for j := range t.config.Routes[i].Rules {
+			for _, b := range t.config.Routes[i].Rules[j].Backends {
+				used[b.Cluster] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.clusters)) {
+		if used[name] {
+			t.config.Clusters = append(t.config.Clusters, t.clusters[name])
+		} else {
+			delete(t.endpoints, name)
+		}
+	}
+}
+
+// sortProblems brings problems into the order of their objects, those of one object in the order of its fields as they
+// were found, each once: a slice is read again for every port of its Service.
 func sortProblems(p []Problem) []Problem {
 	slices.SortStableFunc(p, func(a, b Problem) int {
 		return cmp.Or(
 			strings.Compare(a.Object.Kind, b.Object.Kind),
 			strings.Compare(a.Object.Namespace, b.Object.Namespace),
 			strings.Compare(a.Object.Name, b.Object.Name),
-			strings.Compare(a.Field, b.Field),
-			strings.Compare(string(a.Severity), string(b.Severity)),
-			strings.Compare(a.Message, b.Message),
 		)
 	})
-	return slices.Compact(p)
+	seen := make(map[Problem]bool, len(p))
+	return slices.DeleteFunc(p, func(one Problem) bool {
+		again := seen[one]
+		seen[one] = true
+		return again
+	})
 }
 
 // reporter collects the problems of one object.

@@ -1,0 +1,58 @@
+package translate
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// matches says what a host name pattern means, as plainly as possible.
+func matches(pattern, host string) bool {
+	if suffix, wildcard := strings.CutPrefix(pattern, "*"); wildcard {
+		return strings.HasSuffix(host, suffix) && len(host) > len(suffix)
+	}
+	return pattern == "" || pattern == host
+}
+
+func TestAHostMatchesTheIntersectionIfItMatchesBothSides(t *testing.T) {
+	patterns := []string{"", "a.b", "b", "x.a.b", "*.a.b", "*.b", "*.x.a.b", "xa.b", "*.c", "c"}
+	hosts := []string{"a.b", "b", "x.a.b", "y.x.a.b", "xa.b", "q.b", "c", "x.c", "unrelated", "z.y.x.a.b"}
+	for _, listener := range patterns {
+		for _, first := range patterns {
+			for _, second := range patterns {
+				got := intersect(listener, []string{first, second})
+				for _, host := range hosts {
+					want := matches(listener, host) && (matches(first, host) || matches(second, host))
+					if slices.ContainsFunc(got, func(p string) bool { return matches(p, host) }) != want {
+						t.Fatalf("listener %q, route %q and %q: %q, which is wrong for %q", listener, first, second, got, host)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestARouteWithoutHostnamesTakesThatOfTheListener(t *testing.T) {
+	for _, listener := range []string{"", "a.b", "*.b"} {
+		if got := intersect(listener, nil); !slices.Equal(got, []string{listener}) {
+			t.Errorf("%q: %q", listener, got)
+		}
+	}
+}
+
+func TestHostnamesAreLowerCaseDNSNames(t *testing.T) {
+	for _, good := range []string{"a", "a-b.c", "*.a", "1.a", strings.Repeat("a", 63) + ".b"} {
+		if problem := hostnameError(good, true); problem != "" {
+			t.Errorf("%q %s", good, problem)
+		}
+	}
+	for _, bad := range []string{"", "*", "*a.b", "a.*", "*.*.a", "A", "a_b", "a..b", ".a", "a.", "-a", "a-", "a:80", "1.2.3.4",
+		"::1", "a b", "é", strings.Repeat("a", 64), strings.Repeat("a.", 127) + "a"} {
+		if hostnameError(bad, true) == "" {
+			t.Errorf("%q is taken for a host name", bad)
+		}
+	}
+	if hostnameError("*.a", false) == "" {
+		t.Error("a wildcard is taken for a precise host name")
+	}
+}
