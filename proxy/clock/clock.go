@@ -106,14 +106,14 @@ func (w *Wheel) unlink(t *Timer) {
 	w.armed--
 }
 
-// Advance takes a new reading and fires what is due. Time that went backwards is ignored. If a Fire panics and the
-// caller recovers, Advance with the same reading goes on with the timer after it.
+// SetNow takes a new reading and fires nothing yet: the loop calls it at the beginning of a turn, so that the turn's
+// events see the time, and Advance after them. Time that went backwards is ignored.
+func (w *Wheel) SetNow(now Time) { w.now = max(w.now, now) }
+
+// Advance takes a new reading, like SetNow, and fires what is due. If a Fire panics and the caller recovers, Advance
+// with the same reading goes on with the timer after it.
 func (w *Wheel) Advance(now Time) {
-	if now > w.now {
-		w.now = now
-	} else if !w.open {
-		return
-	}
+	w.SetNow(now)
 	target := w.now / Tick
 	if w.armed == 0 && !w.open {
 		w.tick = target

@@ -145,6 +145,25 @@ func TestATimerMaySetItselfAgainAlsoForAPastDeadline(t *testing.T) {
 	}
 }
 
+func TestAReadingFiresNothingUntilAdvance(t *testing.T) {
+	w := NewWheel(start)
+	var r recorder
+	w.Set(r.timer("a"), start+Tick)
+	w.SetNow(start + 5*Tick)
+	if w.Now() != start+5*Tick || len(r.fired) != 0 {
+		t.Errorf("now %d, fired %v", w.Now(), r.fired)
+	}
+	w.Set(r.timer("b"), w.Now()+Tick)
+	w.Advance(start + 5*Tick)
+	if !slices.Equal(r.fired, []string{"a"}) {
+		t.Errorf("fired %v", r.fired)
+	}
+	w.Advance(start + 7*Tick)
+	if !slices.Equal(r.fired, []string{"a", "b"}) {
+		t.Errorf("fired %v", r.fired)
+	}
+}
+
 func TestTimeThatGoesBackwardsIsIgnored(t *testing.T) {
 	w := NewWheel(start)
 	var r recorder

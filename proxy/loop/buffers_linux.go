@@ -31,13 +31,13 @@ func newBuffers() buffers {
 // ReadBuffer is the worker's shared read buffer. What is in it is valid only until the handler returns: whoever needs
 // bytes longer copies them into a buffer of its own.
 func (w *Worker) ReadBuffer() []byte {
-	w.checkThread()
+	w.owner.check()
 	return w.readBuffer
 }
 
 // GetBuffer returns a buffer of length 0 and capacity of at least size bytes. Above BufferMax it is freshly allocated.
 func (w *Worker) GetBuffer(size int) []byte {
-	w.checkThread()
+	w.owner.check()
 	for i := range w.buffers.classes {
 		class := &w.buffers.classes[i]
 		if size > class.size {
@@ -60,7 +60,7 @@ func (w *Worker) GetBuffer(size int) []byte {
 // PutBuffer gives a buffer of GetBuffer back; b must be the slice's beginning as it was given out, at any length.
 // Nobody may keep a view of it. Buffers above BufferMax go to the garbage collector.
 func (w *Worker) PutBuffer(b []byte) {
-	w.checkThread()
+	w.owner.check()
 	for i := range w.buffers.classes {
 		class := &w.buffers.classes[i]
 		if cap(b) != class.size {

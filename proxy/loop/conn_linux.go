@@ -70,7 +70,7 @@ const noSlot = -1
 
 // Read receives into p. It never returns (0, OK); an empty p gives (0, Again).
 func (c *Conn) Read(p []byte) (int, Status) {
-	c.w.checkThread()
+	c.w.owner.check()
 	if len(p) == 0 {
 		return 0, Again
 	}
@@ -98,7 +98,7 @@ func (c *Conn) Read(p []byte) (int, Status) {
 
 // Write sends p and returns how much the kernel took: all with OK, some or none with Again (Writable follows).
 func (c *Conn) Write(p []byte) (int, Status) {
-	c.w.checkThread()
+	c.w.owner.check()
 	if c.closed {
 		return 0, Failed
 	}
@@ -127,7 +127,7 @@ func (c *Conn) Write(p []byte) (int, Status) {
 
 // CloseWrite sends FIN after what was written; reading goes on.
 func (c *Conn) CloseWrite() {
-	c.w.checkThread()
+	c.w.owner.check()
 	if c.closed {
 		return
 	}
@@ -139,7 +139,7 @@ func (c *Conn) CloseWrite() {
 // Close ends the connection: no event reaches its handler from now on. The descriptor is closed at the end of the turn,
 // so that its number can't be reused while events of this turn still name it. Closing twice is harmless.
 func (c *Conn) Close() {
-	c.w.checkThread()
+	c.w.owner.check()
 	if c.closed {
 		return
 	}
@@ -154,7 +154,7 @@ func (c *Conn) Close() {
 
 // Reset closes so that the peer sees RST instead of an orderly end; unsent data is dropped.
 func (c *Conn) Reset() {
-	c.w.checkThread()
+	c.w.owner.check()
 	if c.closed {
 		return
 	}
@@ -210,7 +210,7 @@ func (c *Conn) Closed() bool { return c.closed }
 
 // SetHandler makes h the receiver of events. Events that came before there was a handler are delivered in the next turn.
 func (c *Conn) SetHandler(h Handler) {
-	c.w.checkThread()
+	c.w.owner.check()
 	c.handler = h
 	if c.missed != 0 && h != nil {
 		c.Ready(c.missed)
@@ -221,7 +221,7 @@ func (c *Conn) SetHandler(h Handler) {
 // Ready delivers ev to the handler in the next turn, which then does not sleep. Calls before that add up to one event;
 // Close takes it back.
 func (c *Conn) Ready(ev Events) {
-	c.w.checkThread()
+	c.w.owner.check()
 	if c.closed {
 		return
 	}

@@ -20,7 +20,7 @@ var ErrSelfConnect = errors.New("connected to itself: nothing listens on the tar
 // Connect starts a TCP connection. h gets Writable (or Error) when it has come to an end and calls ConnectResult
 // then. The events of connected sockets run before those of accepted ones within a turn.
 func (w *Worker) Connect(addr netip.AddrPort, h Handler) (*Conn, error) {
-	w.checkThread()
+	w.owner.check()
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	fd, err := tcpSocket(addr.Addr())
 	if err != nil {
@@ -48,7 +48,7 @@ func (w *Worker) Connect(addr netip.AddrPort, h Handler) (*Conn, error) {
 // ConnectResult says how a Connect went: nil when connected, ErrConnecting while it is under way. It asks by a second
 // connect, which unlike SO_ERROR tells "under way" from "connected".
 func (c *Conn) ConnectResult() error {
-	c.w.checkThread()
+	c.w.owner.check()
 	if c.closed {
 		return c.Err()
 	}

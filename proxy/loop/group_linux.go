@@ -83,7 +83,7 @@ func (g *Group) leave(w *Worker) {
 // SetActive tells how many streams are in progress on this worker, for the choice of who gets the next connection.
 // Call it when the number has changed by much, at most once per turn.
 func (w *Worker) SetActive(streams int) {
-	w.checkThread()
+	w.owner.check()
 	w.load.active.Store(int64(streams))
 }
 

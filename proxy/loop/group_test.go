@@ -43,7 +43,7 @@ func TestFewConnectionsSpreadEvenlyOverTheWorkers(t *testing.T) {
 func TestAConnectionIsAcceptedOnTheThreadOfItsOwner(t *testing.T) {
 	owners := make(chan bool, 100)
 	_, listeners := startGroup(t, 3, NewGroup(0), func(w *Worker, c *Conn) {
-		w.checkThread()
+		w.owner.check()
 		owners <- c.Worker() == w
 		serveEcho(w, c)
 	})

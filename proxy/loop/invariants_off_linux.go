@@ -2,19 +2,22 @@
 
 package loop
 
-const invariants = false
+// Without -tags invariants the checks are empty and cost nothing.
 
 type threadOwner struct{}
 
-func (w *Worker) takeThread()    {}
-func (w *Worker) releaseThread() {}
-func (w *Worker) checkThread()   {}
+func (*threadOwner) take()    {}
+func (*threadOwner) release() {}
+func (*threadOwner) check()   {}
 
-func (m *Message) markQueued() {}
-func (m *Message) markTaken()  {}
+type queueMark struct{}
+
+func (*queueMark) set()   {}
+func (*queueMark) clear() {}
 
 type bufferLedger struct{}
 
-func (l *bufferLedger) got([]byte)  {}
-func (l *bufferLedger) put([]byte)  {}
+func (*bufferLedger) got([]byte) {}
+func (*bufferLedger) put([]byte) {}
+
 func (w *Worker) poisonReadBuffer() {}

@@ -8,30 +8,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Every check of this file panics: a broken ownership rule is a bug of the caller, and going on would corrupt memory.
-const invariants = true
+// The checks panic: a broken ownership rule is a bug of the caller, and going on would corrupt memory.
 
 // poison fills released memory: 0xDB is no valid byte of a head in any position, so a stale view is seen at once.
 const poison = 0xDB
 
-type threadOwner struct{ tid atomic.Int64 } // 0: not running, anybody may prepare the worker
+// threadOwner is the thread that runs a worker; 0: not running, anybody may prepare it.
+type threadOwner struct{ tid atomic.Int64 }
 
-func (w *Worker) takeThread()    { w.owner.tid.Store(int64(unix.Gettid())) }
-func (w *Worker) releaseThread() { w.owner.tid.Store(0) }
+func (o *threadOwner) take()    { o.tid.Store(int64(unix.Gettid())) }
+func (o *threadOwner) release() { o.tid.Store(0) }
 
-func (w *Worker) checkThread() {
-	if owner := w.owner.tid.Load(); owner != 0 && owner != int64(unix.Gettid()) {
+func (o *threadOwner) check() {
+	if tid := o.tid.Load(); tid != 0 && tid != int64(unix.Gettid()) {
 		panic("loop: a worker-owned method was called from another thread; use Post")
 	}
 }
 
-func (m *Message) markQueued() {
+// queueMark says that a message is in a mailbox.
+type queueMark struct{ queued atomic.Bool }
+
+func (m *queueMark) set() {
 	if m.queued.Swap(true) {
 		panic("loop: a message was sent twice before its delivery")
 	}
 }
 
-func (m *Message) markTaken() { m.queued.Store(false) }
+func (m *queueMark) clear() { m.queued.Store(false) }
 
 // bufferLedger knows which buffers are out.
 type bufferLedger struct{ out map[*byte]bool }

@@ -17,6 +17,9 @@ const (
 	// CloseGraceDefault is how long, in nanoseconds, a closing listener still accepts: the time in which the last step
 	// of a handshake arrives that had begun before. One retransmission timeout (RFC 6298 section 2.1) covers the lost ACK.
 	CloseGraceDefault = 1e9
+	// steerSettle is how long, in nanoseconds, packets may take between the choice of a listening socket and their
+	// arrival there: softirq work on another core.
+	steerSettle = 20e6
 	// holdRecheck is how often, in nanoseconds, a listener held back by a limit looks whether it may go on; closes on
 	// its own worker are noticed at once.
 	holdRecheck = 50e6
@@ -45,12 +48,13 @@ type Listener struct {
 	index    int // in w.listeners
 
 	// Owned by the worker.
-	due     int         // how many connections may still be accepted in this turn
-	timer   clock.Timer // end of the grace, or of being held
-	held    bool        // out of the epoll set, because of a limit
-	heldFor bool        // held until the timer, not until there is room: descriptors ran out
-	closing bool
-	closed  bool
+	due      int         // how many connections may still be accepted in this turn
+	timer    clock.Timer // end of the grace, or of being held
+	held     bool        // out of the epoll set, because of a limit
+	heldFor  bool        // held until the timer, not until there is room: descriptors ran out
+	closing  bool
+	ignoring bool // the filter against SYNs is in place, the grace runs
+	closed   bool
 }
 
 // ProbeBind binds addr without SO_REUSEPORT for a moment: with it, a forgotten second process would not be noticed and
@@ -94,7 +98,7 @@ func sockaddrOf(addr netip.AddrPort) unix.Sockaddr {
 // that w names, which need not be this one: a connection goes to a less loaded worker before its first byte is read.
 // So it must not capture anything of one worker.
 func (w *Worker) Listen(opt ListenerOptions, onAccept func(w *Worker, c *Conn)) (*Listener, error) {
-	w.checkThread()
+	w.owner.check()
 	if opt.Backlog <= 0 {
 		opt.Backlog = BacklogDefault
 	}
@@ -175,17 +179,28 @@ func (l *Listener) watch() error {
 // accepting for the grace, for what is queued and for handshakes that are half done. Only then it is closed, and
 // OnClosed called. (Closing at once drops all of these: the kernel answers them with RST.)
 func (l *Listener) Close() {
-	l.w.checkThread()
+	l.w.owner.check()
 	if l.closing {
 		return
 	}
 	l.closing = true
-	l.w.group.steer(l)
-	// Without the filter a SYN may still come in during the grace, where it is accepted: only the last instant is open.
-	_ = ignoreSYN(l.fd)
+	steered := l.w.group.steer(l)
 	if l.held {
 		l.release()
 	}
+	if steered {
+		// SYNs that another core was just giving to this socket pass; ignoring them would cost them a second.
+		l.w.wheel.Set(&l.timer, l.w.Now()+steerSettle)
+		return
+	}
+	l.beginGrace()
+}
+
+// beginGrace ignores new SYNs and lets handshakes under way finish. Without the filter, should the kernel refuse it,
+// a SYN during the grace is still served: only the last instant is open.
+func (l *Listener) beginGrace() {
+	l.ignoring = true
+	_ = ignoreSYN(l.fd)
 	l.w.wheel.Set(&l.timer, l.w.Now()+clock.Time(l.opt.CloseGrace))
 }
 
@@ -197,6 +212,10 @@ func (l *Listener) onTimer(clock.Time) {
 		} else {
 			l.w.wheel.Set(&l.timer, l.w.Now()+holdRecheck)
 		}
+		return
+	}
+	if !l.ignoring {
+		l.beginGrace()
 		return
 	}
 	l.due = l.opt.Backlog + 1 // the filter lets nothing new in, so this is what can be left

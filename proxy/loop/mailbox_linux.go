@@ -15,9 +15,9 @@ type Receiver interface {
 // Message is one entry of a mailbox. Embed it in what travels, so that sending allocates nothing. It must not be sent
 // again before its receiver has been called.
 type Message struct {
-	To     Receiver
-	next   *Message
-	queued atomic.Bool // checked under -tags invariants
+	To   Receiver
+	next *Message
+	mark queueMark
 }
 
 type postedFunc func()
@@ -42,11 +42,11 @@ func (w *Worker) Post(fn func()) bool { return w.Send(&Message{To: postedFunc(fn
 // Send is Post for a message that the caller has allocated. From any goroutine.
 func (w *Worker) Send(m *Message) bool {
 	b := &w.mailbox
-	m.markQueued()
+	m.mark.set()
 	for {
 		head := b.head.Load()
 		if head == &b.closed {
-			m.markTaken()
+			m.mark.clear()
 			return false
 		}
 		m.next = head
@@ -113,7 +113,7 @@ func (w *Worker) deliverMail() {
 		w.inbox = m.next
 		w.current = nil
 		m.next = nil
-		m.markTaken()
+		m.mark.clear()
 		m.To.OnMessage()
 	}
 }

@@ -52,14 +52,14 @@ func (g *Group) ownsPort(port uint16) bool {
 	return false
 }
 
-// steer keeps new connections away from l.
-func (g *Group) steer(l *Listener) {
+// steer keeps new connections away from l, and says whether there are other sockets to take them.
+func (g *Group) steer(l *Listener) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p := g.ports[l.addr]; p != nil {
-		p.leaving[l] = true
-		p.apply()
-	}
+	p := g.ports[l.addr]
+	p.leaving[l] = true
+	p.apply()
+	return len(p.leaving) < len(p.sockets)
 }
 
 // close closes the socket of l and forgets it.

@@ -21,6 +21,7 @@ const (
 )
 
 func (w *Worker) turn() {
+	w.wheel.SetNow(w.turnBegan)
 	w.time.advance(w.turnBegan)
 	w.counts.turns++
 	w.stage, w.cursor = stageScan, 0

@@ -230,11 +230,12 @@ func TestConnectedSocketsGetTheirEventsBeforeAcceptedOnes(t *testing.T) {
 		_, _ = client.Write([]byte{1}) // the client's event is older
 		_, _ = farConn.Write([]byte{1})
 	})
-	for n := 0; n < 2; {
-		on(t, w, func() { n = len(order) })
+	var got []string
+	for len(got) < 2 {
+		on(t, w, func() { got = slices.Clone(order) })
 	}
-	if !slices.Equal(order, []string{"upstream", "client"}) {
-		t.Errorf("order %v", order)
+	if !slices.Equal(got, []string{"upstream", "client"}) {
+		t.Errorf("order %v", got)
 	}
 }
 
@@ -257,10 +258,12 @@ func TestReadyWaitsForTheNextTurnAndStarvesNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	on(t, w, func() { stop = true })
-	if spins < 100 {
-		t.Errorf("the spinning handler ran %d times during 100 exchanges", spins)
-	}
+	on(t, w, func() {
+		stop = true
+		if spins < 100 {
+			t.Errorf("the spinning handler ran %d times during 100 exchanges", spins)
+		}
+	})
 }
 
 func TestConnReadyAddsUpAndIsTakenBackByClose(t *testing.T) {
@@ -322,6 +325,18 @@ func TestATimerWakesASleepingWorker(t *testing.T) {
 	})
 	if f := receive(t, fired); f.now < f.deadline {
 		t.Errorf("it fired %d ns early", f.deadline-f.now)
+	}
+}
+
+func TestAMessageSeesTheTurnsReadingAlsoAfterASleep(t *testing.T) {
+	w := startWorker(t, WorkerOptions{})
+	for range 3 {
+		time.Sleep(2 * time.Millisecond)
+		on(t, w, func() {
+			if w.Now() != w.turnBegan {
+				t.Errorf("now is %d, the turn began at %d", w.Now(), w.turnBegan)
+			}
+		})
 	}
 }
 

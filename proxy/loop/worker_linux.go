@@ -150,7 +150,7 @@ func (w *Worker) Stop() {
 func (w *Worker) Run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	w.takeThread()
+	w.owner.take()
 	defer w.shutdown()
 	w.load.accepting.Store(!w.stopping.Load())
 	w.turnBegan = w.time.read()
@@ -201,14 +201,14 @@ func (w *Worker) Blame(c *Conn) { w.current = c }
 
 // Ready calls h.OnEvent(ev) in the next turn, which then does not sleep. Prefer Conn.Ready, which Close takes back.
 func (w *Worker) Ready(h Handler, ev Events) {
-	w.checkThread()
+	w.owner.check()
 	w.ready = append(w.ready, readyEntry{handler: h, events: ev})
 }
 
 // AtEndOfTurn calls h once at the end of this turn. What handlers add while the end-of-turn handlers run is called in
 // the same turn too, in one more round; what that round adds waits for the next turn, which then does not sleep.
 func (w *Worker) AtEndOfTurn(h TurnHandler) {
-	w.checkThread()
+	w.owner.check()
 	w.turnEnd = append(w.turnEnd, h)
 }
 
@@ -290,5 +290,5 @@ func (w *Worker) shutdown() {
 	w.publish()
 	_ = unix.Close(w.epfd)
 	w.mailbox.closeEventFD()
-	w.releaseThread()
+	w.owner.release()
 }
