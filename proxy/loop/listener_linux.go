@@ -241,20 +241,23 @@ func (l *Listener) finish() {
 	l.w.listeners[l.index] = nil
 }
 
-// hold stops accepting; the queue waits in the kernel. forTime: until the timer, otherwise until there is room.
+// hold stops accepting; the queue waits in the kernel. forTime: until the timer, otherwise until there is room. A
+// closing listener waits for the end of its grace, which accepts once more.
 func (l *Listener) hold(forTime bool) {
 	l.due = 0
-	if l.held || l.closing {
+	if l.held {
 		return
 	}
 	if err := epollRemove(l.w.epfd, l.fd); err != nil {
 		return
 	}
-	l.held, l.heldFor = true, forTime
+	l.held, l.heldFor = true, forTime || l.closing
 	l.w.heldCount++
 	l.w.counts.pauses++
 	l.w.countsChanged = true
-	l.w.wheel.Set(&l.timer, l.w.Now()+holdRecheck)
+	if !l.closing {
+		l.w.wheel.Set(&l.timer, l.w.Now()+holdRecheck)
+	}
 }
 
 // release takes back hold.
