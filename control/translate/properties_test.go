@@ -141,7 +141,7 @@ func TestConditionsAreOnesThatTheAPIServerTakes(t *testing.T) {
 
 // hostile are values that break out of templates, lines, strings and patterns.
 var hostile = []string{
-	`"`, "`", `}`, `;`, "\n", "\r\nX: y", "$", "$(id)", "${jndi}", "\x00", "'", `\`, "{{.}}", "#", "%", "%2e%2e", "../..", "//",
+	`"`, "`", `}`, `;`, "\n", "\nprobe", " probe", "\r\nX: y", "$", "$(id)", "${jndi}", "\x00", "'", `\`, "{{.}}", "#", "%", "%2e%2e", "../..", "//",
 	" ", "\t", "é", "\u2028", "a\x7f", "*", "?", "|", "<x>", "-- ", "&", "%00", "a:b", "a/b", "a@b", "A", "_", "",
 	strings.Repeat("a", 300), strings.Repeat("(a{1000}){1000}", 2), "(", "(?P<a>", `\Q`, `\Qa`, "a)(b",
 }
@@ -157,7 +157,7 @@ func TestHostileTextReachesTheConfigurationUnchangedOrNotAtAll(t *testing.T) {
 	eachText("", reflect.ValueOf(objects), func(where string, set func(string), original string) {
 		fields++
 		for _, bad := range hostile {
-			for _, value := range []string{bad, original + bad, bad + original} {
+			for _, value := range []string{bad, original + bad} {
 				set(value)
 				r := Translate(objects, opt)
 				whole(t, fmt.Sprintf("%s=%q", where, value), r.Config)
