@@ -239,3 +239,14 @@ func eachText(where string, v reflect.Value, f func(where string, set func(strin
 		f(where, v.SetString, v.String())
 	}
 }
+
+func TestNothingOfASecretComesOut(t *testing.T) {
+	objects, opt := loadCase(t, "testdata/gateway/certificate-refs")
+	for _, s := range objects.Secrets {
+		s.Data = map[string][]byte{"tls.crt": []byte("confidential"), "tls.key": []byte("confidential")}
+		s.StringData = nil
+	}
+	if out := encode(t, Translate(objects, opt)); bytes.Contains(out, []byte("confidential")) || !bytes.Contains(out, []byte("has no PEM data")) {
+		t.Errorf("a Secret shows, or its defect doesn't:\n%s", out)
+	}
+}
