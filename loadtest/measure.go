@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"rauta.io/rauta/loadtest/generator"
@@ -132,19 +135,26 @@ func (m *measurement) medianCost() float64 {
 	return stats.Median(costs)
 }
 
+// repetitions are in order, so that the same samples give the same figures.
+func (m *measurement) repetitions() []repetition {
+	return slices.SortedFunc(maps.Keys(m.cost), func(a, b repetition) int {
+		return cmp.Or(cmp.Compare(a.restart, b.restart), cmp.Compare(a.round, b.round))
+	})
+}
+
 // ratio pairs the two by repetition, so that what disturbed a round disturbs neither more than the other.
 func (m *measurement) ratio(base *measurement) (stats.Interval, bool) {
-	var ratios []float64
-	for restart := range len(m.cost) {
-		for round := range len(m.cost) {
-			own, ok1 := m.cost[repetition{restart, round}]
-			other, ok2 := base.cost[repetition{restart, round}]
-			if ok1 && ok2 && other > 0 {
-				ratios = append(ratios, own/other)
-			}
+	byRestart := map[int][]float64{}
+	for _, at := range m.repetitions() {
+		if other := base.cost[at]; other > 0 {
+			byRestart[at.restart] = append(byRestart[at.restart], m.cost[at]/other)
 		}
 	}
-	return stats.MedianInterval(ratios, bootstrapSeed), len(ratios) > 0
+	var groups [][]float64
+	for _, restart := range slices.Sorted(maps.Keys(byRestart)) {
+		groups = append(groups, byRestart[restart])
+	}
+	return stats.MedianInterval(groups, bootstrapSeed), len(groups) > 0
 }
 
 // bootstrapSeed makes the same samples give the same intervals.

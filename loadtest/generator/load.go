@@ -217,7 +217,10 @@ func (l *loop) drain(t *target, end int64) error {
 		now := l.now()
 		switch {
 		case now > end+drainNanosMax:
-			l.load.backlog = l.load.backlog[:0]
+			if late := len(l.load.backlog); late > 0 {
+				t.result.Failures[failTimeout] += uint64(late)
+				l.load.backlog = l.load.backlog[:0]
+			}
 			for _, c := range t.conns {
 				if c.busy {
 					c.fail(l, failTimeout)

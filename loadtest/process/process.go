@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"rauta.io/rauta/loadtest/procfs"
 )
 
 // stopTimeMax is how long a child may take to end by itself before it is killed.
@@ -106,10 +104,6 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Stop ends the process and whatever it has started, and waits for it.
 func (l *Launcher) Stop(p *Process) {
-	tree, err := procfs.Tree(p.PID)
-	if err != nil {
-		tree = []int{p.PID}
-	}
 	select {
 	case <-p.done:
 	default:
@@ -119,12 +113,10 @@ func (l *Launcher) Stop(p *Process) {
 	select {
 	case <-p.done:
 	case <-time.After(stopTimeMax):
-		// Children first: without their parent they would be out of reach.
-		for _, pid := range slices.Backward(tree) {
-			syscall.Kill(pid, syscall.SIGKILL)
-		}
-		<-p.done
 	}
+	// Every child leads a process group; whoever is left in it now, the leader among them, is late.
+	syscall.Kill(-p.PID, syscall.SIGKILL)
+	<-p.done
 	l.mu.Lock()
 	l.running = slices.DeleteFunc(l.running, func(other *Process) bool { return other == p })
 	l.mu.Unlock()

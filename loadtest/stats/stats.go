@@ -37,17 +37,25 @@ type Interval struct {
 // bootstrapDraws is the number of resamples: the ends of a 95% interval then rest on 25 values each.
 const bootstrapDraws = 1000
 
-// MedianInterval is the median with a 95% percentile-bootstrap interval. The same seed gives the same interval.
-func MedianInterval(values []float64, seed uint64) Interval {
+// MedianInterval is the median of all values with a 95% percentile-bootstrap interval. Values of one group resemble
+// each other (they come from one start of the programs), so groups are drawn first and values within them second: drawing
+// from all values alike would promise more than was measured. The same seed gives the same interval.
+func MedianInterval(groups [][]float64, seed uint64) Interval {
+	groups = slices.DeleteFunc(slices.Clone(groups), func(group []float64) bool { return len(group) == 0 })
+	values := slices.Concat(groups...)
 	if len(values) == 0 {
 		return Interval{math.NaN(), math.NaN(), math.NaN()}
 	}
 	random := rand.New(rand.NewPCG(seed, uint64(len(values))))
-	draw := make([]float64, len(values))
 	medians := make([]float64, bootstrapDraws)
+	var draw []float64
 	for i := range medians {
-		for j := range draw {
-			draw[j] = values[random.IntN(len(values))]
+		draw = draw[:0]
+		for range groups {
+			group := groups[random.IntN(len(groups))]
+			for range group {
+				draw = append(draw, group[random.IntN(len(group))])
+			}
 		}
 		medians[i] = medianOf(draw)
 	}

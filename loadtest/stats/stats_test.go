@@ -37,7 +37,8 @@ func TestTheIntervalHoldsTheMedianAndNarrowsWithMoreSamples(t *testing.T) {
 		}
 		return values
 	}
-	few, many := MedianInterval(spread(9), 1), MedianInterval(spread(401), 1)
+	one := func(values []float64) [][]float64 { return [][]float64{values} }
+	few, many := MedianInterval(one(spread(9)), 1), MedianInterval(one(spread(401)), 1)
 	for _, interval := range []Interval{few, many} {
 		if math.Abs(interval.Median-1) > 1e-9 || interval.Low >= 1 || interval.High <= 1 {
 			t.Errorf("got %+v, want 1 inside the interval", interval)
@@ -46,11 +47,19 @@ func TestTheIntervalHoldsTheMedianAndNarrowsWithMoreSamples(t *testing.T) {
 	if few.High-few.Low <= many.High-many.Low {
 		t.Errorf("9 samples give %+v, 401 give %+v: more samples must be narrower", few, many)
 	}
-	if again := MedianInterval(spread(9), 1); again != few {
+	if again := MedianInterval(one(spread(9)), 1); again != few {
 		t.Errorf("the same seed gives %+v and %+v", few, again)
 	}
-	if one := MedianInterval([]float64{2}, 1); one != (Interval{2, 2, 2}) {
-		t.Errorf("one sample gives %+v", one)
+	if single := MedianInterval([][]float64{nil, {2}}, 1); single != (Interval{2, 2, 2}) {
+		t.Errorf("one sample gives %+v", single)
+	}
+}
+
+func TestGroupsThatDifferWidenTheInterval(t *testing.T) {
+	apart := [][]float64{{1, 1, 1, 1}, {1.1, 1.1, 1.1, 1.1}, {1.2, 1.2, 1.2, 1.2}}
+	grouped, flat := MedianInterval(apart, 1), MedianInterval([][]float64{slices.Concat(apart...)}, 1)
+	if grouped.Median != flat.Median || grouped.High-grouped.Low <= 0.15 {
+		t.Errorf("grouped %+v, flat %+v: the interval must span the groups", grouped, flat)
 	}
 }
 
