@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"rauta.io/rauta/control"
+	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/server"
+)
+
+// serve runs until it is told to stop.
+func serve(ctx context.Context, o *serveOptions, stdout, stderr io.Writer) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+
+	p := &process{opt: o, log: newLogger(o, stderr), stderr: stderr}
+	defer p.close()
+	if err := p.start(stdout); err != nil {
+		return err
+	}
+	return p.wait(ctx, signals)
+}
+
+func newLogger(o *serveOptions, w io.Writer) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: o.level}
+	if o.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opt))
+	}
+	return slog.New(slog.NewTextHandler(w, opt))
+}
+
+// process is one running serve.
+type process struct {
+	opt    *serveOptions
+	log    *slog.Logger
+	stderr io.Writer
+
+	registry  *observe.Registry
+	server    *server.Server
+	files     *control.Files
+	accessLog *accessLog
+}
+
+func (p *process) start(stdout io.Writer) error {
+	tuning := loop.Tune(p.opt.workers)
+	p.log.Info("starting", "version", version, "workers", p.opt.workers, "gomaxprocs", tuning.MaxProcs, "memory_limit", tuning.MemoryLimit)
+	p.registry = observe.NewRegistry(observe.Options{Workers: p.opt.workers, Methods: message.MethodNames()})
+	p.registry.SetParseReasons(parseReasons())
+	var err error
+	if p.accessLog, err = openAccessLog(p.opt.accessLog, stdout); err != nil {
+		return err
+	}
+	p.accessLog.attach(p.registry)
+	if p.server, err = server.New(p.serverOptions()); err != nil {
+		return err
+	}
+	if err := p.server.Start(); err != nil {
+		return err
+	}
+	p.files = &control.Files{Paths: p.opt.paths, Options: p.opt.translate, To: p.server, Log: p.log}
+	return p.load()
+}
+
+func (p *process) serverOptions() server.Options {
+	limits := fastpath.DefaultLimits()
+	limits.Request.HeadBytes = p.opt.headBytes
+	limits.RequestsPerConn = p.opt.requests
+	return server.Options{
+		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
+		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
+		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: plane(p.opt.engine),
+		DrainDelay: p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
+	}
+}
+
+func parseReasons() []string {
+	names := make([]string, wire.ReasonCount)
+	for i := range names {
+		names[i] = wire.Reason(i).String()
+	}
+	return names
+}
+
+// load reads the configuration for the first time. Whatever keeps it from being served as it stands ends the start;
+// parts that were left out have been reported and do not.
+func (p *process) load() error {
+	err := p.files.Load()
+	ready, _ := p.server.Ready()
+	switch {
+	case err == nil:
+	case ready:
+		p.log.Error("parts of the configuration are left out", "error", err)
+	default:
+		fmt.Fprintln(p.stderr, err)
+		fmt.Fprintln(p.stderr, "rauta: the configuration can't be served; 'rauta check' says more")
+		return errReported
+	}
+	return nil
+}
+
+// wait follows the configuration and the signals until it is time to stop.
+func (p *process) wait(ctx context.Context, signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	poke := make(chan os.Signal, 1)
+	following := make(chan error, 1)
+	go func() { following <- p.files.Follow(ctx, poke) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return p.stop(signals)
+		case err := <-following:
+			if err != nil {
+				return err
+			}
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				select {
+				case poke <- s:
+				default: // one is waiting already
+				}
+			case syscall.SIGUSR1:
+				p.reopen()
+			default:
+				cancel()
+				return p.stop(signals)
+			}
+		}
+	}
+}
+
+func (p *process) reopen() {
+	if err := p.accessLog.reopen(); err != nil {
+		p.log.Error("the access log goes on in the old file", "error", err)
+	}
+}
+
+// errInterrupted: the operator did not want to wait for the drain.
+var errInterrupted = errors.New("stopped at once by a second signal; connections were cut off")
+
+// stop drains. A second signal ends the wait.
+func (p *process) stop(signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		p.server.Drain(ctx)
+	}()
+	for {
+		select {
+		case <-drained:
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			return nil
+		case s := <-signals:
+			if s == syscall.SIGTERM || s == syscall.SIGINT {
+				cancel(errInterrupted)
+			}
+		}
+	}
+}
+
+func (p *process) close() {
+	if p.accessLog != nil {
+		p.accessLog.close()
+	}
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/fastpath/wire"
+)
+
+// Bounds of flags.
+const (
+	workersMax     = 1024      // more cores than one process can use
+	headBytesMin   = 1 << 10   // bytes; less than that refuses ordinary browsers
+	headBytesMax   = 128 << 10 // bytes per connection that a client may make us keep before it is known who it is
+	drainTimeMax   = time.Hour // beyond it a typing error is more likely than intent
+	connectionsMax = math.MaxInt32
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	paths       []string
+	bind        string
+	httpPort    uint16
+	httpsPort   uint16
+	admin       string
+	metrics     string
+	workers     int
+	engine      string
+	trusted     []string
+	accessLog   string
+	logLevel    string
+	logFormat   string
+	drainDelay  time.Duration
+	drainTime   time.Duration
+	connections int
+	headBytes   int
+	requests    int
+	overlap     bool
+	translate   translate.Options
+
+	// Filled in by validate.
+	trustedNets []netip.Prefix
+	level       slog.Level
+}
+
+const serveLong = `Serve HTTP as the configuration says.
+
+PATH is a file or a folder of YAML with Gateway API and Ingress objects, their Services and EndpointSlices. Changes are
+followed; a file that can't be read keeps the last good state in force. Back ends on loopback addresses are allowed.
+
+Signals: SIGHUP reads the configuration again now, SIGUSR1 opens the access log anew, SIGTERM and SIGINT finish what is
+under way and exit with 0; a second one exits at once.`
+
+func newServe() *cobra.Command {
+	o := &serveOptions{}
+	cmd := &cobra.Command{
+		Use:   "serve --config PATH...",
+		Short: "Serve HTTP as the configuration says",
+		Long:  serveLong,
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && len(o.paths) == 0 {
+				return usagef("unexpected argument %q: give the configuration with --config PATH", args[0])
+			}
+			o.paths = append(o.paths, args...)
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	o.flags(cmd.Flags())
+	return cmd
+}
+
+func (o *serveOptions) flags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringArrayVar(&o.paths, "config", nil, "file or folder of YAML; may be repeated")
+	f.StringVar(&o.bind, "bind", "", "address of listeners that name none (default: all addresses)")
+	f.Uint16Var(&o.httpPort, "http-port", translate.DefaultHTTPPort, "HTTP port of the listener that Ingresses share")
+	f.Uint16Var(&o.httpsPort, "https-port", translate.DefaultHTTPSPort, "HTTPS port of the listener that Ingresses share")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of /config, /explain, /listeners, /clusters and /debug/pprof; off for none")
+	f.StringVar(&o.metrics, "metrics", ":9091", "address of /metrics, /healthz and /readyz; off for none")
+	f.IntVar(&o.workers, "workers", 0, "event loops (default: one per usable core)")
+	f.StringVar(&o.engine, "engine", engineLoop, "data plane: "+strings.Join(engines(), " or "))
+	f.StringSliceVar(&o.trusted, "trusted-proxies", nil, "CIDRs whose X-Forwarded-*, Forwarded and X-Request-Id are believed")
+	f.StringVar(&o.accessLog, "access-log", "off", "off, stdout, or the path of a file")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	f.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long to go on accepting after SIGTERM while being unready")
+	f.DurationVar(&o.drainTime, "drain-time", 25*time.Second, "how long requests may take to finish after that")
+	f.IntVar(&o.connections, "max-connections", 0, "client connections at most (default: what memory and descriptors allow)")
+	f.IntVar(&o.headBytes, "max-head-bytes", wire.RequestHeadBytesMax, "largest request head, from 1024 to 131072 bytes")
+	f.IntVar(&o.requests, "requests-per-connection", 0, "requests after which a client connection is closed; 0 for no limit")
+	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
+	f.StringVar(&o.translate.ControllerName, "controller-name", translate.DefaultControllerName, "GatewayClasses of this controller are ours")
+	f.StringVar(&o.translate.IngressClass, "ingress-class", translate.DefaultIngressClass, "Ingresses of this class are ours")
+	f.BoolVar(&o.translate.WatchIngressWithoutClass, "watch-ingress-without-class", false, "take Ingresses that name no class")
+}
+
+// validate checks every flag and fills in what follows from them.
+func (o *serveOptions) validate() error {
+	switch {
+	case len(o.paths) == 0:
+		return usagef("--config is missing: give a file or folder of YAML")
+	case o.httpPort == 0 || o.httpsPort == 0:
+		return usagef("--http-port and --https-port must be from 1 to 65535")
+	case o.workers < 0 || o.workers > workersMax:
+		return usagef("--workers %d: must be from 1 to %d, or 0 for one per core", o.workers, workersMax)
+	case !slices.Contains(engines(), o.engine):
+		return usagef("--engine %q: must be %s", o.engine, strings.Join(engines(), " or "))
+	case o.logFormat != "text" && o.logFormat != "json":
+		return usagef("--log-format %q: must be text or json", o.logFormat)
+	case o.accessLog == "":
+		return usagef("--access-log is empty: must be off, stdout or the path of a file")
+	case o.drainDelay < 0 || o.drainDelay > drainTimeMax:
+		return usagef("--drain-delay %s: must be from 0s to %s", o.drainDelay, drainTimeMax)
+	case o.drainTime < 0 || o.drainTime > drainTimeMax:
+		return usagef("--drain-time %s: must be from 0s to %s", o.drainTime, drainTimeMax)
+	case o.connections < 0 || o.connections > connectionsMax:
+		return usagef("--max-connections %d: must be from 1 to %d, or 0 for the default", o.connections, connectionsMax)
+	case o.headBytes < headBytesMin || o.headBytes > headBytesMax:
+		return usagef("--max-head-bytes %d: must be from %d to %d", o.headBytes, headBytesMin, headBytesMax)
+	case o.requests < 0:
+		return usagef("--requests-per-connection %d: must not be negative", o.requests)
+	}
+	if o.workers == 0 {
+		o.workers = runtime.GOMAXPROCS(0)
+	}
+	if o.bind != "" {
+		if _, err := netip.ParseAddr(o.bind); err != nil {
+			return usagef("--bind %q: must be an IP address without a port", o.bind)
+		}
+	}
+	if err := o.level.UnmarshalText([]byte(o.logLevel)); err != nil || !isLevel(o.logLevel) {
+		return usagef("--log-level %q: must be debug, info, warn or error", o.logLevel)
+	}
+	if err := o.parseTrusted(); err != nil {
+		return err
+	}
+	o.translate.HTTPPort, o.translate.HTTPSPort = o.httpPort, o.httpsPort
+	o.translate.AllowLoopback = true
+	return o.validateAddresses()
+}
+
+func isLevel(s string) bool { return s == "debug" || s == "info" || s == "warn" || s == "error" }
+
+func (o *serveOptions) validateAddresses() error {
+	for flag, address := range map[string]string{"--admin": o.admin, "--metrics": o.metrics} {
+		if address == listenOff {
+			continue
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err == nil && host != "" && host != "localhost" {
+			_, err = netip.ParseAddr(host)
+		}
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return usagef("%s %q: must be ADDRESS:PORT, :PORT or off", flag, address)
+		}
+	}
+	return nil
+}
+
+// listenOff switches the admin or metrics server off.
+const listenOff = "off"
+
+// parseTrusted accepts CIDRs and single addresses.
+func (o *serveOptions) parseTrusted() error {
+	for _, text := range o.trusted {
+		text = strings.TrimSpace(text)
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(text)
+			if addrErr != nil {
+				return usagef("--trusted-proxies %q: must be CIDRs such as 10.0.0.0/8", text)
+			}
+			p = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		if p != p.Masked() {
+			return usagef("--trusted-proxies %q: has bits set behind its prefix; did you mean %s?", text, p.Masked())
+		}
+		o.trustedNets = append(o.trustedNets, p)
+	}
+	return nil
+}
