@@ -15,7 +15,6 @@ import (
 
 // plan says how a set of entrants is measured against each other.
 type plan struct {
-	scenario string
 	entrants []entrant
 	restarts int
 	command  generator.Command // without targets and seed

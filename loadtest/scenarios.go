@@ -63,7 +63,7 @@ func runKeepalive(ctx context.Context, l *lab) ([]Row, error) {
 	again := entrants[0]
 	again.label += againSuffix
 	entrants = append([]entrant{entrants[0], again}, entrants[1:]...)
-	all, err := l.measure(ctx, &plan{scenario: "keepalive", entrants: entrants, restarts: l.options.restarts, command: l.pairedCommand()})
+	all, err := l.measure(ctx, &plan{entrants: entrants, restarts: l.options.restarts, command: l.pairedCommand()})
 	return rows("keepalive", all), err
 }
 
@@ -79,7 +79,7 @@ func runLarge(ctx context.Context, l *lab) ([]Row, error) {
 	command := l.pairedCommand()
 	command.BodyBytes, command.Connections, command.SliceNanos = largeBodyBytes, largeConnections, int64(largeSlice)
 	command.Rounds = min(command.Rounds, 4)
-	all, err := l.measure(ctx, &plan{scenario: "large", entrants: l.everyone(), restarts: l.options.restarts, command: command})
+	all, err := l.measure(ctx, &plan{entrants: l.everyone(), restarts: l.options.restarts, command: command})
 	return rows("large", all), err
 }
 
@@ -89,7 +89,7 @@ func runUpload(ctx context.Context, l *lab) ([]Row, error) {
 	command := l.pairedCommand()
 	command.UploadBytes, command.Requests = uploadBytes, requestHeads(keepaliveRoutes, uploadBytes, l.options.browser)
 	command.Rounds = min(command.Rounds, 6)
-	all, err := l.measure(ctx, &plan{scenario: "upload", entrants: l.everyone(), restarts: l.options.restarts, command: command})
+	all, err := l.measure(ctx, &plan{entrants: l.everyone(), restarts: l.options.restarts, command: command})
 	return rows("upload", all), err
 }
 
@@ -104,7 +104,7 @@ const (
 
 // runHalfload first finds the slowest contender's rate.
 func runHalfload(ctx context.Context, l *lab) ([]Row, error) {
-	quick, err := l.measure(ctx, &plan{scenario: "halfload", entrants: l.everyone(), restarts: 1, command: l.pairedCommand()})
+	quick, err := l.measure(ctx, &plan{entrants: l.everyone(), restarts: 1, command: l.pairedCommand()})
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func runHalfload(ctx context.Context, l *lab) ([]Row, error) {
 	command := l.pairedCommand()
 	command.Kind, command.PerSecond = generator.Rate, rate*halfloadShare
 	command.Rounds, command.SliceNanos = halfloadRounds, int64(halfloadSlice)
-	all, err := l.measure(ctx, &plan{scenario: "halfload", entrants: l.everyone(), restarts: min(halfloadRestarts, l.options.restarts), command: command})
+	all, err := l.measure(ctx, &plan{entrants: l.everyone(), restarts: min(halfloadRestarts, l.options.restarts), command: command})
 	lines := rows("halfload", all)
 	for i := range lines {
 		lines[i].Remark = fmt.Sprintf("%.0f requests/s offered, half of %s's most", command.PerSecond, slowest)

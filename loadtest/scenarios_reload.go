@@ -10,7 +10,7 @@ import (
 
 const (
 	reloadInterval = 100 * time.Millisecond
-	// reloadTime is the length of the load; with -short-like restarts it is the same, as changes need time to happen.
+	// reloadTime is the length of the load: some fifty changes.
 	reloadTime = 5 * time.Second
 )
 

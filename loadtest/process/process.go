@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopTimeMax is how long a child may take to end by itself before it is killed.
-const stopTimeMax = 2 * time.Second
+// stopTimeMax is how long a child may take to end by itself before it is killed. Nobody waits for its answers any more.
+const stopTimeMax = 500 * time.Millisecond
 
 // Launcher starts children from one thread, because the kernel's parent-death signal is tied to the thread that
 // forked, and affinity is inherited from it.
