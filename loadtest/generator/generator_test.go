@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -275,5 +276,28 @@ func TestACommandWithoutWhatItNeedsIsRefusedWithTheReason(t *testing.T) {
 		if got := testLoop(t).execute([]byte(c.line)).Error; !strings.Contains(got, c.want) {
 			t.Errorf("%s: error %q, want %q in it", c.line, got, c.want)
 		}
+	}
+}
+
+func TestNeitherTheGeneratorNorTheBareLoopAllocatesPerRequest(t *testing.T) {
+	l := testLoop(t)
+	port := startBareLoop(t, l.backend.port)
+	l.backend.prepare(5, 0)
+	const due = 5000
+	command := shortCommand(port)
+	command.Kind, command.PerSecond, command.SliceNanos = Rate, 4*due, int64(time.Second/4)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	results, err := l.run(command)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := results[0]; r.Requests != due || r.Failed() > 0 {
+		t.Fatalf("%d answered, failures %v; want %d", r.Requests, r.Failures, due)
+	}
+	// Connections, the command and reading clocks cost some hundred allocations; one per request would be 5,000.
+	if allocations := after.Mallocs - before.Mallocs; allocations > due/4 {
+		t.Errorf("%d allocations for %d requests", allocations, due)
 	}
 }
