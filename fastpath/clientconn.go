@@ -133,6 +133,8 @@ func (c *clientConn) onConnected(loop.Events) {
 }
 
 func (c *clientConn) onConnectTimeout(clock.Time) {
+	c.e.loop.Blame(c.conn)
+	defer c.e.loop.Blame(nil)
 	c.dialFailed(upstream.CauseConnectTimeout, syscall.ETIMEDOUT)
 }
 

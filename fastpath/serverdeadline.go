@@ -15,6 +15,8 @@ func (c *serverConn) arm() {
 }
 
 func (c *serverConn) onTimer(now clock.Time) {
+	c.e.loop.Blame(c.conn)
+	defer c.e.loop.Blame(nil)
 	switch {
 	case c.writeDeadline != 0 && c.writeDeadline <= now:
 		c.conn.Reset()

@@ -42,9 +42,12 @@ func epollRemove(epfd, fd int) error {
 
 // pollNow takes what is ready. It is a raw system call, since it never blocks and the scheduler's bookkeeping would
 // cost more than the call.
-func (w *Worker) pollNow() (int, syscall.Errno) {
+func (w *Worker) pollNow() (int, syscall.Errno) { return w.pollRaw(0) }
+
+// pollRaw waits up to millis (-1: for ever) without telling the scheduler: see Worker.sleep.
+func (w *Worker) pollRaw(millis int) (int, syscall.Errno) {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epfd), uintptr(unsafe.Pointer(&w.events[0])),
-		eventsMax, 0, 0, 0)
+		eventsMax, uintptr(millis), 0, 0)
 	if e != 0 {
 		return 0, e
 	}

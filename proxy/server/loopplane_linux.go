@@ -117,7 +117,9 @@ func (p *loopPlane) Open(addr netip.AddrPort) error {
 		}
 	}
 	err := p.onEach(func(w *loopWorker) error {
-		l, err := w.loop.Listen(loop.ListenerOptions{Addr: addr, Overlap: p.overlap}, p.accept(addr))
+		l, err := w.loop.Listen(loop.ListenerOptions{
+			Addr: addr, Overlap: p.overlap, OnClosed: func() { w.closings.Add(-1) },
+		}, p.accept(addr))
 		if err == nil {
 			w.listeners[addr] = l
 		}
@@ -149,14 +151,14 @@ func (p *loopPlane) accept(addr netip.AddrPort) func(*loop.Worker, *loop.Conn) {
 
 // Close implements Plane.
 func (p *loopPlane) Close(addr netip.AddrPort) {
-	for _, w := range p.workers {
-		w.loop.Post(func() {
-			if l := w.listeners[addr]; l != nil {
-				delete(w.listeners, addr)
-				l.Close()
-			}
-		})
-	}
+	p.onEach(func(w *loopWorker) error {
+		if l := w.listeners[addr]; l != nil {
+			delete(w.listeners, addr)
+			w.closings.Add(1)
+			l.Close()
+		}
+		return nil
+	})
 }
 
 // Retire implements Plane.
@@ -187,7 +189,7 @@ func (p *loopPlane) Drain() {
 func (p *loopPlane) Busy() int {
 	n := 0
 	for _, w := range p.workers {
-		n += int(w.busy.Load())
+		n += int(w.busy.Load() + w.closings.Load())
 	}
 	return n
 }

@@ -64,7 +64,8 @@ type Plane interface {
 	Close(addr netip.AddrPort)
 	// Retire closes idle connections to endpoints that left the configuration.
 	Retire(removed []*upstream.Endpoint)
-	// Drain closes idle connections and asks the others to close; Busy is the number of connections that are left.
+	// Drain closes idle connections and asks the others to close; Busy is the number of connections that are left, and of
+	// listeners that still accept what is queued.
 	Drain()
 	Busy() int
 	// Stop ends the plane at once.
