@@ -1,0 +1,295 @@
+package reference
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"golang.org/x/net/http2"
+
+	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/snapshot"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// Options of an Engine. Every field but ConnectionsMax is needed.
+type Options struct {
+	Live     *snapshot.Live
+	Registry *observe.Registry
+	Settings *exchange.Settings
+	Limits   fastpath.Limits
+	// Workers is the number of cores, for which Live and Registry were made.
+	Workers int
+	// ConnectionsMax bounds the client connections; further ones are closed. 0 means ConnectionsMaxDefault.
+	ConnectionsMax int
+	Log            *slog.Logger
+}
+
+const (
+	// ConnectionsMaxDefault is lower than the loop's, because a connection costs two goroutines and their buffers here.
+	ConnectionsMaxDefault = 10_000
+	// closeQueueTime is how long a listener that closes goes on taking what is queued.
+	closeQueueTime = 20 * time.Millisecond
+	// acceptPause follows a failed accept, which means that a limit of the system was reached.
+	acceptPause = 10 * time.Millisecond
+)
+
+// Engine serves sockets. It has the methods of server.Plane, which are for any goroutine.
+type Engine struct {
+	// Immutable.
+	opt    Options
+	origin time.Time
+	http1  *fasthttp.Server
+	http2  *http2.Server
+	base   *http.Server // what http2 takes its settings from
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	cores   []*core // made by Start
+	next    atomic.Uint64
+	drained sync.Once
+	running sync.WaitGroup // goroutines that end by themselves once everything is closed
+
+	mu        sync.Mutex
+	listeners map[netip.AddrPort]*net.TCPListener
+	conns     map[*conn]struct{}
+}
+
+// New returns an engine that serves nothing yet.
+func New(opt Options) *Engine {
+	if opt.ConnectionsMax <= 0 {
+		opt.ConnectionsMax = ConnectionsMaxDefault
+	}
+	e := &Engine{
+		opt: opt, origin: time.Now(), listeners: map[netip.AddrPort]*net.TCPListener{}, conns: map[*conn]struct{}{},
+	}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	return e
+}
+
+// now is monotonic; the origin is one for all cores.
+func (e *Engine) now() clock.Time { return clock.Time(time.Since(e.origin)) + 1 }
+
+// Start makes the engine ready for Open.
+func (e *Engine) Start() error {
+	e.http1 = e.newHTTP1()
+	e.http2, e.base = &http2.Server{}, &http.Server{
+		ReadHeaderTimeout: time.Duration(e.opt.Limits.HeadTimeout), IdleTimeout: time.Duration(e.opt.Limits.KeepAlive),
+		MaxHeaderBytes: e.opt.Limits.Request.HeadBytes, ErrorLog: slog.NewLogLogger(e.opt.Log.Handler(), slog.LevelDebug),
+	}
+	if err := http2.ConfigureServer(e.base, e.http2); err != nil {
+		return fmt.Errorf("configure http2: %w", err)
+	}
+	for id := range e.opt.Workers {
+		e.cores = append(e.cores, newCore(e, id))
+	}
+	e.running.Go(e.runTimers)
+	return nil
+}
+
+// runTimers is what turns of the loop do for timers.
+func (e *Engine) runTimers() {
+	ticker := time.NewTicker(clock.Tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			for _, c := range e.cores {
+				e.guard(c.tick)
+			}
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// guard runs f and survives its panic: one request never ends the process.
+func (e *Engine) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
+			e.opt.Log.Error("a request made the engine panic", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// Open listens on addr.
+func (e *Engine) Open(addr netip.AddrPort) error {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	l, err := config.Listen(e.ctx, "tcp", addr.String())
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	e.mu.Lock()
+	e.listeners[addr] = l.(*net.TCPListener)
+	e.mu.Unlock()
+	e.running.Go(func() { e.accept(l.(*net.TCPListener), addr) })
+	return nil
+}
+
+// Close stops accepting on addr after what is queued there has been accepted.
+func (e *Engine) Close(addr netip.AddrPort) {
+	e.mu.Lock()
+	l := e.listeners[addr]
+	delete(e.listeners, addr)
+	e.mu.Unlock()
+	if l != nil {
+		l.SetDeadline(time.Now().Add(closeQueueTime))
+	}
+}
+
+// accept ends when the listener has been given a deadline by Close, or was closed by Stop.
+func (e *Engine) accept(l *net.TCPListener, addr netip.AddrPort) {
+	defer l.Close()
+	for {
+		nc, err := l.AcceptTCP()
+		if err == nil {
+			e.running.Go(func() { e.serve(nc, addr) })
+			continue
+		}
+		if timeout, ok := err.(net.Error); ok && timeout.Timeout() || e.ctx.Err() != nil {
+			return
+		}
+		e.opt.Log.Warn("accept failed", "address", addr.String(), "error", err)
+		time.Sleep(acceptPause)
+	}
+}
+
+// serve runs one connection.
+func (e *Engine) serve(nc *net.TCPConn, addr netip.AddrPort) {
+	core := e.cores[e.next.Add(1)%uint64(len(e.cores))]
+	c := newConn(e, core, nc)
+	if !e.remember(c) {
+		nc.Close()
+		return
+	}
+	client := nc.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+	var proxyFrom []netip.Prefix
+	core.do(func() {
+		ref := core.port(addr)
+		c.peer = core.exchange.NewPeer(client, message.SchemeHTTP, ref)
+		if port := ref.Current(e.opt.Live.Current()); port != nil {
+			proxyFrom = port.ProxyProtocolFrom
+		}
+	})
+	if len(proxyFrom) > 0 && !contains(proxyFrom, c.peer.Client) {
+		c.Close()
+		return
+	}
+	isHTTP2, err := c.open(len(proxyFrom) > 0)
+	switch {
+	case err != nil:
+		c.Close()
+	case isHTTP2:
+		e.serveHTTP2(c)
+	default:
+		e.guard(func() { e.http1.ServeConn(c) }) // it closes c, or leaves that to whoever has hijacked it
+	}
+}
+
+func contains(networks []netip.Prefix, a netip.Addr) bool {
+	for _, n := range networks {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) remember(c *conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.conns) >= e.opt.ConnectionsMax || e.ctx.Err() != nil {
+		return false
+	}
+	e.conns[c] = struct{}{}
+	c.core.exchange.Shard.ConnOpened()
+	return true
+}
+
+func (e *Engine) forget(c *conn) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.conns, c)
+	c.core.exchange.Shard.ConnClosed()
+}
+
+// Retire closes idle connections to endpoints that left the configuration.
+func (e *Engine) Retire(removed []*upstream.Endpoint) {
+	if len(removed) == 0 {
+		return
+	}
+	for _, c := range e.cores {
+		c.do(func() {
+			for _, endpoint := range removed {
+				c.exchange.Upstream.Retire(endpoint)
+			}
+		})
+	}
+}
+
+// Drain closes idle connections and asks the others to close.
+func (e *Engine) Drain() {
+	for _, c := range e.cores {
+		c.do(func() { c.exchange.Draining = true })
+	}
+	e.drained.Do(func() { e.base.Shutdown(e.ctx) }) // sends GOAWAY on every HTTP/2 connection
+	for _, c := range e.snapshotConns() {
+		if !c.active.Load() {
+			c.cut()
+		}
+	}
+}
+
+func (e *Engine) snapshotConns() []*conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := make([]*conn, 0, len(e.conns))
+	for c := range e.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+// Busy is the number of client connections.
+func (e *Engine) Busy() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.conns)
+}
+
+// Stop ends the engine at once and waits for its goroutines.
+func (e *Engine) Stop() {
+	e.cancel()
+	e.mu.Lock()
+	for addr, l := range e.listeners {
+		l.Close()
+		delete(e.listeners, addr)
+	}
+	e.mu.Unlock()
+	for _, c := range e.snapshotConns() {
+		c.cut()
+	}
+	for _, c := range e.cores {
+		c.do(func() {
+			c.stopped = true
+			for b := range c.backends {
+				b.fail(upstream.CauseShutdown, "", nil)
+			}
+		})
+	}
+	e.running.Wait()
+}
