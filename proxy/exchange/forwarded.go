@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"rauta.io/rauta/proxy/message"
@@ -141,12 +142,22 @@ func trimSpace(b []byte) []byte {
 
 // appendRequestID appends 128 random bits in hexadecimal.
 func (x *Exchange) appendRequestID(b []byte) []byte {
-	const hex = "0123456789abcdef"
 	for range 2 {
 		v := x.w.rand()
-		for shift := 60; shift >= 0; shift -= 4 {
-			b = append(b, hex[v>>shift&15])
-		}
+		high, low := hexDigits(uint32(v>>32)), hexDigits(uint32(v))
+		b = binary.BigEndian.AppendUint64(b, high)
+		b = binary.BigEndian.AppendUint64(b, low)
 	}
 	return b
+}
+
+// hexDigits returns the eight lower-case hexadecimal digits of v as the bytes of a word: the nibbles are spread to one a
+// byte, then each becomes '0'+n, or 'a'+n-10 where n > 9. All eight at once, since this is done for every request.
+func hexDigits(v uint32) uint64 {
+	n := uint64(v)
+	n = (n<<16 | n) & 0x0000ffff0000ffff
+	n = (n<<8 | n) & 0x00ff00ff00ff00ff
+	n = (n<<4 | n) & 0x0f0f0f0f0f0f0f0f
+	letters := (n + 0x0606060606060606) >> 4 & 0x0101010101010101 // 1 where n > 9
+	return n + 0x3030303030303030 + letters*('a'-'0'-10)
 }

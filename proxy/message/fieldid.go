@@ -111,10 +111,27 @@ func LookupID(name []byte) FieldID {
 		return Unknown
 	}
 	id := nameTable[nameHash(len(name), name[0], name[len(name)/2], name[len(name)-2])]
-	if id == Unknown || !equalFold(name, fieldNames[id]) {
-		return Unknown
+	// Most peers write names the usual way, which is compared at once; the loop is for the others.
+	if string(name) == usualNames[id] || id != Unknown && equalFold(name, fieldNames[id]) {
+		return id
 	}
-	return id
+	return Unknown
+}
+
+// usualNames are fieldNames with the capitals that HTTP/1 peers write.
+var usualNames = buildUsualNames()
+
+func buildUsualNames() (names [fieldCount]string) {
+	for id, name := range fieldNames {
+		b := []byte(name)
+		for i, c := range b {
+			if 'a' <= c && c <= 'z' && (i == 0 || b[i-1] == '-') {
+				b[i] = c &^ 0x20
+			}
+		}
+		names[id] = string(b)
+	}
+	return names
 }
 
 // LookupIDString is LookupID for a string.

@@ -231,9 +231,12 @@ type Request struct {
 
 // Reset empties the request and keeps its memory.
 func (r *Request) Reset() {
-	h := r.Head
-	h.Reset()
-	*r = Request{Head: h}
+	// Field by field: copying the slices of Head out and in again costs write barriers and 20 ns (BenchmarkExchange).
+	r.Head.Reset()
+	r.Method, r.Authority, r.Path, r.Query = Span{}, Span{}, Span{}, Span{}
+	r.ReceivedTarget, r.Upgrade = Span{}, Span{}
+	r.MethodID, r.Version, r.Framing, r.Scheme, r.Length = 0, 0, 0, 0, 0
+	r.HasQuery, r.ExpectContinue, r.Close, r.TETrailers = false, false, false, false
 }
 
 // Response is the head of a response.
@@ -254,9 +257,8 @@ type Response struct {
 
 // Reset empties the response and keeps its memory.
 func (r *Response) Reset() {
-	h := r.Head
-	h.Reset()
-	*r = Response{Head: h}
+	r.Head.Reset()
+	r.Status, r.Version, r.Framing, r.Length, r.Upgrade, r.Close = 0, 0, 0, 0, Span{}, false
 }
 
 // Scheme of a request.
