@@ -25,6 +25,6 @@ func newRoot(onStart func()) *cobra.Command {
 		PersistentPreRun:  func(*cobra.Command, []string) { onStart() },
 		DisableAutoGenTag: true,
 	}
-	root.AddCommand(newServe(), newVersion())
+	root.AddCommand(newServe(), newCheck(), newExplain(), newVersion())
 	return root
 }

@@ -31,8 +31,6 @@ const (
 type serveOptions struct {
 	paths       []string
 	bind        string
-	httpPort    uint16
-	httpsPort   uint16
 	admin       string
 	metrics     string
 	workers     int
@@ -88,8 +86,6 @@ func (o *serveOptions) flags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	f.StringArrayVar(&o.paths, "config", nil, "file or folder of YAML; may be repeated")
 	f.StringVar(&o.bind, "bind", "", "address of listeners that name none (default: all addresses)")
-	f.Uint16Var(&o.httpPort, "http-port", translate.DefaultHTTPPort, "HTTP port of the listener that Ingresses share")
-	f.Uint16Var(&o.httpsPort, "https-port", translate.DefaultHTTPSPort, "HTTPS port of the listener that Ingresses share")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of /config, /explain, /listeners, /clusters and /debug/pprof; off for none")
 	f.StringVar(&o.metrics, "metrics", ":9091", "address of /metrics, /healthz and /readyz; off for none")
 	f.IntVar(&o.workers, "workers", 0, "event loops (default: one per usable core)")
@@ -104,9 +100,7 @@ func (o *serveOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.headBytes, "max-head-bytes", wire.RequestHeadBytesMax, "largest request head, from 1024 to 131072 bytes")
 	f.IntVar(&o.requests, "requests-per-connection", 0, "requests after which a client connection is closed; 0 for no limit")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
-	f.StringVar(&o.translate.ControllerName, "controller-name", translate.DefaultControllerName, "GatewayClasses of this controller are ours")
-	f.StringVar(&o.translate.IngressClass, "ingress-class", translate.DefaultIngressClass, "Ingresses of this class are ours")
-	f.BoolVar(&o.translate.WatchIngressWithoutClass, "watch-ingress-without-class", false, "take Ingresses that name no class")
+	meaningFlags(f, &o.translate)
 }
 
 // validate checks every flag and fills in what follows from them.
@@ -114,8 +108,6 @@ func (o *serveOptions) validate() error {
 	switch {
 	case len(o.paths) == 0:
 		return usagef("--config is missing: give a file or folder of YAML")
-	case o.httpPort == 0 || o.httpsPort == 0:
-		return usagef("--http-port and --https-port must be from 1 to 65535")
 	case o.workers < 0 || o.workers > workersMax:
 		return usagef("--workers %d: must be from 1 to %d, or 0 for one per core", o.workers, workersMax)
 	case !slices.Contains(engines(), o.engine):
@@ -149,8 +141,9 @@ func (o *serveOptions) validate() error {
 	if err := o.parseTrusted(); err != nil {
 		return err
 	}
-	o.translate.HTTPPort, o.translate.HTTPSPort = o.httpPort, o.httpsPort
-	o.translate.AllowLoopback = true
+	if err := validateMeaning(&o.translate); err != nil {
+		return err
+	}
 	return o.validateAddresses()
 }
 

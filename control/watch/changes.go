@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -17,6 +18,9 @@ const (
 	changeTimeMax = time.Second
 )
 
+// retryTime is how often a path that has vanished is looked for.
+const retryTime = time.Second
+
 // Changes reports when files below paths change, and when poke receives, until ctx is done. It watches folders rather
 // than files, because editors and Kubernetes replace files instead of writing into them.
 func Changes(ctx context.Context, paths []string, poke <-chan os.Signal, report func()) error {
@@ -28,16 +32,13 @@ func Changes(ctx context.Context, paths []string, poke <-chan os.Signal, report 
 	if err := watchFolders(w, paths); err != nil {
 		return err
 	}
-	var quiet, latest <-chan time.Time
+	var quiet, latest, retry <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-poke:
-			report()
-			continue
 		case ev := <-w.Events:
-			if ev.Has(fsnotify.Chmod) && ev.Op == fsnotify.Chmod {
+			if !relevant(ev, paths) {
 				continue
 			}
 			quiet = time.After(quietTime)
@@ -45,16 +46,34 @@ func Changes(ctx context.Context, paths []string, poke <-chan os.Signal, report 
 				latest = time.After(changeTimeMax)
 			}
 			continue
+		case <-retry:
+			if watchFolders(w, paths) != nil {
+				retry = time.After(retryTime)
+				continue
+			}
+		case <-poke:
 		case <-w.Errors: // events were lost: look at everything
 		case <-quiet:
 		case <-latest:
 		}
-		quiet, latest = nil, nil
-		// Folders may have been added.
-		if err := watchFolders(w, paths); err == nil {
-			report()
+		quiet, latest, retry = nil, nil, nil
+		// Folders may have been added. Should a path be gone, reading it will say so.
+		if watchFolders(w, paths) != nil {
+			retry = time.After(retryTime)
 		}
+		report()
 	}
+}
+
+// relevant leaves out what can't change the configuration, such as a log that is written into the same folder.
+// Anything may appear or vanish under any name: folders, and the links that Kubernetes swaps.
+func relevant(ev fsnotify.Event, paths []string) bool {
+	if ev.Has(fsnotify.Create) || ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
+		return true
+	}
+	return ev.Has(fsnotify.Write) && (hasConfigSuffix(ev.Name) || slices.ContainsFunc(paths, func(p string) bool {
+		return filepath.Clean(p) == filepath.Clean(ev.Name)
+	}))
 }
 
 // watchFolders watches every folder below paths, and those that single files are in. Watching twice is harmless.
@@ -71,6 +90,7 @@ func watchFolders(w *fsnotify.Watcher, paths []string) error {
 			}
 			continue
 		}
+		p = filepath.Clean(p) + string(filepath.Separator) // follows p where it is a symbolic link
 		err = filepath.WalkDir(p, func(path string, d os.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
 				return nil // gone again, or a file

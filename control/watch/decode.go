@@ -60,16 +60,21 @@ func into[T any, P interface {
 		if err != nil {
 			return nil, nil, err
 		}
-		if len(strict) == 0 {
-			to := list(l.Objects)
-			*to = append(*to, v)
-		}
+		// Also with unknown fields: nothing is published then, but check goes on, and a misspelt field must not make
+		// every reference to the object look dangling.
+		to := list(l.Objects)
+		*to = append(*to, v)
 		return P(v), strict, nil
 	}
 }
 
 // readDocument decodes one YAML document: an object, a List of objects, or nothing.
 func (l *Loaded) readDocument(at Position, doc []byte) {
+	if line := secondDocument(doc); line > 0 {
+		at.Line += line
+		l.fail(at, translate.ObjectRef{}, "", "another document begins within a line", "put the separator --- on a line of its own")
+		return
+	}
 	data, err := yaml.YAMLToJSONStrict(doc)
 	if err != nil {
 		reason, line := yamlReason(err)
@@ -93,6 +98,26 @@ func (l *Loaded) readDocument(at Position, doc []byte) {
 	l.readObject(at, data)
 }
 
+// secondDocument returns the number of lines, from the first with content, after which another document begins in a way
+// that the reader of documents does not see; the YAML decoder would pass over it silently. 0: there is none.
+func secondDocument(doc []byte) int {
+	content, n := -1, 0
+	for line := range bytes.Lines(doc) {
+		text := bytes.TrimSpace(line)
+		marker := bytes.HasPrefix(line, []byte("---")) || bytes.HasPrefix(line, []byte("..."))
+		switch {
+		case marker && content >= 0:
+			return n - content
+		case !marker && content < 0 && len(text) > 0 && text[0] != '#':
+			content = n
+		case marker && len(text) > 3 && text[3] == ' ' && text[4] != '#':
+			content = n
+		}
+		n++
+	}
+	return 0
+}
+
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
 // yamlReason takes the line out of a YAML error; it is relative to the document.
@@ -109,7 +134,8 @@ func yamlReason(err error) (string, int) {
 func (l *Loaded) readObject(at Position, data []byte) {
 	var meta metav1.PartialObjectMetadata
 	if err := json.Unmarshal(data, &meta); err != nil {
-		l.fail(at, translate.ObjectRef{}, "", decodeReason(err), "every document must be a Kubernetes object")
+		field, reason := decodeReason(err)
+		l.fail(at, translate.ObjectRef{}, field, reason, "every document must be a Kubernetes object")
 		return
 	}
 	ref := translate.ObjectRef{Kind: meta.Kind, Namespace: meta.Namespace, Name: meta.Name}
@@ -126,27 +152,28 @@ func (l *Loaded) readObject(at Position, data []byte) {
 		l.fail(at, ref, "metadata.name", "is missing", "give the object a name")
 		return
 	}
-	object, strict, err := k.add(l, data)
-	if err != nil {
-		l.fail(at, ref, "", decodeReason(err), "compare with the API reference of "+meta.APIVersion+" "+meta.Kind)
-		return
+	switch {
+	case !k.namespaced:
+		ref.Namespace = ""
+	case ref.Namespace == "":
+		ref.Namespace = metav1.NamespaceDefault
 	}
-	for _, err := range strict {
-		field, reason := strictReason(err)
-		l.fail(at, ref, field, reason, "remove it or correct its spelling")
-	}
-	if k.namespaced && object.GetNamespace() == "" {
-		object.SetNamespace(metav1.NamespaceDefault)
-	}
-	if !k.namespaced {
-		object.SetNamespace("")
-	}
-	ref.Namespace = object.GetNamespace()
 	if first, twice := l.Positions[ref]; twice {
 		l.fail(at, ref, "", fmt.Sprintf("is defined a second time, the first is at %s", first), "remove one of the two")
 		return
 	}
 	l.Positions[ref] = at
+	object, strict, err := k.add(l, data)
+	if err != nil {
+		field, reason := decodeReason(err)
+		l.fail(at, ref, field, reason, "compare with the API reference of "+meta.APIVersion+" "+meta.Kind)
+		return
+	}
+	object.SetNamespace(ref.Namespace)
+	for _, err := range strict {
+		field, reason := strictReason(err)
+		l.fail(at, ref, field, reason, "remove it or correct its spelling")
+	}
 }
 
 // unknownKind: objects of other APIs belong to somebody else and are passed over; kinds of our own APIs that RAUTA
@@ -181,16 +208,14 @@ func strictReason(err error) (field, reason string) {
 }
 
 // decodeReason makes the JSON decoder's messages readable for people who wrote YAML.
-func decodeReason(err error) string {
+func decodeReason(err error) (field, reason string) {
 	text := strings.TrimPrefix(err.Error(), "json: ")
-	if m := goField.FindStringSubmatch(text); m != nil {
-		path := m[2]
-		if i := strings.IndexByte(path, '.'); i >= 0 {
-			path = path[i+1:]
-		}
-		return fmt.Sprintf("%s: a %s is not allowed here", path, m[1])
+	m := goField.FindStringSubmatch(text)
+	if m == nil {
+		return "", text
 	}
-	return text
+	_, field, _ = strings.Cut(m[2], ".")
+	return field, fmt.Sprintf("a %s is not allowed here", m[1])
 }
 
 var goField = regexp.MustCompile(`^cannot unmarshal (\S+) into Go struct field (\S+) of type .*$`)

@@ -121,10 +121,11 @@ func List(paths []string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read configuration: %w", err)
 		}
-		if !info.IsDir() {
+		if p = filepath.Clean(p); !info.IsDir() {
 			files = append(files, p)
 			continue
 		}
+		p += string(filepath.Separator) // follows p where it is a symbolic link
 		err = filepath.WalkDir(p, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil:

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/proxy/server"
+	"rauta.io/rauta/proxy/snapshot"
+)
+
+const explainLong = `Say what becomes of a request, and why: the listener, the rule and the match that win, every candidate
+that lost, the filters, and the back ends with their weights.
+
+The answer comes from the code that serves requests. The port of the URL chooses the listener. With --config the files
+are read; with --admin a running RAUTA is asked about the configuration that it is serving.`
+
+// explainOptions are the flags of explain.
+type explainOptions struct {
+	paths     []string
+	admin     string
+	headers   []string
+	output    string
+	translate translate.Options
+}
+
+func newExplain() *cobra.Command {
+	o := &explainOptions{}
+	cmd := &cobra.Command{
+		Use:   "explain {--config PATH... | --admin URL} METHOD URL",
+		Short: "Say which rule and back end a request gets, and why",
+		Long:  explainLong,
+		Example: `  rauta explain --config examples/quickstart GET http://shop.localhost:8080/cart -H 'X-Canary: yes'
+  rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/cart -o json`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return o.explain(cmd.Context(), args[0], args[1], cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringArrayVar(&o.paths, "config", nil, "file or folder of YAML; may be repeated")
+	f.StringVar(&o.admin, "admin", "", "URL of the admin address of a running RAUTA")
+	f.StringArrayVarP(&o.headers, "header", "H", nil, "header of the request, 'name: value'; may be repeated")
+	f.StringVarP(&o.output, "output", "o", "text", "text or json")
+	meaningFlags(f, &o.translate)
+	return cmd
+}
+
+func (o *explainOptions) validate() error {
+	if (len(o.paths) == 0) == (o.admin == "") {
+		return usagef("give either --config PATH or --admin URL")
+	}
+	if err := validateOutput(o.output); err != nil {
+		return err
+	}
+	return validateMeaning(&o.translate)
+}
+
+func (o *explainOptions) explain(ctx context.Context, method, target string, stdout, stderr io.Writer) error {
+	e, err := o.ask(ctx, method, target, stderr)
+	if err != nil {
+		return err
+	}
+	if o.output == "json" {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(e)
+	}
+	_, err = io.WriteString(stdout, e.Text())
+	return err
+}
+
+func (o *explainOptions) ask(ctx context.Context, method, target string, stderr io.Writer) (*snapshot.Explanation, error) {
+	if o.admin != "" {
+		return o.askAdmin(ctx, method, target)
+	}
+	l := loadFiles(o.paths, o.translate)
+	if err := l.files.Err(); err != nil {
+		return nil, fmt.Errorf("the configuration can't be read, so that serve would keep its last good one:\n%w", err)
+	}
+	if n := l.count(translate.Error); n > 0 {
+		fmt.Fprintf(stderr, "rauta: the configuration has %s, see 'rauta check'\n", plural(n, "error"))
+	}
+	return server.Explain(l.snapshot, method, target, o.headers)
+}
+
+const (
+	// askTimeout bounds the question to a running RAUTA, which answers from memory.
+	askTimeout = 10 * time.Second
+	// explanationBytesMax bounds its answer.
+	explanationBytesMax = 64 << 20
+)
+
+func (o *explainOptions) askAdmin(ctx context.Context, method, target string) (*snapshot.Explanation, error) {
+	base, err := url.Parse(o.admin)
+	if err != nil || base.Scheme != "http" || base.Host == "" {
+		return nil, usagef("--admin %q: must be a URL such as http://127.0.0.1:9090", o.admin)
+	}
+	u := base.JoinPath("explain")
+	u.RawQuery = url.Values{"method": {method}, "url": {target}, "header": o.headers}.Encode()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", o.admin, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", o.admin, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, explanationBytesMax))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", o.admin, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s: %s", o.admin, resp.Status, strings.TrimSpace(string(body)))
+	}
+	var e snapshot.Explanation
+	if err := json.Unmarshal(body, &e); err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", o.admin, err)
+	}
+	return &e, nil
+}

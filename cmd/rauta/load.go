@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/pflag"
+
+	"rauta.io/rauta/control"
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/control/watch"
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/snapshot"
+)
+
+// meaningFlags decide what the objects mean; serve, check and explain share them.
+func meaningFlags(f *pflag.FlagSet, o *translate.Options) {
+	f.Uint16Var(&o.HTTPPort, "http-port", translate.DefaultHTTPPort, "HTTP port of the listener that Ingresses share")
+	f.Uint16Var(&o.HTTPSPort, "https-port", translate.DefaultHTTPSPort, "HTTPS port of the listener that Ingresses share")
+	f.StringVar(&o.ControllerName, "controller-name", translate.DefaultControllerName, "GatewayClasses of this controller are ours")
+	f.StringVar(&o.IngressClass, "ingress-class", translate.DefaultIngressClass, "Ingresses of this class are ours")
+	f.BoolVar(&o.WatchIngressWithoutClass, "watch-ingress-without-class", false, "take Ingresses that name no class")
+}
+
+func validateMeaning(o *translate.Options) error {
+	switch {
+	case o.HTTPPort == 0 || o.HTTPSPort == 0:
+		return usagef("--http-port and --https-port must be from 1 to 65535")
+	case o.HTTPPort == o.HTTPSPort:
+		return usagef("--http-port and --https-port are both %d: they must differ", o.HTTPPort)
+	case o.ControllerName == "" || o.IngressClass == "":
+		return usagef("--controller-name and --ingress-class must not be empty")
+	}
+	o.AllowLoopback = true
+	return nil
+}
+
+// loaded is a configuration from files, all the way to what requests would be served from.
+type loaded struct {
+	files    *watch.Loaded
+	result   *translate.Result
+	snapshot *snapshot.Snapshot
+	problems []watch.FileProblem
+}
+
+// loadFiles reads, translates and compiles, and collects the problems of each step.
+func loadFiles(paths []string, opt translate.Options) *loaded {
+	l := &loaded{files: watch.Load(paths)}
+	l.result = translate.Translate(l.files.Objects, opt)
+	l.problems = control.Problems(l.files, l.result.Problems)
+	live := snapshot.NewLive(snapshot.Options{Workers: 1})
+	next, _, _, err := live.Publish(l.result.Config, l.result.Endpoints)
+	l.snapshot = next
+	if err == nil {
+		return l
+	}
+	for _, err := range next.Problems {
+		l.problems = append(l.problems, l.compileProblem(err))
+	}
+	return l
+}
+
+// compileProblem finds the object that a problem of the compiled configuration came from.
+func (l *loaded) compileProblem(err error) watch.FileProblem {
+	p := watch.FileProblem{Severity: translate.Error, Reason: err.Error(), Hint: "the data plane leaves it out"}
+	var located *config.Error
+	if errors.As(err, &located) && located.Part == config.PartRoute {
+		source := l.result.Config.Routes[located.Index].Source
+		p.Object = translate.ObjectRef{Kind: source.Kind, Namespace: source.Namespace, Name: source.Name}
+		p.Position = l.files.Positions[p.Object]
+	}
+	return p
+}
+
+// count returns the number of problems of a severity.
+func (l *loaded) count(s translate.Severity) int {
+	n := 0
+	for i := range l.problems {
+		if l.problems[i].Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+// plural writes a number with its noun.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
