@@ -161,7 +161,11 @@ func (h *Head) AddBytes(name string, value []byte, id FieldID) {
 
 // Set replaces every field of the name by one.
 func (h *Head) Set(name, value string, id FieldID) {
-	h.RemoveName(lower(name), id)
+	if id != Unknown {
+		h.Remove(id)
+	} else {
+		h.RemoveName(lower(name), id)
+	}
 	h.Add(name, value, id)
 }
 
