@@ -4,12 +4,76 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# What runs on event loops or feeds them, and is tested once more with the race detector and with the invariants on.
+DATAPLANE := ./proxy/... ./fastpath/... ./control/...
+# How long each fuzz target runs.
+FUZZTIME  ?= 10s
+# SHORT=1 makes loadtest run for less than two minutes.
+SHORT     ?=
+
+export PATH := $(PATH):/usr/sbin:/usr/local/sbin
+
 .DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build the static binary bin/rauta
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rauta ./cmd/rauta
 
-.PHONY: help
-help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+.PHONY: run
+run: build ## serve examples/quickstart in front of three demo back ends; Ctrl-C stops all
+	@bin/rauta demo examples/quickstart
+
+.PHONY: test
+test: ## run all tests, those of the data plane also with the race detector and the invariants
+	$(GO) test ./...
+	@$(MAKE) --no-print-directory race
+
+.PHONY: race
+race: ## run the tests of the data plane with -race -tags invariants
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
+		echo '$(GO) test -race -tags invariants $(DATAPLANE)'; \
+		$(GO) test -race -tags invariants $(DATAPLANE); \
+	else \
+		echo 'race: skipped, the race detector needs cgo and a C compiler'; \
+	fi
+
+.PHONY: check
+check: ## gofmt, vet, staticcheck, the import rule, and cross-builds
+	@echo gofmt; test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) test -count=1 ./internal/archtest
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build ./...
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build ./...
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "$$target in $$(dirname $$file)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$file); \
+		done; \
+	done
+
+.PHONY: golden
+golden: ## write the golden files anew; look at the difference before you commit it
+	@set -e; for package in $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+		$(GO) test ./$$package -update; \
+	done
+
+.PHONY: bench
+bench: ## run the micro-benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./bench/... ./proxy/... ./fastpath/...
+
+.PHONY: loadtest
+loadtest: build ## measure CPU per request against nginx, haproxy and the bare loop (SHORT=1: under two minutes)
+	@for tool in wrk nginx haproxy; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
+	$(GO) run ./loadtest $(if $(SHORT),-short) -rauta bin/rauta -out loadtest/out
+
+.PHONY: loadtest-deps
+loadtest-deps: ## install wrk, nginx, haproxy and h2load from apt
+	$(if $(filter 0,$(shell id -u)),,sudo )apt-get install -y --no-install-recommends wrk nginx haproxy nghttp2-client

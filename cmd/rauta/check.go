@@ -123,7 +123,7 @@ func (r *checkReport) write(w io.Writer, output string) error {
 		r.Problems[i].text(&b)
 	}
 	if r.Statuses != nil {
-		text, err := yaml.Marshal(r.Statuses)
+		text, err := statusText(r.Statuses)
 		if err != nil {
 			return fmt.Errorf("write the statuses: %w", err)
 		}
@@ -133,6 +133,36 @@ func (r *checkReport) write(w io.Writer, output string) error {
 		plural(r.Errors, "error"), plural(r.Warnings, "warning"), plural(r.Objects, "object"), plural(r.Routes, "route"))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// statusText renders statuses as YAML, without the times that only a writer to Kubernetes knows.
+func statusText(s *translate.Statuses) ([]byte, error) {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	var tree any
+	if err := json.Unmarshal(data, &tree); err != nil {
+		return nil, err
+	}
+	removeNull(tree)
+	return yaml.Marshal(tree)
+}
+
+func removeNull(tree any) {
+	switch t := tree.(type) {
+	case map[string]any:
+		for k, v := range t {
+			if v == nil {
+				delete(t, k)
+			}
+			removeNull(v)
+		}
+	case []any:
+		for _, v := range t {
+			removeNull(v)
+		}
+	}
 }
 
 // text writes a problem over two lines: where and what, then what to do.

@@ -31,6 +31,9 @@ func serve(ctx context.Context, o *serveOptions, stdout, stderr io.Writer) error
 	if err := p.start(stdout); err != nil {
 		return err
 	}
+	if o.onReady != nil {
+		o.onReady()
+	}
 	return p.wait(ctx, signals)
 }
 

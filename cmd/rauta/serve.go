@@ -46,6 +46,7 @@ type serveOptions struct {
 	requests    int
 	overlap     bool
 	translate   translate.Options
+	onReady     func() // called once everything is being served, if not nil
 
 	// Filled in by validate.
 	trustedNets []netip.Prefix
@@ -78,11 +79,14 @@ func newServe() *cobra.Command {
 			return serve(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	o.flags(cmd.Flags())
+	cmd.Flags().SortFlags = false
+	cmd.Flags().AddFlagSet(newServeFlags(o))
 	return cmd
 }
 
-func (o *serveOptions) flags(f *pflag.FlagSet) {
+// newServeFlags sets o to the defaults and returns the flags that change it.
+func newServeFlags(o *serveOptions) *pflag.FlagSet {
+	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.StringArrayVar(&o.paths, "config", nil, "file or folder of YAML; may be repeated")
 	f.StringVar(&o.bind, "bind", "", "address of listeners that name none (default: all addresses)")
@@ -101,6 +105,7 @@ func (o *serveOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.requests, "requests-per-connection", 0, "requests after which a client connection is closed; 0 for no limit")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
+	return f
 }
 
 // validate checks every flag and fills in what follows from them.

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"rauta.io/rauta/internal/demo"
+)
+
+// demoAddress is where the quick start listens.
+const demoAddress = "127.0.0.1:8080"
+
+const demoText = `
+RAUTA serves examples/quickstart on http://` + demoAddress + `, in front of three demo back ends. Try, in another terminal:
+
+  curl http://shop.localhost:8080/hello
+      the catch-all rule: back end "web", and the fields that RAUTA adds for it
+  curl -i http://shop.localhost:8080/api/items
+      weights: nine of ten go to "api", one to "api-canary"; X-Shop is set towards the back end, X-Served-By is added
+  curl -H 'X-Canary: yes' http://shop.localhost:8080/api/items
+      a header match: always "api-canary"
+  curl -X POST -d 'one=1' http://shop.localhost:8080/orders
+      a method match: POST goes to "api"; the same without -X POST -d goes to "web"
+  curl -i http://shop.localhost:8080/old/page
+      a redirect: 301 to /new/page
+  curl http://shop.localhost:8080/v1/items
+      a rewrite: "api" sees /api/v1/items and the host api.internal
+  curl -i http://shop.localhost:8080/slow
+      a timeout: the back end takes 2 s, the rule allows 1 s: 504
+  curl http://blog.localhost:8080/
+      an Ingress: back end "web"
+  curl -i http://nobody.localhost:8080/
+      no route: 404
+  curl -s http://127.0.0.1:9091/metrics | grep rauta_requests_total
+      what has been counted so far
+  bin/rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/api/items -H 'X-Canary: yes'
+      why that request goes where it goes
+
+(If your system does not resolve names below .localhost, add --resolve '*:8080:127.0.0.1' to curl.)
+Edit examples/quickstart/routes.yaml while this runs: the next request sees the change. Ctrl-C stops everything.
+
+`
+
+// newDemo is what `make run` runs; it is of no use outside the source tree and therefore hidden.
+func newDemo() *cobra.Command {
+	return &cobra.Command{
+		Use:    "demo FOLDER",
+		Short:  "Serve the quick start in front of demo back ends",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runDemo(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
+
+func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error {
+	o := &serveOptions{}
+	flags := newServeFlags(o)
+	err := flags.Parse([]string{"--config", folder, "--bind", "127.0.0.1", "--http-port", "8080", "--https-port", "8443",
+		"--admin", "127.0.0.1:9090", "--metrics", "127.0.0.1:9091", "--drain-delay", "0s", "--drain-time", "5s",
+		"--log-level", "warn"})
+	if err != nil {
+		return err
+	}
+	if err := o.validate(); err != nil {
+		return err
+	}
+	for _, address := range []string{demoAddress, o.admin, o.metrics} {
+		if err := portFree(address); err != nil {
+			return err
+		}
+	}
+	backends, err := demo.Start(demo.Quickstart())
+	if err != nil {
+		return err
+	}
+	defer backends.Stop()
+	o.onReady = func() {
+		io.WriteString(stdout, strings.ReplaceAll(demoText, "examples/quickstart", strings.TrimSuffix(folder, "/")))
+	}
+	return serve(ctx, o, stdout, stderr)
+}
+
+// portFree says clearly that a port is taken, before anything is started.
+func portFree(address string) error {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		return l.Close()
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s is in use by another program: stop that program and try again", address)
+	}
+	return fmt.Errorf("listen on %s: %w", address, err)
+}
