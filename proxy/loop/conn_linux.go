@@ -78,6 +78,7 @@ func (c *Conn) Read(p []byte) (int, Status) {
 		return 0, Failed
 	}
 	for {
+		c.w.counts.transfers++
 		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
 			uintptr(len(p)), 0, 0, 0)
 		switch {
@@ -107,6 +108,7 @@ func (c *Conn) Write(p []byte) (int, Status) {
 	}
 	raceRead(p)
 	for {
+		c.w.counts.transfers++
 		n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
 			uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 		switch {

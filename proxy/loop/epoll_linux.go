@@ -46,6 +46,7 @@ func (w *Worker) pollNow() (int, syscall.Errno) { return w.pollRaw(0) }
 
 // pollRaw waits up to millis (-1: for ever) without telling the scheduler: see Worker.sleep.
 func (w *Worker) pollRaw(millis int) (int, syscall.Errno) {
+	w.counts.waits++
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epfd), uintptr(unsafe.Pointer(&w.events[0])),
 		eventsMax, uintptr(millis), 0, 0)
 	if e != 0 {
@@ -57,6 +58,7 @@ func (w *Worker) pollRaw(millis int) (int, syscall.Errno) {
 // pollWait sleeps up to millis (-1: for ever). It tells the scheduler, so that a sleeping worker holds up neither the
 // garbage collector nor other goroutines.
 func (w *Worker) pollWait(millis int) (int, syscall.Errno) {
+	w.counts.waits++
 	n, _, e := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epfd), uintptr(unsafe.Pointer(&w.events[0])),
 		eventsMax, uintptr(millis), 0, 0)
 	if e != 0 {

@@ -16,6 +16,8 @@ var TurnBounds = [...]int64{100e3, 1e6, 10e6, 100e6, 1e9}
 // said otherwise.
 type WorkerStats struct {
 	Turns, Events     atomic.Uint64
+	Transfers         atomic.Uint64 // receives and sends, also those that moved nothing
+	Waits             atomic.Uint64 // looks and sleeps for events
 	Accepts           atomic.Uint64
 	AcceptErrors      atomic.Uint64 // failures of accept other than "none waiting"
 	HandedOver        atomic.Uint64 // accepted here, given to a less loaded worker
@@ -33,10 +35,10 @@ type WorkerStats struct {
 // counts are the worker's own words; they are published at the end of a turn, because an atomic store per event is not
 // for free.
 type counts struct {
-	turns, events, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
-	stalls, stallTime, turnMax                                                  uint64
-	turnTimes                                                                   [len(TurnBounds) + 1]uint64
-	open, registered                                                            int64
+	turns, events, transfers, waits, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
+	stalls, stallTime, turnMax                                                                    uint64
+	turnTimes                                                                                     [len(TurnBounds) + 1]uint64
+	open, registered                                                                              int64
 }
 
 // Stats may be read from any goroutine.
@@ -61,11 +63,13 @@ func (w *Worker) turnEnded(now clock.Time) {
 	c.turnMax = max(c.turnMax, uint64(took))
 }
 
-// publish makes the counts visible: two of them every turn, the others when one that matters has changed.
+// publish makes the counts visible: four of them every turn, the others when one that matters has changed.
 func (w *Worker) publish() {
 	c, s := &w.counts, &w.stats
 	s.Turns.Store(c.turns)
 	s.Events.Store(c.events)
+	s.Transfers.Store(c.transfers)
+	s.Waits.Store(c.waits)
 	if !w.countsChanged && c.turns%publishTurns != 0 {
 		return
 	}

@@ -115,6 +115,9 @@ func (s *Server) Start() error {
 	return s.plane.Start()
 }
 
+// Registry is where the numbers of this server are.
+func (s *Server) Registry() *observe.Registry { return s.opt.Registry }
+
 // Live gives access to the current snapshot.
 func (s *Server) Live() *snapshot.Live { return s.live }
 
