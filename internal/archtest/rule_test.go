@@ -1,0 +1,122 @@
+package archtest
+
+// The import rule. It says for each package which of ours it may import; a package that is missing here must be added.
+// Engines say how bytes look on the wire and exchange says what happens, so exchange never sees an engine. Control
+// never imports anything below config, and the data plane never imports anything of control.
+
+// allowed are the edges of the design, by package. A trailing /... stands for the package and all below it.
+func allowed() map[string][]string {
+	return map[string][]string{
+		"proxy/config":  {},
+		"proxy/message": {},
+		"proxy/observe": {},
+
+		"fastpath/wire":  {"proxy/message"},
+		"proxy/loop":     {"proxy/observe"},
+		"proxy/route":    {"proxy/config", "proxy/message"},
+		"proxy/filter":   {"proxy/config", "proxy/message"},
+		"proxy/certs":    {"proxy/config", "proxy/message"},
+		"proxy/upstream": {"proxy/config", "proxy/message", "proxy/observe"},
+		"proxy/snapshot": {"proxy/config", "proxy/route", "proxy/filter", "proxy/certs", "proxy/upstream", "proxy/observe"},
+		"proxy/exchange": {"proxy/message", "proxy/route", "proxy/filter", "proxy/upstream", "proxy/snapshot", "proxy/observe"},
+		"proxy/lane":     {"proxy/message", "proxy/filter", "proxy/observe"},
+		"fastpath": {
+			"fastpath/wire", "proxy/message", "proxy/loop", "proxy/upstream", "proxy/exchange", "proxy/snapshot", "proxy/observe",
+		},
+		"h2":           {"proxy/message", "proxy/loop", "proxy/upstream", "proxy/exchange", "proxy/snapshot", "proxy/observe"},
+		"proxy/l4":     {"proxy/message", "proxy/loop", "proxy/upstream", "proxy/exchange", "proxy/snapshot", "proxy/observe"},
+		"proxy/admin":  {"proxy/snapshot", "proxy/exchange", "proxy/upstream", "proxy/observe"},
+		"proxy/server": {"proxy/...", "fastpath/...", "h2/..."},
+		"bpf":          {"proxy/observe"},
+
+		"control/translate": {"proxy/config"},
+		"control/watch":     {"control/translate"},
+		"control/status":    {"control/translate"},
+		"control":           {"proxy/config", "control/..."},
+
+		"cmd/rauta": {"bpf/...", "control/...", "fastpath/...", "h2/...", "internal/...", "proxy/..."},
+	}
+}
+
+// edge is one import that the design's table does not have.
+type edge struct{ from, to, why string }
+
+func additions() []edge {
+	const wheel = "timers and the turn's clock are injected, so that tests run on simulated time"
+	return []edge{
+		{"proxy/loop", "proxy/clock", wheel},
+		{"proxy/upstream", "proxy/clock", wheel},
+		{"proxy/exchange", "proxy/clock", wheel},
+		{"fastpath", "proxy/clock", wheel},
+		{"fastpath/reference", "proxy/clock", wheel},
+
+		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
+		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
+		{"fastpath", "proxy/proxyproto", "a PROXY header comes before the first head"},
+
+		{"fastpath/reference", "fastpath", "both engines have the same limits"},
+		{"fastpath/reference", "fastpath/wire", "both engines classify bad heads by the same reasons"},
+		{"fastpath/reference", "proxy/exchange", "the settings of the pipeline, and its forwarding fields"},
+		{"fastpath/reference", "proxy/filter", "the same edits"},
+		{"fastpath/reference", "proxy/message", "the same heads"},
+		{"fastpath/reference", "proxy/observe", "the same records"},
+		{"fastpath/reference", "proxy/proxyproto", "the same PROXY headers"},
+		{"fastpath/reference", "proxy/snapshot", "the same rules"},
+		{"fastpath/reference", "proxy/upstream", "the same pickers"},
+
+		{"loadtest", "loadtest/...", "it measures from outside and imports nothing of the product"},
+		{"loadtest/bareloop", "loadtest/rawio", "raw sockets"},
+		{"loadtest/generator", "loadtest/procfs", "CPU time of the proxy under test"},
+		{"loadtest/generator", "loadtest/rawio", "raw sockets"},
+		{"loadtest/generator", "loadtest/stats", "latency histograms"},
+		{"loadtest/peers", "loadtest/generator", "what the back end answers"},
+	}
+}
+
+// standalone packages import nothing of ours.
+func standalone() []string {
+	return []string{
+		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
+		"proxy/clock", "proxy/proxyproto", "test/blackbox",
+	}
+}
+
+// owner says that of all our packages only some may import a package, or those below it.
+type owner struct {
+	imported string
+	by       []string
+	why      string
+}
+
+func owners() []owner {
+	return []owner{
+		{"k8s.io/client-go", []string{"control", "control/watch", "control/status"}, "translate is pure, and the data plane knows no cluster"},
+		{"k8s.io", []string{"control/..."}, "Kubernetes objects never reach the data plane"},
+		{"sigs.k8s.io", []string{"control/...", "cmd/rauta"}, "Kubernetes objects never reach the data plane; cmd prints YAML"},
+		{"github.com/cilium/ebpf", []string{"bpf/..."}, "one place loads programs"},
+		{"golang.org/x/net/http2", []string{"h2/...", "fastpath/reference"}, "one codec per engine"},
+		{"crypto/tls", []string{"proxy/certs", "proxy/loop"}, "certificates and transports; engines see bytes"},
+		{"unsafe", []string{"proxy/loop", "fastpath/wire", "proxy/message", "bpf/...", "loadtest/rawio"},
+			"system calls and views; loadtest/rawio makes the same system calls outside the product"},
+		{"github.com/valyala/fasthttp", []string{"proxy/lane", "proxy/admin", "fastpath/reference"}, "the extension contract, off the loop"},
+		{"github.com/VictoriaMetrics/metrics", []string{"proxy/observe"}, "one place knows the exposition"},
+		{"github.com/klauspost/cpuid", []string{"fastpath/wire"}, "one place chooses instructions"},
+		{"github.com/fsnotify/fsnotify", []string{"control/watch"}, "one place follows files"},
+		{"github.com/spf13", []string{"cmd/rauta"}, "one command line"},
+		{"github.com/coder/websocket", []string{"internal/demo"}, "tunnels need no WebSocket library"},
+		{"net/http", []string{"cmd/rauta", "internal/demo", "loadtest/...", "fastpath/reference", "proxy/exchange"},
+			"the data plane has its own HTTP; exchange takes the texts of status codes only"},
+	}
+}
+
+// loopOwned packages run on the loop's thread: they start no goroutine, take no lock and read no clock of their own.
+func loopOwned() []string {
+	return []string{
+		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/message", "proxy/proxyproto",
+	}
+}
+
+// goroutineFree packages start no goroutine, but may be called from several.
+func goroutineFree() []string {
+	return append(loopOwned(), "proxy/certs", "proxy/config", "proxy/route", "proxy/snapshot", "proxy/upstream", "control/translate")
+}
