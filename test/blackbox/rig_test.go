@@ -40,7 +40,7 @@ type rig struct {
 
 type option func(*server.Options, *config.Config)
 
-// start runs a data plane that sends everything to the endpoints.
+// start runs a data plane, on the engine of the subtest (see onEveryEngine), that sends everything to the endpoints.
 func start(t *testing.T, endpoints []string, options ...option) *rig {
 	t.Helper()
 	port := freePort(t)
@@ -63,7 +63,7 @@ func start(t *testing.T, endpoints []string, options ...option) *rig {
 	opt := server.Options{
 		Workers: 2, Registry: observe.NewRegistry(observe.Options{Workers: 2, Methods: message.MethodNames()}),
 		Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), DrainTime: 2 * time.Second,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Plane: planeOf(t),
 	}
 	for _, o := range options {
 		o(&opt, cfg)
