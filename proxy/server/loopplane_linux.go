@@ -21,6 +21,9 @@ type loopPlane struct {
 	overlap bool
 	workers []*loopWorker
 	stopped sync.WaitGroup
+
+	mu      sync.Mutex
+	closing map[netip.AddrPort]int // sockets of ours that still take what is queued
 }
 
 // loopWorker is one event loop with everything that belongs to it.
@@ -33,15 +36,16 @@ type loopWorker struct {
 	listeners map[netip.AddrPort]*loop.Listener
 	ports     map[netip.AddrPort]*exchange.PortRef
 
-	busy     atomic.Int64 // client connections, as of the last Drain
-	closings atomic.Int64 // listeners that still take what is queued
+	busy atomic.Int64 // client connections, as of the last Drain
 }
 
 // evictPerTurn is how many idle connections a worker closes at a time when the connection limit is reached.
 const evictPerTurn = 16
 
 func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
-	return &loopPlane{deps: deps, group: loop.NewGroup(connections), overlap: overlap}
+	return &loopPlane{
+		deps: deps, group: loop.NewGroup(connections), overlap: overlap, closing: map[netip.AddrPort]int{},
+	}
 }
 
 // Start implements Plane.
@@ -111,14 +115,14 @@ func (p *loopPlane) onEach(f func(w *loopWorker) error) error {
 
 // Open implements Plane.
 func (p *loopPlane) Open(addr netip.AddrPort) error {
-	if !p.overlap {
+	if !p.overlap && p.countClosing(addr, 0) == 0 {
 		if err := loop.ProbeBind(addr); err != nil {
 			return err
 		}
 	}
 	err := p.onEach(func(w *loopWorker) error {
 		l, err := w.loop.Listen(loop.ListenerOptions{
-			Addr: addr, Overlap: p.overlap, OnClosed: func() { w.closings.Add(-1) },
+			Addr: addr, Overlap: p.overlap, OnClosed: func() { p.countClosing(addr, -1) },
 		}, p.accept(addr))
 		if err == nil {
 			w.listeners[addr] = l
@@ -154,7 +158,7 @@ func (p *loopPlane) Close(addr netip.AddrPort) {
 	p.onEach(func(w *loopWorker) error {
 		if l := w.listeners[addr]; l != nil {
 			delete(w.listeners, addr)
-			w.closings.Add(1)
+			p.countClosing(addr, 1)
 			l.Close()
 		}
 		return nil
@@ -189,9 +193,27 @@ func (p *loopPlane) Drain() {
 func (p *loopPlane) Busy() int {
 	n := 0
 	for _, w := range p.workers {
-		n += int(w.busy.Load() + w.closings.Load())
+		n += int(w.busy.Load())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, sockets := range p.closing {
+		n += sockets
 	}
 	return n
+}
+
+// countClosing adds n to the closing sockets on addr and returns their number. While there are some, the address is
+// ours: it can be opened again at once, and a probe would take our own socket for another process.
+func (p *loopPlane) countClosing(addr netip.AddrPort, n int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing[addr] += n
+	left := p.closing[addr]
+	if left == 0 {
+		delete(p.closing, addr)
+	}
+	return left
 }
 
 // Stop implements Plane.

@@ -80,6 +80,7 @@ type Server struct {
 
 	mu        sync.Mutex // held while sockets are opened and closed
 	open      map[netip.AddrPort]bool
+	retry     *time.Timer // of sockets that could not be opened; nil if none is due
 	lastError atomic.Pointer[string]
 	ready     atomic.Bool
 	draining  atomic.Bool
@@ -130,17 +131,45 @@ func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
 	if s.draining.Load() {
 		return err
 	}
-	err = errors.Join(err, s.setSockets(next))
+	socketErr := s.setSockets(next)
+	err = errors.Join(err, socketErr)
 	s.plane.Retire(removed)
 	s.note(err)
+	if socketErr != nil {
+		s.retrySockets()
+	}
 	if changed {
 		s.opt.Log.Info("configuration published", "generation", next.Generation, "hash", fmt.Sprintf("%x", next.Hash[:6]),
 			"listeners", len(next.Config.Listeners), "routes", len(next.Routes), "clusters", len(next.Clusters))
 	}
-	if err == nil || len(s.open) == len(next.Ports) {
-		s.ready.Store(true)
-	}
+	s.ready.Store(s.ready.Load() || len(s.open) == len(next.Ports))
 	return err
+}
+
+// retryTime is how long to wait before a socket that could not be opened is tried again: whoever holds the address may
+// let go of it.
+const retryTime = 2 * time.Second
+
+// retrySockets tries later what could not be opened now. s.mu is held.
+func (s *Server) retrySockets() {
+	if s.retry != nil {
+		return
+	}
+	s.retry = time.AfterFunc(retryTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.retry = nil
+		if s.draining.Load() {
+			return
+		}
+		current := s.live.Current()
+		if err := s.setSockets(current); err != nil {
+			s.retrySockets()
+			return
+		}
+		s.ready.Store(true)
+		s.note(errors.Join(current.Problems...))
+	})
 }
 
 // SetEndpoints replaces the endpoints of one cluster.

@@ -105,3 +105,37 @@ func TestARequestReachesItsBackEndAndTheAnswerComesBack(t *testing.T) {
 		}
 	}
 }
+
+func TestASocketThatIsTakenIsTriedAgain(t *testing.T) {
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
+	defer backend.Close()
+	s, port := startServer(t, 1)
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
+	squatter, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, eps := everythingTo(port, backend.Listener.Addr().String())
+	if err := s.Publish(cfg, eps); err == nil || !strings.Contains(err.Error(), "another process listens there") {
+		t.Fatalf("the error is %v", err)
+	}
+	if ok, _ := s.Ready(); ok {
+		t.Error("ready without the only listener")
+	}
+	squatter.Close()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if ok, _ := s.Ready(); ok {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the socket was not tried again")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	resp, err := http.Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
