@@ -295,7 +295,11 @@ func (c *serverConn) decode(data []byte) (part []byte, n int, done bool, reason 
 // skipBody throws the rest of a sized body away, which is known to be at hand.
 func (c *serverConn) skipBody(data []byte) int {
 	_, n, done, _ := c.decode(data)
-	if done {
+	switch {
+	case !done:
+	case c.out.waiting() > 0:
+		c.state = awaitResponse // flush leads on: who takes no answers can't have more of them made
+	default:
 		c.awaitNext()
 	}
 	return n

@@ -108,7 +108,7 @@ func (c *serverConn) Abort() {
 	if c.out.waiting() > 0 && !c.out.broken {
 		c.out.flush(c.conn)
 	}
-	if !c.resp.chunked && c.version == message.HTTP10 {
+	if !c.resp.begun || !c.resp.chunked && c.version == message.HTTP10 { // a tunnel, or a body that ends with the connection
 		c.conn.Reset()
 	}
 	c.abandon()
@@ -118,6 +118,7 @@ func (c *serverConn) Abort() {
 func (c *serverConn) Finished() {
 	c.x = nil
 	c.starved = false
+	c.paused = false // a body that nobody takes any more is skipped, not held back
 	switch {
 	case c.state == closed:
 	case c.out.waiting() > 0:
@@ -133,8 +134,11 @@ func (c *serverConn) responseWritten() {
 		c.linger()
 		return
 	}
-	if c.state == awaitBody {
-		return // skipBody leads on
+	if c.state == awaitBody { // skipBody leads on, here or in the next turn
+		if !c.inside {
+			c.conn.Ready(loop.Readable)
+		}
+		return
 	}
 	c.awaitNext()
 }
