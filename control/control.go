@@ -30,12 +30,14 @@ type Files struct {
 	To      Publisher
 	Log     *slog.Logger
 
+	stamp    string          // of what was read last
 	reported map[string]bool // problems that have been logged; they are logged again only after they were gone
 }
 
 // Load reads, translates and publishes once. A file that can't be read completely changes nothing: the error names
 // every problem. Problems of single objects are logged, and the rest is published.
 func (f *Files) Load() error {
+	f.stamp = watch.Stamp(f.Paths)
 	loaded := watch.Load(f.Paths)
 	if err := loaded.Err(); err != nil {
 		f.To.Failed(err)
@@ -46,9 +48,10 @@ func (f *Files) Load() error {
 	return f.To.Publish(result.Config, result.Endpoints)
 }
 
-// Follow publishes every change until ctx is done. poke makes it look at once.
+// Follow publishes every change since Load until ctx is done. poke makes it look at once. It must not run together with
+// Load.
 func (f *Files) Follow(ctx context.Context, poke <-chan os.Signal) error {
-	return watch.Changes(ctx, f.Paths, poke, func() {
+	return watch.Changes(ctx, f.Paths, f.stamp, poke, func() {
 		if err := f.Load(); err != nil {
 			f.Log.Error("the configuration has errors; the last good one stays in force where they are", "error", err)
 		}

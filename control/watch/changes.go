@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,9 +22,25 @@ const (
 // retryTime is how often a path that has vanished is looked for.
 const retryTime = time.Second
 
-// Changes reports when files below paths change, and when poke receives, until ctx is done. It watches folders rather
+// Stamp tells two states of the files below paths apart, by their names, sizes and times of change.
+func Stamp(paths []string) string {
+	files, err := List(paths)
+	if err != nil {
+		return err.Error()
+	}
+	h := sha256.New()
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			fmt.Fprintf(h, "%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return string(h.Sum(nil))
+}
+
+// Changes reports when files below paths change, and when poke receives, until ctx is done. before is the Stamp of what
+// has been read already: a change between that and the start of watching is reported too. It watches folders rather
 // than files, because editors and Kubernetes replace files instead of writing into them.
-func Changes(ctx context.Context, paths []string, poke <-chan os.Signal, report func()) error {
+func Changes(ctx context.Context, paths []string, before string, poke <-chan os.Signal, report func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch the configuration: %w", err)
@@ -31,6 +48,9 @@ func Changes(ctx context.Context, paths []string, poke <-chan os.Signal, report 
 	defer w.Close()
 	if err := watchFolders(w, paths); err != nil {
 		return err
+	}
+	if Stamp(paths) != before {
+		report()
 	}
 	var quiet, latest, retry <-chan time.Time
 	for {

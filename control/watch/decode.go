@@ -72,7 +72,7 @@ func into[T any, P interface {
 func (l *Loaded) readDocument(at Position, doc []byte) {
 	if line := secondDocument(doc); line > 0 {
 		at.Line += line
-		l.fail(at, translate.ObjectRef{}, "", "another document begins within a line", "put the separator --- on a line of its own")
+		l.fail(at, translate.ObjectRef{}, "", "another document follows after ...", "separate documents by lines with ---")
 		return
 	}
 	data, err := yaml.YAMLToJSONStrict(doc)
@@ -98,20 +98,20 @@ func (l *Loaded) readDocument(at Position, doc []byte) {
 	l.readObject(at, data)
 }
 
-// secondDocument returns the number of lines, from the first with content, after which another document begins in a way
-// that the reader of documents does not see; the YAML decoder would pass over it silently. 0: there is none.
+// secondDocument returns the number of lines, from the first with content, after which a document ends with "..." and
+// more follows; the YAML decoder would pass over that silently. 0: there is nothing.
 func secondDocument(doc []byte) int {
-	content, n := -1, 0
+	first, n, ended := -1, 0, false
 	for line := range bytes.Lines(doc) {
 		text := bytes.TrimSpace(line)
-		marker := bytes.HasPrefix(line, []byte("---")) || bytes.HasPrefix(line, []byte("..."))
 		switch {
-		case marker && content >= 0:
-			return n - content
-		case !marker && content < 0 && len(text) > 0 && text[0] != '#':
-			content = n
-		case marker && len(text) > 3 && text[3] == ' ' && text[4] != '#':
-			content = n
+		case bytes.HasPrefix(line, []byte("...")):
+			ended = first >= 0
+		case len(text) == 0 || text[0] == '#' || bytes.Equal(text, []byte("---")):
+		case ended:
+			return n - first
+		case first < 0:
+			first = n
 		}
 		n++
 	}
