@@ -66,6 +66,8 @@ type checkReport struct {
 	Warnings int            `json:"warnings"`
 	Objects  int            `json:"objects"`
 	Routes   int            `json:"routes"`
+	// Unreadable: a file can't be read completely, so that nothing of this configuration would come into force.
+	Unreadable bool `json:"unreadable,omitempty"`
 	// Statuses only with --status.
 	Statuses *translate.Statuses `json:"statuses,omitempty"`
 }
@@ -88,6 +90,7 @@ func check(paths []string, o *checkOptions, w io.Writer) error {
 	r := checkReport{
 		Problems: []checkProblem{}, Errors: l.count(translate.Error), Warnings: l.count(translate.Warning),
 		Objects: len(l.files.Positions), Routes: len(l.snapshot.Routes),
+		Unreadable: l.files.Broken(),
 	}
 	if o.status {
 		r.Statuses = &l.result.Statuses
@@ -129,8 +132,12 @@ func (r *checkReport) write(w io.Writer, output string) error {
 		}
 		b.Write(text)
 	}
-	fmt.Fprintf(&b, "%s, %s in %s; %s would be served\n",
-		plural(r.Errors, "error"), plural(r.Warnings, "warning"), plural(r.Objects, "object"), plural(r.Routes, "route"))
+	effect := plural(r.Routes, "route") + " would be served"
+	if r.Unreadable {
+		effect = "a file can't be read completely: nothing would be served, or the last good state go on"
+	}
+	fmt.Fprintf(&b, "%s, %s in %s; %s\n",
+		plural(r.Errors, "error"), plural(r.Warnings, "warning"), plural(r.Objects, "object"), effect)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
