@@ -1,12 +1,19 @@
 package main
 
-import "rauta.io/rauta/proxy/server"
+import (
+	"maps"
+	"slices"
 
-// engineLoop is the default of --engine: the event loops of proxy/server.
+	"rauta.io/rauta/proxy/server"
+)
+
+// engineLoop is the default of --engine.
 const engineLoop = "loop"
 
-// engines are the values of --engine.
-func engines() []string { return []string{engineLoop} }
+// planes are the values of --engine, each with what server.Options.Plane is then: nil for the event loops of
+// proxy/server.
+func planes() map[string]func(*server.Deps) server.Plane {
+	return map[string]func(*server.Deps) server.Plane{engineLoop: nil, "reference": server.Reference}
+}
 
-// plane returns what server.Options.Plane is for an engine.
-func plane(string) func(*server.Deps) server.Plane { return nil }
+func engines() []string { return slices.Sorted(maps.Keys(planes())) }

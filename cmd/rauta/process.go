@@ -60,7 +60,9 @@ type process struct {
 func (p *process) start(stdout io.Writer) error {
 	tuning := loop.Tune(p.opt.workers)
 	p.log.Info("starting", "version", version, "workers", p.opt.workers, "gomaxprocs", tuning.MaxProcs, "memory_limit", tuning.MemoryLimit)
-	p.registry = observe.NewRegistry(observe.Options{Workers: p.opt.workers, Methods: message.MethodNames()})
+	p.registry = observe.NewRegistry(observe.Options{
+		Workers: p.opt.workers, Methods: message.MethodNames(), SharedShards: p.opt.engine != engineLoop,
+	})
 	p.registry.SetParseReasons(parseReasons())
 	var err error
 	if p.accessLog, err = openAccessLog(p.opt.accessLog, stdout); err != nil {
@@ -84,7 +86,7 @@ func (p *process) serverOptions() server.Options {
 	return server.Options{
 		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
 		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
-		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: plane(p.opt.engine),
+		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine],
 		DrainDelay: p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
 	}
 }

@@ -117,6 +117,8 @@ func (o *serveOptions) validate() error {
 		return usagef("--workers %d: must be from 1 to %d, or 0 for one per core", o.workers, workersMax)
 	case !slices.Contains(engines(), o.engine):
 		return usagef("--engine %q: must be %s", o.engine, strings.Join(engines(), " or "))
+	case o.overlap && o.engine != engineLoop:
+		return usagef("--overlap: only the engine %s can share addresses with another process", engineLoop)
 	case o.logFormat != "text" && o.logFormat != "json":
 		return usagef("--log-format %q: must be text or json", o.logFormat)
 	case o.accessLog == "":

@@ -231,6 +231,17 @@ func TestAnEditedFileIsServedAndABrokenOneKeepsTheLastGoodState(t *testing.T) {
 	i.until("the repaired state", func() bool { return i.state() == "fourth" })
 }
 
+func TestTheReferenceEngineServesTheSameConfiguration(t *testing.T) {
+	backend := echoBackend(t)
+	i := start(t, backend, "--engine", "reference")
+	i.write(configuration(i.port, backend, "second"))
+	i.until("the edited state", func() bool { return i.state() == "second" })
+	i.signal(syscall.SIGTERM)
+	if code := i.exitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 func TestNoRequestFailsWhileTheConfigurationChanges(t *testing.T) {
 	backend := echoBackend(t)
 	i := start(t, backend)

@@ -52,7 +52,9 @@ type Deps struct {
 	Settings *exchange.Settings
 	Limits   fastpath.Limits
 	Workers  int
-	Log      *slog.Logger
+	// ConnectionsMax is Options.ConnectionsMax; 0 means the plane's default.
+	ConnectionsMax int
+	Log            *slog.Logger
 }
 
 // Plane serves sockets: the event loops, or the reference engine.
@@ -96,7 +98,8 @@ func New(opt Options) (*Server, error) {
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind,
 	})
 	deps := &Deps{
-		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers, Log: opt.Log,
+		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers,
+		ConnectionsMax: opt.ConnectionsMax, Log: opt.Log,
 	}
 	if opt.Plane != nil {
 		s.plane = opt.Plane(deps)
