@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,7 @@ type Server struct {
 
 	mu        sync.Mutex // held while sockets are opened and closed
 	open      map[netip.AddrPort]bool
+	trim      *time.Timer // gives memory back after a change
 	retry     *time.Timer // of sockets that could not be opened; nil if none is due
 	lastError atomic.Pointer[string]
 	ready     atomic.Bool
@@ -146,7 +148,23 @@ func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
 			"listeners", len(next.Config.Listeners), "routes", len(next.Routes), "clusters", len(next.Clusters))
 	}
 	s.ready.Store(s.ready.Load() || len(s.open) == len(next.Ports))
+	if changed {
+		s.trimLater()
+	}
 	return err
+}
+
+// trimTime is how long the configuration must have rested before memory is given back to the system.
+const trimTime = 3 * time.Second
+
+// trimLater gives back what reading and compiling a configuration needed for a moment: several times what it needs to
+// be served. Many changes in a row put it off, so that it costs one collection per rest. s.mu is held.
+func (s *Server) trimLater() {
+	if s.trim == nil {
+		s.trim = time.AfterFunc(trimTime, debug.FreeOSMemory)
+		return
+	}
+	s.trim.Reset(trimTime)
 }
 
 // retryTime is how long to wait before a socket that could not be opened is tried again: whoever holds the address may
