@@ -128,6 +128,21 @@ func runRoutes(ctx context.Context, l *lab) ([]Row, error) {
 	return lines, nil
 }
 
+// settleTime is how long a contender may rest before its memory is read: RAUTA gives back what compiling a configuration
+// took a few seconds after the last change.
+const settleTime = 5 * time.Second
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (l *lab) routesOnce(ctx context.Context, c *peers.Contender, routes int) ([]Row, error) {
 	line := Row{Scenario: "routes", Contender: c.Name, Remark: fmt.Sprintf("%d routes", routes)}
 	routed, err := l.start(ctx, entrant{label: c.Name, contender: c, routes: routes})
@@ -141,6 +156,9 @@ func (l *lab) routesOnce(ctx context.Context, c *peers.Contender, routes int) ([
 		return nil, err
 	}
 	defer l.stop(base)
+	if err := sleep(ctx, settleTime); err != nil {
+		return nil, err
+	}
 	loaded, err := procfs.RSSBytes(routed.pids)
 	if err != nil {
 		return nil, err
