@@ -109,8 +109,10 @@ func (x *Exchange) onDeadline(now clock.Time) {
 	}
 }
 
+// timeout gives up. It is the endpoint's fault only if it had the whole request: else clients that send slowly could
+// get a healthy endpoint ejected.
 func (x *Exchange) timeout(reason string) {
-	if e := x.attempt.endpoint; e != nil && x.attempt.stream != nil && x.phase == phaseHead {
+	if e := x.attempt.endpoint; e != nil && x.attempt.stream != nil && x.phase == phaseHead && x.requestEnded {
 		e.Report(x.w.Upstream, false)
 	}
 	x.fail(504, reason)

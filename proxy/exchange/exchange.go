@@ -71,6 +71,7 @@ type Exchange struct {
 	phase        phase
 	requestEnded bool // the request body has been passed on completely
 	bodySeen     bool // a part of the body has been passed on: no retry
+	continueSent bool // the client has had its 100
 	tunnelEnds   uint8
 	limits       deadlines
 	received     received
@@ -209,11 +210,13 @@ func (x *Exchange) dropAttempt() {
 	}
 }
 
-// sent marks that the whole request is on its way.
+// sent marks that the whole request is on its way. A response that has begun before is not waited for.
 func (x *Exchange) sent() {
 	now := x.w.Clock.Now()
 	x.rec.SentAt = x.since(now)
-	x.limits.armResponse(x, now)
+	if x.phase == phaseHead {
+		x.limits.armResponse(x, now)
+	}
 }
 
 // since is the age of the exchange in nanoseconds, at least 1, so that 0 can mean "did not happen".

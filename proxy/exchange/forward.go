@@ -107,11 +107,15 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 	x.rec.StreamAt = x.since(now)
 	s.SendHead(&x.Req)
 	if x.Req.Framing == message.NoBody || x.requestEnded {
+		if x.requestEnded { // an empty body, which ended before there was a stream, or on the attempt before
+			s.SendEnd()
+		}
 		x.requestEnded = true
 		x.sent()
 		return
 	}
-	if x.Req.ExpectContinue && x.rec.Attempts == 1 {
+	if x.Req.ExpectContinue && !x.continueSent {
+		x.continueSent = true
 		// RAUTA forwards no Expect field: it asks for the body itself, once there is a back end to take it
 		// (RFC 9110 section 10.1.1).
 		x.own.Reset()
@@ -134,6 +138,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	}
 	now := x.w.Clock.Now()
 	x.rec.FirstByteAt = x.since(now)
+	x.rec.BackendStatus = resp.Status
 	x.limits.touched = now
 	x.limits.headArrived(x)
 	x.attempt.endpoint.Report(x.w.Upstream, !unavailable(resp.Status))
@@ -166,16 +171,17 @@ func (x *Exchange) onInterim(resp *message.Response) {
 	}
 }
 
-// onSwitch turns the exchange into a tunnel if that is what the client asked for (RFC 9110 section 7.8).
+// onSwitch turns the exchange into a tunnel if that is what the client asked for (RFC 9110 section 7.8), and if its
+// request has been sent: what is left of a body must not become the tunnel's first bytes.
 func (x *Exchange) onSwitch(resp *message.Response) {
 	asked := x.Req.Bytes(x.Req.Upgrade)
-	if len(asked) == 0 || !equalTokens(asked, resp.Bytes(resp.Upgrade)) {
+	if len(asked) == 0 || !equalTokens(asked, resp.Bytes(resp.Upgrade)) || !x.requestEnded {
 		x.fail(502, "unexpected_switching_protocols")
 		return
 	}
 	now := x.w.Clock.Now()
 	x.rec.FirstByteAt = x.since(now)
-	x.rec.Status = resp.Status
+	x.rec.Status, x.rec.BackendStatus = resp.Status, resp.Status
 	x.limits.tunnel(x)
 	x.phase = phaseTunnel
 	x.rule.Filters.Response(resp)
@@ -246,6 +252,7 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
 	if f.Retriable(safe) && !x.bodySeen && x.rec.Attempts < attemptsMax && x.w.Upstream.AllowRetry() {
 		x.w.Shard.Retry()
+		x.w.Shard.AttemptFailed(a.endpoint.Stats)
 		x.pick(a.endpoint)
 		return
 	}

@@ -21,14 +21,11 @@ func (x *Exchange) setForwardingFields() {
 		x.extendForwarded()
 		clientText = x.clientOfTrusted()
 	} else {
-		r.Remove(message.XForwardedFor)
-		r.Remove(message.XForwardedProto)
-		r.Remove(message.XForwardedHost)
-		r.Remove(message.XForwardedPort)
+		removeForwarded(&r.Head)
 		r.Remove(message.Forwarded)
 		r.Remove(message.XRequestID)
 		r.Add("X-Forwarded-For", p.ClientText, message.XForwardedFor)
-		r.Append(r.StoreString("Forwarded"), x.forwardedElement(nil, authority), message.Forwarded)
+		r.Append(r.StoreString("Forwarded"), x.forwardedElement(authority), message.Forwarded)
 	}
 	r.Remove(message.XRealIP)
 	r.Add("X-Real-IP", clientText, message.XRealIP)
@@ -44,6 +41,17 @@ func (x *Exchange) setForwardingFields() {
 	x.addVia()
 }
 
+// removeForwarded removes every X-Forwarded-* field: back ends believe more of them than RAUTA knows by name.
+func removeForwarded(h *message.Head) {
+	const prefix = "x-forwarded-"
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if f.Name.Len > uint32(len(prefix)) && message.EqualFold(h.Bytes(f.Name)[:len(prefix)], prefix) {
+			f.ID = message.Removed
+		}
+	}
+}
+
 // addVia appends this proxy to the request's Via; several lines are equivalent to one list (RFC 9110 section 5.3).
 func (x *Exchange) addVia() { x.Req.Add("Via", via, message.Via) }
 
@@ -51,8 +59,7 @@ func (x *Exchange) addVia() { x.Req.Add("Via", via, message.Via) }
 func (x *Exchange) extendForwarded() {
 	r, p := &x.Req, x.peer
 	x.extend("X-Forwarded-For", message.XForwardedFor, p.ClientText)
-	chain, _ := r.Get(message.Forwarded)
-	element := x.forwardedElement(chain, r.Bytes(r.Authority))
+	element := x.forwardedElement(r.Bytes(r.Authority))
 	r.Remove(message.Forwarded)
 	r.Append(r.StoreString("Forwarded"), element, message.Forwarded)
 	if proto, ok := r.Get(message.XForwardedProto); ok {
@@ -67,30 +74,29 @@ func (x *Exchange) extendForwarded() {
 	}
 }
 
-// extend joins all lines of a list field and one more member into a single line.
+// extend adds a member to a list field, whose lines become a single one.
 func (x *Exchange) extend(name string, id message.FieldID, member string) {
 	r := &x.Req
-	value := r.StoreFunc(func(b []byte) []byte {
-		for i := range r.Fields {
-			if r.Fields[i].ID == id {
-				b = append(b, r.Bytes(r.Fields[i].Value)...)
-				b = append(b, ", "...)
-			}
-		}
-		return append(b, member...)
-	})
+	value := r.StoreFunc(func(b []byte) []byte { return append(appendLines(b, &r.Head, id), member...) })
 	r.Remove(id)
 	r.Append(r.StoreString(name), value, id)
 }
 
-// forwardedElement stores "for=...;host=...;proto=..." (RFC 7239 section 4), appended to chain if there is one.
-func (x *Exchange) forwardedElement(chain, authority []byte) message.Span {
+// appendLines appends the members of all lines of a list field, each line followed by a comma (RFC 9110 section 5.3).
+func appendLines(b []byte, h *message.Head, id message.FieldID) []byte {
+	for i := range h.Fields {
+		if h.Fields[i].ID == id {
+			b = append(append(b, h.Bytes(h.Fields[i].Value)...), ", "...)
+		}
+	}
+	return b
+}
+
+// forwardedElement stores "for=...;host=...;proto=..." (RFC 7239 section 4), behind what Forwarded lines there are.
+func (x *Exchange) forwardedElement(authority []byte) message.Span {
 	p := x.peer
 	return x.Req.StoreFunc(func(b []byte) []byte {
-		if len(chain) > 0 {
-			b = append(append(b, chain...), ", "...)
-		}
-		b = append(b, "for="...)
+		b = append(appendLines(b, &x.Req.Head, message.Forwarded), "for="...)
 		if p.Client.Is6() {
 			b = append(append(append(b, `"[`...), p.ClientText...), `]"`...)
 		} else {

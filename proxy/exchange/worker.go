@@ -83,7 +83,7 @@ func (w *Worker) put(x *Exchange) {
 	x.own.Reset()
 	x.down, x.peer, x.rule, x.backend = nil, nil, nil, nil
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
-	x.phase, x.requestEnded, x.bodySeen, x.tunnelEnds = phaseHead, false, false, 0
+	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds = phaseHead, false, false, false, 0
 	x.limits.reset()
 	x.rec = observe.Record{}
 	if w.frees < freeMax {
