@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"rauta.io/rauta/control"
@@ -64,6 +65,9 @@ func (p *process) start(stdout io.Writer) error {
 		Workers: p.opt.workers, Methods: message.MethodNames(), SharedShards: p.opt.engine != engineLoop,
 	})
 	p.registry.SetParseReasons(parseReasons())
+	p.registry.Info("rauta_build_info", func() []observe.Label {
+		return []observe.Label{{Name: "version", Value: version}, {Name: "go", Value: runtime.Version()}}
+	})
 	var err error
 	if p.accessLog, err = openAccessLog(p.opt.accessLog, stdout); err != nil {
 		return err

@@ -86,6 +86,7 @@ type Server struct {
 	trim      *time.Timer // gives memory back after a change
 	retry     *time.Timer // of sockets that could not be opened; nil if none is due
 	lastError atomic.Pointer[string]
+	reloads   reloads
 	ready     atomic.Bool
 	draining  atomic.Bool
 }
@@ -143,6 +144,7 @@ func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
 	if socketErr != nil {
 		s.retrySockets()
 	}
+	s.reloads.count(changed)
 	if changed {
 		s.opt.Log.Info("configuration published", "generation", next.Generation, "hash", fmt.Sprintf("%x", next.Hash[:6]),
 			"listeners", len(next.Config.Listeners), "routes", len(next.Routes), "clusters", len(next.Clusters))
@@ -225,12 +227,16 @@ func (s *Server) setSockets(next *snapshot.Snapshot) error {
 }
 
 // Failed records that a configuration could not be read at all, and that the last good one stays in force.
-func (s *Server) Failed(err error) { s.note(err) }
+func (s *Server) Failed(err error) {
+	s.reloads.failed.Add(1)
+	s.note(err)
+}
 
 func (s *Server) note(err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
+		s.reloads.errorTime.Store(time.Now().UnixNano())
 	}
 	s.lastError.Store(&text)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sort"
+	"sync/atomic"
 
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
@@ -93,6 +94,27 @@ func (s *Server) Clusters() []ClusterStatus {
 	return out
 }
 
+// reloads counts the configurations that were read. Atomic.
+type reloads struct {
+	applied, unchanged, failed atomic.Uint64
+	errorTime                  atomic.Int64 // Unix nanoseconds of the last error; 0 for never
+}
+
+func (r *reloads) count(changed bool) {
+	if changed {
+		r.applied.Add(1)
+	} else {
+		r.unchanged.Add(1)
+	}
+}
+
+func (r *reloads) registerMetrics(reg *observe.Registry) {
+	for result, n := range map[string]*atomic.Uint64{"applied": &r.applied, "unchanged": &r.unchanged, "failed": &r.failed} {
+		reg.Counter(fmt.Sprintf("rauta_config_reloads_total{result=%q}", result), func() float64 { return float64(n.Load()) })
+	}
+	reg.Gauge("rauta_config_last_error_timestamp_seconds", func() float64 { return float64(r.errorTime.Load()) / 1e9 })
+}
+
 // registerMetrics tells the registry about what only the server knows.
 func (s *Server) registerMetrics() {
 	r := s.opt.Registry
@@ -107,6 +129,7 @@ func (s *Server) registerMetrics() {
 		c := s.live.Current()
 		return []observe.Label{{Name: "hash", Value: hex.EncodeToString(c.Hash[:8])}}
 	})
+	s.reloads.registerMetrics(r)
 	if p, ok := s.plane.(*loopPlane); ok {
 		p.registerMetrics(r)
 	}
