@@ -25,10 +25,9 @@ type conn struct {
 	peer exchange.Peer
 
 	// Atomic.
-	active   atomic.Bool // a request is under way
-	lingers  atomic.Bool // what the client still sends is taken before closing
-	resets   atomic.Bool // closing must be seen as an error
-	requests atomic.Int64
+	active  atomic.Bool // a request is under way
+	lingers atomic.Bool // what the client still sends is taken before closing
+	resets  atomic.Bool // closing must be seen as an error
 
 	// mu guards what was read ahead of the server.
 	mu       sync.Mutex
@@ -140,9 +139,10 @@ func (c *conn) linger() {
 	io.CopyN(io.Discard, struct{ io.Reader }{c}, limits.LingerBytes)
 }
 
-// cut ends the connection at once.
+// cut ends the connection at once, also when it lingers.
 func (c *conn) cut() {
 	c.lingers.Store(false)
+	c.TCPConn.Close()
 	c.Close()
 }
 

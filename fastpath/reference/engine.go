@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-	"golang.org/x/net/http2"
-
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/exchange"
@@ -52,8 +50,7 @@ type Engine struct {
 	opt    Options
 	origin time.Time
 	http1  *fasthttp.Server
-	http2  *http2.Server
-	base   *http.Server // what http2 takes its settings from
+	http2  *http2Server
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -85,12 +82,9 @@ func (e *Engine) now() clock.Time { return clock.Time(time.Since(e.origin)) + 1 
 // Start makes the engine ready for Open.
 func (e *Engine) Start() error {
 	e.http1 = e.newHTTP1()
-	e.http2, e.base = &http2.Server{}, &http.Server{
-		ReadHeaderTimeout: time.Duration(e.opt.Limits.HeadTimeout), IdleTimeout: time.Duration(e.opt.Limits.KeepAlive),
-		MaxHeaderBytes: e.opt.Limits.Request.HeadBytes, ErrorLog: slog.NewLogLogger(e.opt.Log.Handler(), slog.LevelDebug),
-	}
-	if err := http2.ConfigureServer(e.base, e.http2); err != nil {
-		return fmt.Errorf("configure http2: %w", err)
+	var err error
+	if e.http2, err = e.newHTTP2(); err != nil {
+		return err
 	}
 	for id := range e.opt.Workers {
 		e.cores = append(e.cores, newCore(e, id))
@@ -246,7 +240,7 @@ func (e *Engine) Drain() {
 	for _, c := range e.cores {
 		c.do(func() { c.exchange.Draining = true })
 	}
-	e.drained.Do(func() { e.base.Shutdown(e.ctx) }) // sends GOAWAY on every HTTP/2 connection
+	e.drained.Do(func() { e.http2.base.Shutdown(e.ctx) }) // GOAWAY on every connection
 	for _, c := range e.snapshotConns() {
 		if !c.active.Load() {
 			c.cut()

@@ -123,7 +123,7 @@ func (e *Engine) respondHTTP1(ctx *fasthttp.RequestCtx, c *conn, r *request) {
 		opt.Close = opt.Close || r.pumpStarted()
 		c.lingers.Store(true)
 	}
-	if opt.Close {
+	if r.refused {
 		c.lingers.Store(true)
 	}
 	streamed := head.Framing == message.Streamed || head.Framing == message.UntilClose
@@ -273,6 +273,5 @@ func (e *Engine) refuseHTTP1(ctx *fasthttp.RequestCtx, err error) {
 		r.x = c.core.exchange.New(r, &c.peer)
 		r.refuse(status, reason, nil)
 	})
-	c.lingers.Store(true)
 	e.respondHTTP1(ctx, c, r)
 }

@@ -1,9 +1,14 @@
 package reference
 
+//lint:file-ignore SA1019 x/net's own server is what this engine is there to compare with; net/http does not serve single connections.
+
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -11,13 +16,31 @@ import (
 	"rauta.io/rauta/proxy/message"
 )
 
+// http2Server is x/net's server with what it takes its settings from.
+type http2Server struct {
+	server http2.Server
+	base   http.Server
+}
+
+func (e *Engine) newHTTP2() (*http2Server, error) {
+	limits := &e.opt.Limits
+	s := &http2Server{base: http.Server{
+		ReadHeaderTimeout: time.Duration(limits.HeadTimeout), IdleTimeout: time.Duration(limits.KeepAlive),
+		MaxHeaderBytes: limits.Request.HeadBytes, ErrorLog: slog.NewLogLogger(e.opt.Log.Handler(), slog.LevelDebug),
+	}}
+	if err := http2.ConfigureServer(&s.base, &s.server); err != nil {
+		return nil, fmt.Errorf("configure http2: %w", err)
+	}
+	return s, nil
+}
+
 // serveHTTP2 runs a connection whose client knows that HTTP/2 is spoken here.
 func (e *Engine) serveHTTP2(c *conn) {
 	c.active.Store(true) // Drain leaves it to GOAWAY
 	c.peer.Protocol = "HTTP/2"
 	c.TCPConn.SetReadDeadline(time.Time{})
-	e.http2.ServeConn(c, &http2.ServeConnOpts{
-		Context: e.ctx, BaseConfig: e.base,
+	e.http2.server.ServeConn(c, &http2.ServeConnOpts{
+		Context: e.ctx, BaseConfig: &e.http2.base,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { e.serveStream(c, w, q) }),
 	})
 	c.Close()
@@ -71,6 +94,9 @@ func rawStreamHead(q *http.Request) []byte {
 	b = append(append(b, q.RequestURI...), " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, q.Host...), "\r\n"...)
 	for name, values := range q.Header {
+		if name == "Content-Length" || name == "Host" && len(values) == 1 && strings.EqualFold(values[0], q.Host) {
+			continue // http2 has checked both (RFC 9113 sections 8.1.1 and 8.3.1)
+		}
 		for _, v := range values {
 			b = append(append(append(append(b, name...), ": "...), v...), "\r\n"...)
 		}

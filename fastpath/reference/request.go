@@ -30,6 +30,7 @@ type request struct {
 	toHead      bool
 	closeAsked  bool
 	keepAlive10 bool
+	refused     bool // the head was bad: what follows is not understood
 
 	// Guarded by core.mu; changed is signalled with it held.
 	changed  sync.Cond
@@ -102,7 +103,7 @@ func framedLength(req *message.Request) int64 {
 
 // refuse answers a head that breaks the protocol or a limit.
 func (r *request) refuse(status int, reason string, head []byte) {
-	r.closeAsked = true
+	r.closeAsked, r.refused = true, true
 	r.x.Req.Received = head
 	r.x.Refuse(status, reason)
 }
