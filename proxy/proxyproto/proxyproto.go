@@ -71,12 +71,12 @@ func parseV1(b []byte) (netip.AddrPort, int, Result) {
 		return netip.AddrPort{}, 0, Bad
 	}
 	source, ok := address(words[1], words[3])
-	_, ok2 := address(words[2], words[4])
+	destination, ok2 := address(words[2], words[4])
 	wants4 := string(words[0]) == "TCP4"
-	if !ok || !ok2 || !wants4 && string(words[0]) != "TCP6" || source.Addr().Is4() != wants4 {
+	if !ok || !ok2 || !wants4 && string(words[0]) != "TCP6" || source.Addr().Is4() != wants4 || destination.Addr().Is4() != wants4 {
 		return netip.AddrPort{}, 0, Bad
 	}
-	return source, end + 1, Done
+	return netip.AddrPortFrom(source.Addr().Unmap(), source.Port()), end + 1, Done
 }
 
 func address(ip, port []byte) (netip.AddrPort, bool) {
