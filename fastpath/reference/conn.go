@@ -24,6 +24,9 @@ type conn struct {
 	// Set before a server gets the connection.
 	peer exchange.Peer
 
+	// Owned by the goroutine that reads.
+	gate gate
+
 	// Atomic.
 	active  atomic.Bool // a request is under way
 	lingers atomic.Bool // what the client still sends is taken before closing
@@ -42,11 +45,38 @@ type conn struct {
 func newConn(e *Engine, c *core, nc *net.TCPConn) *conn {
 	k := &conn{TCPConn: nc, e: e, core: c}
 	k.read.L = &k.mu
+	k.gate.limits = &e.opt.Limits.Request
 	return k
 }
 
-// Read implements net.Conn: first what was read ahead.
+// Read implements net.Conn: what the gate lets through.
 func (c *conn) Read(p []byte) (int, error) {
+	g := &c.gate
+	for {
+		n, err := g.take(p)
+		if n > 0 || err != nil || len(p) == 0 {
+			return n, err
+		}
+		if g.state == gateOpen {
+			return c.readRaw(p)
+		}
+		have := len(g.buf)
+		if cap(g.buf)-have < gateRoom {
+			g.buf = append(make([]byte, 0, 2*have+readChunk), g.buf...)
+		}
+		n, err = c.readRaw(g.buf[have:cap(g.buf)])
+		g.buf = g.buf[:have+n]
+		if n == 0 {
+			return 0, err
+		}
+	}
+}
+
+// gateRoom is the least room for a read, in bytes.
+const gateRoom = 1 << 10
+
+// readRaw reads what comes: first what was read ahead.
+func (c *conn) readRaw(p []byte) (int, error) {
 	c.mu.Lock()
 	for c.watching {
 		c.read.Wait()
@@ -134,6 +164,7 @@ func (c *conn) Close() error {
 
 func (c *conn) linger() {
 	limits := &c.e.opt.Limits
+	c.gate.state, c.gate.err = gateOpen, nil
 	c.TCPConn.CloseWrite()
 	c.TCPConn.SetReadDeadline(time.Now().Add(time.Duration(limits.LingerTime)))
 	io.CopyN(io.Discard, struct{ io.Reader }{c}, limits.LingerBytes)

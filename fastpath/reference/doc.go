@@ -7,6 +7,9 @@
 // It does not own any decision about a request: those are proxy/exchange's, pools are proxy/upstream's, and heads are
 // parsed and written by fastpath/wire, so that both engines refuse and forward the same. proxy/server calls it.
 //
+// Bytes of HTTP/1.1 clients pass a gate before fasthttp sees them: fastpath/wire's parsers, so that fasthttp's forgiveness
+// never counts.
+//
 // On a client connection fasthttp and http2 read requests, decode bodies, write responses and keep the connection
 // alive. A connection to a back end is driven here, on top of net.Conn: fasthttp's client can neither give an attempt up, nor
 // tell how far it had come, nor pass interim responses and tunnels on, and it has pools and retries of its own.

@@ -38,7 +38,10 @@ func (e *Engine) newHTTP1() *fasthttp.Server {
 		IdleTimeout:                   time.Duration(limits.KeepAlive),
 		MaxRequestsPerConn:            limits.RequestsPerConn,
 		Logger:                        quietLogger{e},
-		HeaderReceived: func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+		HeaderReceived: func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+			if n := h.ContentLength(); n == 0 || n == -2 {
+				h.Del("Expect") // without a body there is nothing to wait for (RFC 9110 section 10.1.1)
+			}
 			return fasthttp.RequestConfig{ReadTimeout: time.Duration(limits.BodyIdle), MaxRequestBodySize: 1}
 		},
 	}
@@ -69,16 +72,16 @@ func (e *Engine) serveHTTP1(ctx *fasthttp.RequestCtx) {
 	if ctx.Request.IsBodyStream() || ctx.Request.Header.ContentLength() > 0 {
 		length = int64(ctx.Request.Header.ContentLength())
 	}
-	body := r.begin(rawHead(ctx), &c.peer, version, length)
+	body := r.begin(c.gate.head, &c.peer, version, length)
 	gone := func() { r.gone("client_reset") }
 	c.TCPConn.SetReadDeadline(time.Time{})
 	switch {
 	case body && r.startPump():
-		stream := ctx.RequestBodyStream()
+		stream := gatedBody{ctx.RequestBodyStream(), c}
 		idle := time.Duration(e.opt.Limits.BodyIdle)
 		e.running.Go(func() {
 			e.guard(func() { r.pump(stream, func() { c.TCPConn.SetReadDeadline(time.Now().Add(idle)) }) })
-			if _, whole := r.whole(); whole {
+			if _, whole, _ := r.whole(); whole {
 				c.watch(gone)
 			}
 		})
@@ -88,19 +91,18 @@ func (e *Engine) serveHTTP1(ctx *fasthttp.RequestCtx) {
 	e.respondHTTP1(ctx, c, r)
 }
 
-// rawHead puts together the head as it was received: fasthttp keeps the bytes of the fields, and the parts of the
-// request line.
-func rawHead(ctx *fasthttp.RequestCtx) []byte {
-	h := &ctx.Request.Header
-	fields := h.RawHeaders()
-	head := make([]byte, 0, len(h.Method())+len(h.RequestURI())+len(h.Protocol())+len(fields)+len("  \r\n\r\n"))
-	head = append(append(head, h.Method()...), ' ')
-	head = append(append(head, h.RequestURI()...), ' ')
-	head = append(append(head, h.Protocol()...), "\r\n"...)
-	if len(fields) == 0 {
-		return append(head, "\r\n"...)
+// gatedBody reads a request body, with the gate's word on what is wrong with it.
+type gatedBody struct {
+	io.Reader
+	c *conn
+}
+
+func (b gatedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if refused := b.c.gate.err; err != nil && refused != nil {
+		return n, refused
 	}
-	return append(head, fields...)
+	return n, err
 }
 
 // respondHTTP1 waits for the response and hands it to fasthttp, which writes it after this returns.
@@ -115,10 +117,10 @@ func (e *Engine) respondHTTP1(ctx *fasthttp.RequestCtx, c *conn, r *request) {
 		leave(ctx, c)
 		return
 	}
+	response, request, closes := r.whole()
 	opt := wire.ResponseOptions{
-		Version: r.version, KeepAlive10: r.keepAlive10, ToHead: r.toHead, Close: head.Close || r.closeAsked,
+		Version: r.version, KeepAlive10: r.keepAlive10, ToHead: r.toHead, Close: head.Close || closes,
 	}
-	response, request := r.whole()
 	if !request && ctx.RequestBodyStream() != nil {
 		opt.Close = opt.Close || r.pumpStarted()
 		c.lingers.Store(true)
@@ -194,6 +196,7 @@ func (b *responseBody) Close() error {
 func (e *Engine) hijack(ctx *fasthttp.RequestCtx, c *conn, r *request, head []byte, tunnel bool) {
 	ctx.HijackSetNoResponse(true)
 	ctx.Hijack(func(nc net.Conn) {
+		c.gate.state = gateOpen
 		e.guard(func() { r.carry(nc, c, head, tunnel) })
 		c.Close()
 	})
@@ -256,22 +259,23 @@ func (r *request) carryUp(nc net.Conn) {
 	})
 }
 
-// refuseHTTP1 answers what fasthttp refuses before our parser gets to see it.
+// refuseHTTP1 answers what was refused before it came to a handler: by the gate, by time, or by fasthttp.
 func (e *Engine) refuseHTTP1(ctx *fasthttp.RequestCtx, err error) {
 	c := ctx.Conn().(*conn)
-	status, reason := 400, "bad_request"
-	var tooLarge *fasthttp.ErrSmallBuffer
-	switch {
-	case errors.As(err, &tooLarge):
-		status, reason = 431, wire.HeadTooLarge.String()
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, fasthttp.ErrTimeout):
-		status, reason = 408, "head_timeout"
-	}
 	r := newRequest(c.core)
-	r.version, r.complete = message.HTTP11, true
-	c.core.do(func() {
-		r.x = c.core.exchange.New(r, &c.peer)
-		r.refuse(status, reason, nil)
-	})
+	r.complete = true
+	timeout := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, fasthttp.ErrTimeout)
+	var network net.Error
+	switch {
+	case c.gate.err != nil && c.gate.state == gateHead:
+		r.begin(c.gate.buf, &c.peer, message.HTTP11, 0)
+	case timeout || errors.As(err, &network) && network.Timeout():
+		r.refuseBytes(&c.peer, 408, "head_timeout")
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isConnError(err):
+		c.cut() // nobody is left to get an answer
+		return
+	default:
+		r.refuseBytes(&c.peer, 400, "bad_request")
+	}
 	e.respondHTTP1(ctx, c, r)
 }

@@ -38,6 +38,7 @@ func (e *Engine) newHTTP2() (*http2Server, error) {
 func (e *Engine) serveHTTP2(c *conn) {
 	c.active.Store(true) // Drain leaves it to GOAWAY
 	c.peer.Protocol = "HTTP/2"
+	c.gate.state = gateOpen
 	c.TCPConn.SetReadDeadline(time.Time{})
 	e.http2.server.ServeConn(c, &http2.ServeConnOpts{
 		Context: e.ctx, BaseConfig: &e.http2.base,

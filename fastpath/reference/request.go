@@ -108,6 +108,15 @@ func (r *request) refuse(status int, reason string, head []byte) {
 	r.x.Refuse(status, reason)
 }
 
+// refuseBytes answers what could not even be parsed as a head.
+func (r *request) refuseBytes(peer *exchange.Peer, status int, reason string) {
+	r.core.do(func() {
+		r.version = message.HTTP11
+		r.x = r.core.exchange.New(r, peer)
+		r.refuse(status, reason, nil)
+	})
+}
+
 // SendHead implements exchange.Downstream.
 func (r *request) SendHead(resp *message.Response) {
 	if resp.Status == 100 {
@@ -232,11 +241,12 @@ func (r *request) drained() bool {
 	return r.taken == len(r.body)
 }
 
-// whole reports whether the response is here completely, and whether the request was read completely.
-func (r *request) whole() (response, request bool) {
+// whole reports whether the response is here completely, whether the request was read completely, and whether the
+// connection is to be closed.
+func (r *request) whole() (response, request, closes bool) {
 	r.core.mu.Lock()
 	defer r.core.mu.Unlock()
-	return r.ended, r.complete
+	return r.ended, r.complete, r.closeAsked
 }
 
 // startPump marks that a goroutine is to read from the client; false means that the exchange is over.
@@ -309,14 +319,23 @@ func (r *request) onBody(p []byte, err error, slow bool) {
 		x.OnClientGone("client_closed_early")
 		r.changed.Broadcast()
 	case err != nil:
-		r.closeAsked = true
-		c := r.core
-		c.exchange.Shard.ParseError(uint8(wire.BadChunkSize))
-		x.OnBadRequestBody(400, wire.BadChunkSize.String())
+		r.onBadBody(err)
 	case slow && r.head == nil:
 		r.closeAsked = true
 		x.OnBadRequestBody(408, "body_too_slow")
 	}
+}
+
+// onBadBody: the body breaks the protocol, as the gate says or as fasthttp does.
+func (r *request) onBadBody(err error) {
+	r.closeAsked = true
+	var refused *refusal
+	if !errors.As(err, &refused) {
+		r.x.OnBadRequestBody(400, "bad_body")
+		return
+	}
+	r.core.exchange.Shard.ParseError(uint8(refused.reason))
+	r.x.OnBadRequestBody(refused.reason.Status(), refused.reason.String())
 }
 
 // finish ends the exchange if the client stopped taking the response, and waits for the pump, which unblock frees from
