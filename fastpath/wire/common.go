@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bytes"
-	"math"
 
 	"rauta.io/rauta/proxy/message"
 )
@@ -31,30 +30,12 @@ func (h *hop) setContentLength(v []byte) Reason {
 	if h.chunked {
 		return CLAndTE
 	}
-	n, ok := parseLength(v)
+	n, ok := message.ParseLength(v)
 	if !ok {
 		return BadContentLength
 	}
 	h.contentLength, h.hasContentLength = n, true
 	return OK
-}
-
-// lengthDigitsMax: 19 digits hold every int64.
-const lengthDigitsMax = 19
-
-// parseLength reads 1*DIGIT (RFC 9110 section 8.6).
-func parseLength(v []byte) (int64, bool) {
-	if len(v) == 0 || len(v) > lengthDigitsMax {
-		return 0, false
-	}
-	var n uint64
-	for _, c := range v {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + uint64(c-'0')
-	}
-	return int64(n), n <= math.MaxInt64
 }
 
 // setTransferEncoding takes the value of a Transfer-Encoding field: "chunked" and nothing else (RFC 9112 section 6.1).

@@ -35,8 +35,8 @@ const (
 	CookieCrumbsMax = 200
 	// MethodBytesMax bounds the method; the longest registered one has 17 bytes.
 	MethodBytesMax = 32
-	// AuthorityBytesMax bounds Host: a DNS name has at most 253 bytes, the port 6 more with its colon.
-	AuthorityBytesMax = 259
+	// AuthorityBytesMax bounds Host.
+	AuthorityBytesMax = message.AuthorityBytesMax
 	// ConnectionOptionsMax bounds the options of Connection that name fields; each costs a walk over all fields.
 	ConnectionOptionsMax = 16
 	// ChunkExcessBytesMax bounds, over one body, what chunk headers have beyond ChunkHeaderBytesFree each. Extensions

@@ -6,12 +6,6 @@ const (
 	classToken = 1 << iota
 	// classHex: HEXDIG in either case.
 	classHex
-	// classPath: passes in a path without a second look. "%" and "." need one; "?" ends the path.
-	classPath
-	// classQuery: passes in a query: visible ASCII but "#" (RFC 9112 section 3.2: a target has no fragment).
-	classQuery
-	// classHost: letters, digits, "-", "_": what a label of a name in Host is made of.
-	classHost
 )
 
 var class = buildClass()
@@ -22,23 +16,15 @@ func buildClass() (t [256]uint8) {
 		b := byte(c)
 		alnum := 'a' <= b|0x20 && b|0x20 <= 'z' || '0' <= b && b <= '9'
 		if alnum {
-			t[c] |= classToken | classHost
+			t[c] |= classToken
 		}
 		if '0' <= b && b <= '9' || 'a' <= b|0x20 && b|0x20 <= 'f' {
 			t[c] |= classHex
-		}
-		if '!' <= b && b <= '~' && b != '#' {
-			t[c] |= classQuery
-			if b != '%' && b != '.' && b != '?' {
-				t[c] |= classPath
-			}
 		}
 	}
 	for i := 0; i < len(tokenMarks); i++ {
 		t[tokenMarks[i]] |= classToken
 	}
-	t['-'] |= classHost
-	t['_'] |= classHost
 	return t
 }
 
