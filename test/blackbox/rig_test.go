@@ -80,7 +80,12 @@ func start(t *testing.T, endpoints []string, options ...option) *rig {
 		addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String(),
 	}
 	r.publish(endpoints...)
-	t.Cleanup(func() { s.Drain(context.Background()) })
+	t.Cleanup(func() {
+		// Nothing is under way any more: stop at once instead of waiting for what might still be queued.
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Drain(ctx)
+	})
 	return r
 }
 
