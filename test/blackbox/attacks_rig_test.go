@@ -17,8 +17,8 @@ type recorder struct {
 	*backend
 
 	mu       sync.Mutex
-	raw      []*bytes.Buffer // by connection
-	complete []string        // method and target of each request that came with its whole body
+	raw      bytes.Buffer // over all connections, as it came
+	complete []string     // method and target of each request that came with its whole body
 	open     int
 }
 
@@ -30,8 +30,6 @@ func newRecorder(t *testing.T) *recorder {
 
 func (r *recorder) serve(c *conn) {
 	r.mu.Lock()
-	raw := &bytes.Buffer{}
-	r.raw = append(r.raw, raw)
 	r.open++
 	r.mu.Unlock()
 	defer func() {
@@ -39,7 +37,7 @@ func (r *recorder) serve(c *conn) {
 		r.open--
 		r.mu.Unlock()
 	}()
-	in := bufio.NewReader(io.TeeReader(c.Conn, lockedWriter{r, raw}))
+	in := bufio.NewReader(io.TeeReader(c.Conn, lockedWriter{r}))
 	for {
 		req, err := http.ReadRequest(in)
 		if err != nil {
@@ -55,26 +53,19 @@ func (r *recorder) serve(c *conn) {
 	}
 }
 
-type lockedWriter struct {
-	r *recorder
-	b *bytes.Buffer
-}
+type lockedWriter struct{ r *recorder }
 
 func (w lockedWriter) Write(p []byte) (int, error) {
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	return w.b.Write(p)
+	return w.r.raw.Write(p)
 }
 
-// bytes returns everything that came, over all connections in the order in which they were opened.
+// bytes returns everything that came, over all connections in the order of arrival.
 func (r *recorder) bytes() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all strings.Builder
-	for _, b := range r.raw {
-		all.Write(b.Bytes())
-	}
-	return all.String()
+	return r.raw.String()
 }
 
 // served returns method and target of the requests that came completely.
