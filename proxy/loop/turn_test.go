@@ -373,7 +373,17 @@ func TestTheDateIsTheWallClock(t *testing.T) {
 }
 
 // TestTheGarbageCollectorStopsTheWorldWhileWorkersSleepAndWork would hang if a worker slept in a raw system call.
+// With a slot to spare for everybody else workers sleep without telling the scheduler, so both ways are tried.
 func TestTheGarbageCollectorStopsTheWorldWhileWorkersSleepAndWork(t *testing.T) {
+	for name, slots := range map[string]int{"through the scheduler": 2, "raw": 2 + sparePs} {
+		t.Run(name, func(t *testing.T) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(slots))
+			collectWhileWorkersRun(t)
+		})
+	}
+}
+
+func collectWhileWorkersRun(t *testing.T) {
 	group := NewGroup(0)
 	idle := startWorker(t, WorkerOptions{Group: group})
 	busy := startWorker(t, WorkerOptions{Group: group})

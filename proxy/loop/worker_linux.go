@@ -34,10 +34,9 @@ type Worker struct {
 	group *Group
 	opt   WorkerOptions
 	epfd  int
-	// rawSleep: see sleep.
-	rawSleep bool
 
 	// Owned by the worker's thread.
+	rawSleep    bool // see sleep
 	wheel       *clock.Wheel
 	time        timekeeper
 	turnBegan   clock.Time
@@ -130,7 +129,6 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 		readBuffer: make([]byte, ReadBufferBytes),
 		buffers:    newBuffers(),
 	}
-	w.rawSleep = canSleepRaw()
 	w.mailbox.eventFD = eventFD
 	w.turnBegan = w.time.read()
 	w.wheel = clock.NewWheel(w.turnBegan)
@@ -157,6 +155,7 @@ func (w *Worker) Run() error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	w.owner.take()
+	w.rawSleep = canSleepRaw(len(w.group.Workers()))
 	defer w.shutdown()
 	w.load.accepting.Store(!w.stopping.Load())
 	w.turnBegan = w.time.read()
@@ -208,8 +207,11 @@ func (w *Worker) sleep(now clock.Time) (int, syscall.Errno) {
 	return w.pollWait(w.sleepMillis(now))
 }
 
-// canSleepRaw: without preemption by signals (GODEBUG=asyncpreemptoff=1) nobody could interrupt a raw sleep.
-func canSleepRaw() bool { return !strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1") }
+// canSleepRaw: a raw sleep holds a scheduler slot, so everybody else needs slots of their own (Tune sees to that), and
+// without preemption by signals (GODEBUG=asyncpreemptoff=1) nobody could interrupt it.
+func canSleepRaw(workers int) bool {
+	return runtime.GOMAXPROCS(0) >= workers+sparePs && !strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1")
+}
 
 // sleepMillis is how long the next timer allows to sleep, rounded up so as not to wake in vain; -1 for ever.
 func (w *Worker) sleepMillis(now clock.Time) int {
