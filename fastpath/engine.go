@@ -60,14 +60,32 @@ func contains(networks []netip.Prefix, a netip.Addr) bool {
 }
 
 // CloseIdle closes up to n connections that wait for a request, the ones that wait longest first; it returns how many.
+// One whose request has come but was not read yet is served instead, and one that has only just been accepted is left
+// to send its first: closing them would lose a request that somebody has sent in good faith.
 func (e *Engine) CloseIdle(n int) int {
 	closed := 0
-	for closed < n && e.idle.first != nil {
-		e.idle.first.close()
-		closed++
+	c := e.idle.first
+	for scanned := 0; c != nil && c.inIdle && closed < n && scanned < n*idleScanFactor; scanned++ {
+		next := c.idleNext
+		if !c.justAccepted() {
+			c.readable = true
+			c.read()
+			if c.inIdle {
+				c.close()
+				closed++
+			}
+		}
+		c = next
 	}
 	return closed
 }
+
+const (
+	// firstRequestGrace is how long an accepted connection may take to its first byte before it counts as idle.
+	firstRequestGrace = 1e9
+	// idleScanFactor bounds the walk over connections that are too new to be closed.
+	idleScanFactor = 4
+)
 
 // Drain closes the connections that wait for a request; with exchange.Worker.Draining set, the others close after the
 // response that they are working on.

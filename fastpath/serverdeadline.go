@@ -14,6 +14,12 @@ func (c *serverConn) arm() {
 	c.e.loop.Wheel().Set(&c.timer, next)
 }
 
+// justAccepted reports whether the client could still be about to send its first request.
+func (c *serverConn) justAccepted() bool {
+	accepted := c.readDeadline - nanos(c.e.limits.HeadTimeout)
+	return c.requests == 0 && c.e.loop.Now() < accepted+firstRequestGrace
+}
+
 func (c *serverConn) onTimer(now clock.Time) {
 	c.e.loop.Blame(c.conn)
 	defer c.e.loop.Blame(nil)
