@@ -71,30 +71,38 @@ type backendBodyState struct {
 
 // Dial implements upstream.Dialer.
 func (c *core) Dial(p *upstream.Pool) {
-	addr, timeout := p.Endpoint().Addr, time.Duration(p.ConnectTimeout())
+	dialer := &net.Dialer{Timeout: time.Duration(p.ConnectTimeout())}
+	dialer.SetMultipathTCP(false)
 	c.e.running.Go(func() {
-		dialer := net.Dialer{Timeout: timeout}
-		dialer.SetMultipathTCP(false)
-		nc, err := dialer.DialContext(c.e.ctx, "tcp", addr.String())
-		c.lock()
-		defer c.mu.Unlock()
-		switch {
-		case err != nil:
-			p.DialFailed(dialFailure(err))
-			return
-		case c.stopped:
-			nc.Close()
-			p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseShutdown})
-			return
-		}
+		nc, err := dialer.DialContext(c.e.ctx, "tcp", p.Endpoint().Name)
+		c.e.guard(func() { c.do(func() { c.dialled(p, nc, err) }) })
+	})
+}
+
+// dialled tells the pool how a dial ended.
+func (c *core) dialled(p *upstream.Pool, nc net.Conn, err error) {
+	switch {
+	case err != nil:
+		p.DialFailed(dialFailure(err))
+	case c.stopped:
+		nc.Close()
+		p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseShutdown})
+	default:
 		b := &backendConn{core: c, pool: p, nc: nc.(*net.TCPConn)}
 		b.raw, _ = b.nc.SyscallConn() // fails for a nil connection only
 		b.changed.L = &c.mu
 		c.backends[b] = struct{}{}
-		c.e.running.Go(b.readLoop)
-		c.e.running.Go(b.writeLoop)
+		c.e.running.Go(func() { b.run(b.readLoop) })
+		c.e.running.Go(func() { b.run(b.writeLoop) })
 		p.Ready(b)
-	})
+	}
+}
+
+// run runs one of the connection's goroutines; a panic in it ends the connection.
+func (b *backendConn) run(f func()) {
+	if !b.core.e.guard(f) {
+		b.core.do(b.drop)
+	}
 }
 
 func dialFailure(err error) upstream.Failure {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"sync"
@@ -109,14 +108,15 @@ func (e *Engine) runTimers() {
 	}
 }
 
-// guard runs f and survives its panic: one request never ends the process.
-func (e *Engine) guard(f func()) {
+// guard runs f and survives its panic, which it reports: one request never ends the process.
+func (e *Engine) guard(f func()) (ok bool) {
 	defer func() {
-		if v := recover(); v != nil && v != http.ErrAbortHandler {
+		if v := recover(); v != nil {
 			e.opt.Log.Error("a request made the engine panic", "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
 	f()
+	return true
 }
 
 // Open listens on addr.
@@ -190,7 +190,9 @@ func (e *Engine) serve(nc *net.TCPConn, addr netip.AddrPort) {
 	case isHTTP2:
 		e.serveHTTP2(c)
 	default:
-		e.guard(func() { e.http1.ServeConn(c) }) // it closes c, or leaves that to whoever has hijacked it
+		if !e.guard(func() { e.http1.ServeConn(c) }) { // it closes c, or leaves that to whoever has hijacked it
+			c.cut()
+		}
 	}
 }
 

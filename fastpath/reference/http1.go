@@ -22,7 +22,7 @@ const headSlack = 4 << 10
 func (e *Engine) newHTTP1() *fasthttp.Server {
 	limits := &e.opt.Limits
 	return &fasthttp.Server{
-		Handler:                       func(ctx *fasthttp.RequestCtx) { e.guard(func() { e.serveHTTP1(ctx) }) },
+		Handler:                       e.guarded(e.serveHTTP1),
 		ErrorHandler:                  func(ctx *fasthttp.RequestCtx, err error) { e.guard(func() { e.refuseHTTP1(ctx, err) }) },
 		ConnState:                     trackState,
 		StreamRequestBody:             true,
@@ -44,6 +44,17 @@ func (e *Engine) newHTTP1() *fasthttp.Server {
 			}
 			return fasthttp.RequestConfig{ReadTimeout: time.Duration(limits.BodyIdle), MaxRequestBodySize: 1}
 		},
+	}
+}
+
+// guarded is a handler whose panic ends the connection.
+func (e *Engine) guarded(h fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(ctx *fasthttp.RequestCtx) {
+		if !e.guard(func() { h(ctx) }) {
+			c := ctx.Conn().(*conn)
+			c.resets.Store(true)
+			leave(ctx, c)
+		}
 	}
 }
 
@@ -230,6 +241,7 @@ func (r *request) carry(nc net.Conn, c *conn, head []byte, tunnel bool) {
 
 // carryUp passes what the client sends through a tunnel.
 func (r *request) carryUp(nc net.Conn) {
+	defer r.endPump()
 	buf := make([]byte, pumpChunk)
 	for r.awaitResume(func() {}) {
 		n, err := nc.Read(buf)
@@ -253,10 +265,6 @@ func (r *request) carryUp(nc net.Conn) {
 			break
 		}
 	}
-	r.core.do(func() {
-		r.pumping = false
-		r.changed.Broadcast()
-	})
 }
 
 // refuseHTTP1 answers what was refused before it came to a handler: by the gate, by time, or by fasthttp.

@@ -260,6 +260,7 @@ func (r *request) startPump() bool {
 
 // pump passes the request body on, pausing when it is told to. arm sets the time limit of the next read.
 func (r *request) pump(body io.Reader, arm func()) {
+	defer r.endPump()
 	c := r.core
 	limits := &c.e.opt.Limits
 	buf := make([]byte, pumpChunk)
@@ -274,7 +275,10 @@ func (r *request) pump(body io.Reader, arm func()) {
 			break
 		}
 	}
-	c.do(func() {
+}
+
+func (r *request) endPump() {
+	r.core.do(func() {
 		r.pumping = false
 		r.changed.Broadcast()
 	})
