@@ -14,6 +14,7 @@ import (
 	"rauta.io/rauta/control"
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/admin"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
@@ -56,6 +57,7 @@ type process struct {
 	server    *server.Server
 	files     *control.Files
 	accessLog *accessLog
+	admin     *admin.Admin
 }
 
 func (p *process) start(stdout io.Writer) error {
@@ -77,6 +79,9 @@ func (p *process) start(stdout io.Writer) error {
 		return err
 	}
 	if err := p.server.Start(); err != nil {
+		return err
+	}
+	if err := p.startAdmin(); err != nil {
 		return err
 	}
 	p.files = &control.Files{Paths: p.opt.paths, Options: p.opt.translate, To: p.server, Log: p.log}
@@ -186,6 +191,7 @@ func (p *process) stop(signals <-chan os.Signal) error {
 }
 
 func (p *process) close() {
+	p.stopAdmin()
 	if p.accessLog != nil {
 		p.accessLog.close()
 	}

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"sync/atomic"
 
+	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
 )
@@ -23,7 +24,8 @@ type ConfigStatus struct {
 func (s *Server) Config() ConfigStatus {
 	c := s.live.Current()
 	return ConfigStatus{
-		Generation: c.Generation, Hash: hex.EncodeToString(c.Hash[:]), LastError: s.lastErrorText(), Config: c.Config,
+		Generation: c.Generation, Hash: hex.EncodeToString(c.Hash[:]), LastError: s.lastErrorText(),
+		Config: config.Redact(c.Config),
 	}
 }
 
