@@ -46,11 +46,13 @@ type AccessLog struct {
 	batch []byte
 
 	// atomic
-	asleep      atomic.Bool // the writer waits for wake
-	closed      atomic.Bool
-	writeFailed atomic.Uint64 // lines
+	asleep atomic.Bool // the writer waits for wake
+	closed atomic.Bool
 
-	rings     []*logRing // set once, before the writer starts
+	// set once by SetAccessLog, before the writer starts
+	rings       []*logRing
+	writeFailed *atomic.Uint64 // lines; the registry's, so that it outlives the log
+
 	closeOnce sync.Once
 }
 
@@ -72,15 +74,19 @@ func NewAccessLog(w io.Writer, opt AccessLogOptions) *AccessLog {
 }
 
 // SetAccessLog makes every shard log to l and starts its writer; nil stops logging. It returns the log that was set
-// before, which the caller closes. A log can be set once.
+// before, which the caller closes. A log can be set once, in one registry; a second time panics.
 func (r *Registry) SetAccessLog(l *AccessLog) (previous *AccessLog) {
-	previous = r.log.Swap(l)
 	if l == nil {
 		for _, s := range r.shards {
 			s.ring.Store(nil)
 		}
-		return previous
+		return r.log.Swap(nil)
 	}
+	if l.rings != nil {
+		panic("observe: access log was set before: make a new one")
+	}
+	previous = r.log.Swap(l)
+	l.writeFailed = &r.logWriteErrors
 	for range r.shards {
 		l.rings = append(l.rings, newLogRing(l, l.ringBytes, r.sharedShards))
 	}

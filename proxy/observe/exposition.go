@@ -4,8 +4,6 @@ import (
 	"io"
 	"sort"
 	"strings"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
 // Label is one label of an info metric.
@@ -65,7 +63,7 @@ func (r *Registry) WritePrometheus(w io.Writer) {
 	r.writeShards(x)
 	r.writeHooks(x)
 	writeRuntime(x)
-	writeProcess(x)
+	writeProcess(x, r.started)
 	x.flush()
 }
 
@@ -156,9 +154,10 @@ func (r *Registry) writeShards(x *exposition) {
 	var opened, closed, retries, in, out, fields, logDropped uint64
 	var stall histogramSum
 	parse, reasons := map[string]uint64{}, map[string]uint64{}
-	for _, s := range r.shards {
-		// closed before opened, so that a connection that ends in between is never counted as minus one
+	for _, s := range r.shards { // all of these first: a connection may end on another shard than it began
 		closed += s.connsClosed.Load()
+	}
+	for _, s := range r.shards {
 		opened += s.connsOpened.Load()
 		retries += s.retries.Load()
 		in += s.bytesIn.Load()
@@ -174,7 +173,7 @@ func (r *Registry) writeShards(x *exposition) {
 		}
 	}
 	x.byLabel("rauta_exchange_reasons_total", "reason", reasons)
-	x.scalar("rauta_connections", float64(max(opened, closed)-closed))
+	x.scalar("rauta_connections", float64(opened-closed))
 	x.scalar("rauta_connections_total", float64(opened))
 	x.byLabel("rauta_bytes_total", "direction", map[string]uint64{"in": in, "out": out})
 	x.scalar("rauta_retries_total", float64(retries))
@@ -182,12 +181,8 @@ func (r *Registry) writeShards(x *exposition) {
 	x.scalar("rauta_fields_dropped_total", float64(fields))
 	x.family("rauta_loop_stall_seconds")
 	x.histogram("rauta_loop_stall_seconds", "", &stall, false)
-	var writeErrors uint64
-	if l := r.log.Load(); l != nil {
-		writeErrors = l.writeFailed.Load()
-	}
 	x.scalar("rauta_access_log_dropped_total", float64(logDropped))
-	x.scalar("rauta_access_log_write_errors_total", float64(writeErrors))
+	x.scalar("rauta_access_log_write_errors_total", float64(r.logWriteErrors.Load()))
 	r.usedMu.Lock()
 	routes, endpoints := len(r.usedRoutes.list), len(r.usedEndpoints.list)
 	r.usedMu.Unlock()
@@ -232,6 +227,6 @@ func (r *Registry) writeHooks(x *exposition) {
 		} else {
 			value = h.value()
 		}
-		metrics.WriteGaugeFloat64(x, series, value)
+		x.single(series, value)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math"
 	"os"
-	"runtime"
 	"runtime/metrics"
 	"strconv"
 	"syscall"
@@ -79,7 +78,7 @@ func foldRuntime(h *metrics.Float64Histogram) histogramSum {
 }
 
 // writeProcess writes what the system knows about the process; what it does not tell is left out.
-func writeProcess(x *exposition) {
+func writeProcess(x *exposition, started float64) {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) == nil {
 		user, system := seconds(usage.Utime), seconds(usage.Stime)
@@ -91,9 +90,9 @@ func writeProcess(x *exposition) {
 		x.scalar("process_resident_memory_bytes", stat.residentBytes)
 		x.scalar("process_virtual_memory_bytes", stat.virtualBytes)
 		x.scalar("process_threads", stat.threads)
-		if boot, ok := bootTime(); ok {
-			x.scalar("process_start_time_seconds", boot+stat.startedSeconds)
-		}
+	}
+	if started > 0 {
+		x.scalar("process_start_time_seconds", started)
 	}
 	// Since Linux 6.2 the size of the folder is the number of descriptors; listing it would walk every connection.
 	if info, err := os.Stat("/proc/self/fd"); err == nil && info.Size() > 0 {
@@ -142,16 +141,20 @@ func readStat(path string) (processStat, bool) {
 	}, true
 }
 
-// bootTime returns when the machine started, as Unix time in seconds.
-func bootTime() (float64, bool) {
+// processStart returns when the process started, as Unix time in seconds with the clock's precision of 10 ms, or 0 when
+// the system does not tell. It is read once: computed again it would differ by the error of reading two clocks, which
+// monitoring takes for a restart.
+func processStart() float64 {
+	stat, ok := readStat("/proc/self/stat")
 	data, err := os.ReadFile("/proc/uptime")
-	if err != nil || runtime.GOOS != "linux" {
-		return 0, false
+	if !ok || err != nil {
+		return 0
 	}
-	uptime, _, _ := bytes.Cut(data, []byte(" "))
-	n, err := strconv.ParseFloat(string(uptime), 64)
+	text, _, _ := bytes.Cut(data, []byte(" "))
+	uptime, err := strconv.ParseFloat(string(text), 64)
 	if err != nil {
-		return 0, false
+		return 0
 	}
-	return float64(time.Now().UnixMilli())/1e3 - n, true
+	start := float64(time.Now().UnixMilli())/1e3 - uptime + stat.startedSeconds
+	return math.Round(start*userHZ) / userHZ
 }

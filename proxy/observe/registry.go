@@ -49,9 +49,12 @@ type Registry struct {
 	shards       []*Shard
 	none, other  *Route    // permanent: no match; beyond the cap
 	otherEP      *Endpoint // permanent: beyond the cap
+	started      float64   // when the process started, Unix time in seconds; 0 when unknown
 
-	log          atomic.Pointer[AccessLog]
-	parseReasons atomic.Pointer[[]string]
+	// atomic
+	log            atomic.Pointer[AccessLog]
+	logWriteErrors atomic.Uint64
+	parseReasons   atomic.Pointer[[]string]
 
 	handlesMu sync.Mutex // held while configurations are compiled and retained, never by a worker
 	routes    map[string]*Route
@@ -83,6 +86,7 @@ func NewRegistry(opt Options) *Registry {
 		shards:       make([]*Shard, workers),
 		routes:       map[string]*Route{},
 		endpoints:    map[EndpointKey]*Endpoint{},
+		started:      processStart(),
 	}
 	if r.now == nil {
 		r.now = time.Now

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"io"
+	"math"
 	"sort"
 	"strconv"
 	"strings"
@@ -71,11 +72,19 @@ func escapeHelp(s string) string {
 // scalar writes a metric of one series.
 func (x *exposition) scalar(name string, value float64) {
 	x.family(name)
-	if x.table[name].Type == "counter" {
-		metrics.WriteCounterFloat64(x, name, value)
+	x.single(name, value)
+}
+
+// integerMax is where float64 stops to hold every integer.
+const integerMax = 1 << 53
+
+// single writes one line; whole numbers without an exponent, for whoever reads them.
+func (x *exposition) single(series string, value float64) {
+	if value >= 0 && value < integerMax && value == math.Trunc(value) {
+		metrics.WriteGaugeUint64(x, series, uint64(value))
 		return
 	}
-	metrics.WriteGaugeFloat64(x, name, value)
+	metrics.WriteGaugeFloat64(x, series, value)
 }
 
 // byLabel writes a counter with one label, in the order of its values.
