@@ -175,6 +175,21 @@ func (i *instance) state() string {
 	return resp.Header.Get("X-State")
 }
 
+// get asks the admin or metrics server.
+func (i *instance) get(address, path string) string {
+	i.t.Helper()
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return string(body)
+}
+
 func (i *instance) until(what string, done func() bool) {
 	i.t.Helper()
 	for deadline := time.Now().Add(waitMax); !done(); time.Sleep(10 * time.Millisecond) {
@@ -227,8 +242,14 @@ func TestAnEditedFileIsServedAndABrokenOneKeepsTheLastGoodState(t *testing.T) {
 	if got := i.state(); got != "second" {
 		t.Errorf("with a broken file the state is %q, want the last good one", got)
 	}
+	if metrics := i.get(i.metrics, "/metrics"); !strings.Contains(metrics, "\nrauta_config_last_error 1\n") {
+		t.Error("rauta_config_last_error is not 1 with a broken file")
+	}
 	i.write(configuration(i.port, backend, "fourth"))
 	i.until("the repaired state", func() bool { return i.state() == "fourth" })
+	i.until("the end of the error", func() bool {
+		return strings.Contains(i.get(i.metrics, "/metrics"), "\nrauta_config_last_error 0\n")
+	})
 }
 
 func TestTheReferenceEngineServesTheSameConfiguration(t *testing.T) {
@@ -239,6 +260,33 @@ func TestTheReferenceEngineServesTheSameConfiguration(t *testing.T) {
 	i.signal(syscall.SIGTERM)
 	if code := i.exitCode(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestOperatorsGetAnswersFromTheRunningProcess(t *testing.T) {
+	i := start(t, echoBackend(t))
+	for _, c := range []struct{ address, path, want string }{
+		{i.metrics, "/readyz", "ok"},
+		{i.metrics, "/metrics", `rauta_requests_total{route="httproute/default/all",method="GET",code="2xx"} `},
+		{i.admin, "/config", `"generation": 1,`},
+		{i.admin, "/listeners", `"default/gw/http"`},
+		{i.admin, "/clusters", `"default/app:80"`},
+	} {
+		if got := i.get(c.address, c.path); !strings.Contains(got, c.want) {
+			t.Errorf("%s lacks %s:\n%s", c.path, c.want, got)
+		}
+	}
+	code, asked, stderr := command("explain", "--admin", "http://"+i.admin, "GET", i.url("/x"), "-H", "A: b")
+	if code != 0 || !strings.Contains(asked, "outcome: forward /x") {
+		t.Errorf("exit code %d: %s%s", code, asked, stderr)
+	}
+	code, read, stderr := command("explain", "--config", i.dir, "GET", i.url("/x"), "-H", "A: b")
+	if read = strings.ReplaceAll(read, "[::]:", "127.0.0.1:"); code != 0 || read != asked {
+		t.Errorf("the running process says\n%s\nthe files say\n%s%s", asked, read, stderr)
+	}
+	if code, _, stderr := command("explain", "--admin", "http://"+i.admin, "GET", "http://a:1/"); code != exitFailed ||
+		!strings.Contains(stderr, "nothing listens on port 1") {
+		t.Errorf("a port without a listener: exit code %d: %s", code, stderr)
 	}
 }
 

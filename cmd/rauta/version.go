@@ -8,8 +8,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (-X main.version=...).
-var version = "dev"
+// version and commit are set by the linker (-X main.version=... -X main.commit=...).
+var (
+	version = "dev"
+	commit  = ""
+)
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{
@@ -24,8 +27,11 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// revision is the commit that the binary was built from.
+// revision is the commit that the binary was built from: what the linker was told, else what the go command recorded.
 func revision() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -49,6 +49,7 @@ func additions() []edge {
 		{"proxy/exchange", "proxy/clock", wheel},
 		{"fastpath", "proxy/clock", wheel},
 		{"fastpath/reference", "proxy/clock", wheel},
+		{"h2", "proxy/clock", wheel},
 
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
