@@ -61,7 +61,7 @@ func (c *ChunkReader) Next(in []byte) (data []byte, consumed int, done bool, rea
 			return in[i : i+n : i+n], i + n, false, OK
 		}
 		if c.state == trailerValue {
-			n := indexValueEnd(in[i:])
+			_, n := indexLineEnd(in[i:])
 			i += n
 			if c.trailerBytes += n; c.trailerBytes > TrailerBytesMax {
 				return nil, i, false, TrailerTooLarge

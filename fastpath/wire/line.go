@@ -6,13 +6,19 @@ import "rauta.io/rauta/proxy/message"
 type cursor struct {
 	start int // offset of the line
 	scan  int // offset from which the line has not been looked at; >= start
+	token int // offset up to which the line is known to be a token, when it ends
 }
 
 // lineEnd returns the offset of the CRLF that ends the line, or -1 with OK when more bytes are needed. The line must end at
 // limit at the latest. A byte that no line may have gives BareLF, BareCR, or BadValue for the caller to refine; cr is then its offset.
 // The outcome does not depend on how the bytes were cut into calls.
 func (c *cursor) lineEnd(buf []byte, limit int, tooLong Reason) (cr int, reason Reason) {
-	i := c.scan + indexValueEnd(buf[c.scan:])
+	token, i := indexLineEnd(buf[c.scan:])
+	c.token = c.start
+	if c.scan == c.start {
+		c.token += token
+	}
+	i += c.scan
 	c.scan = i
 	if i > limit {
 		return i, tooLong
@@ -39,9 +45,9 @@ func (c *cursor) next(cr int) {
 	c.scan = c.start
 }
 
-// fieldLine splits the line buf[start:end] into name and value (RFC 9112 section 5).
-func fieldLine(buf []byte, start, end int) (name, value message.Span, reason Reason) {
-	i := start
+// fieldLine splits the line buf[start:end], whose bytes before i are known to be token characters, into name and value
+// (RFC 9112 section 5).
+func fieldLine(buf []byte, start, i, end int) (name, value message.Span, reason Reason) {
 	for i < end && class[buf[i]]&classToken != 0 {
 		i++
 	}

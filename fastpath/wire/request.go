@@ -157,7 +157,7 @@ func parseVersion(b []byte) (message.Version, Reason) {
 
 // field parses the field line that ends at end.
 func (p *RequestParser) field(buf []byte, end int, req *message.Request, lim *Limits) Reason {
-	name, value, reason := fieldLine(buf, p.start, end)
+	name, value, reason := fieldLine(buf, p.start, p.token, end)
 	if reason != OK {
 		return reason
 	}

@@ -102,7 +102,7 @@ func statusLine(line []byte, resp *message.Response) Reason {
 }
 
 func (p *ResponseParser) field(buf []byte, end int, resp *message.Response, lim *Limits) Reason {
-	name, value, reason := fieldLine(buf, p.start, end)
+	name, value, reason := fieldLine(buf, p.start, p.token, end)
 	if reason != OK {
 		return reason
 	}
