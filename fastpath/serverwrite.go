@@ -92,6 +92,10 @@ func (c *serverConn) PauseBody() { c.paused = true }
 
 // ResumeBody implements exchange.Downstream.
 func (c *serverConn) ResumeBody() {
+	if c.paused && c.state == awaitBody { // the time in which the client was held back is not its own
+		now := c.e.loop.Now()
+		c.body.since, c.body.touched, c.body.bytes = now, now, 0
+	}
 	c.paused = false
 	if !c.inside && (c.readable || len(c.in.buf) > 0) {
 		c.conn.Ready(loop.Readable)

@@ -187,6 +187,44 @@ func TestABodyThatTricklesIsCutOff(t *testing.T) {
 	}
 }
 
+// TestTheTimeInWhichAClientIsHeldBackIsNotItsOwn: it waits for a connection to the back end, then sends at a fair rate.
+func TestTheTimeInWhichAClientIsHeldBackIsNotItsOwn(t *testing.T) {
+	hold := make(chan bool)
+	b := newBackend(t, func(c *conn) {
+		for {
+			head := c.head()
+			switch {
+			case head == "":
+				return
+			case strings.HasPrefix(head, "GET"):
+				<-hold
+			default:
+				c.read(10)
+			}
+			c.write(ok)
+		}
+	})
+	r := start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) { o.Workers = 1 },
+		cluster(func(c *config.Cluster) { c.ConnectionsMax = 1 }),
+		limits(func(l *fastpath.Limits) { l.BodyRateMin, l.BodyRateGrace = 2, int64(200*time.Millisecond) }))
+	first := r.dial()
+	first.send(get)
+	until(t, "the connection to be taken", func() bool { return len(b.seen()) == 1 })
+	c := r.dial()
+	c.send(post("", "Content-Length: 10", "Expect: 100-continue"))
+	time.Sleep(3 * time.Second) // 2 bytes per second would be 6 by now
+	close(hold)
+	if got := c.receive("POST"); got.StatusCode != 100 {
+		t.Fatalf("%d, want 100", got.StatusCode)
+	}
+	c.send("01234")
+	time.Sleep(500 * time.Millisecond) // the rate is looked at in between
+	c.send("56789")
+	if got := c.receive("POST"); got.StatusCode != 200 {
+		t.Errorf("%d", got.StatusCode)
+	}
+}
+
 // TestAClientThatReadsNothingIsCutOffAndCostsLittle: what the back end gets rid of is bounded by the buffers on the way.
 func TestAClientThatReadsNothingIsCutOffAndCostsLittle(t *testing.T) {
 	const offered = 1 << 30
