@@ -138,6 +138,11 @@ func (p *ResponseParser) finish(resp *message.Response, toHead bool) Reason {
 			resp.Length = p.contentLength
 		}
 	case resp.Status < 200 || resp.Status == 204:
+		// RFC 9112 section 6.3: there is no body, whatever is announced. A peer that announces one may send it after all,
+		// and then it would be taken for the next response.
+		if p.chunked || p.contentLength > 0 {
+			p.close = true
+		}
 	case p.chunked:
 		resp.Framing = message.Streamed
 	case p.hasContentLength:

@@ -149,6 +149,29 @@ func TestAResponseThatMustNotHaveABodyDoesNotShiftTheNext(t *testing.T) {
 	}
 }
 
+// TestA204ThatAnnouncesABodyEndsItsConnection: the body may come after the connection was given to somebody else.
+func TestA204ThatAnnouncesABodyEndsItsConnection(t *testing.T) {
+	r := start(t, nil)
+	for _, c := range []struct {
+		line        string
+		connections int
+	}{{"Content-Length: 44", 3}, {chunkedLine, 3}, {"Content-Length: 0", 1}, {"A: b", 1}} {
+		t.Run(c.line, func(t *testing.T) {
+			b := newBackend(t, answering("HTTP/1.1 204 No Content\r\n"+c.line+"\r\n\r\n"))
+			r.publish(b.addr)
+			cl := r.dial()
+			for range 3 {
+				if got := cl.do(get); got.StatusCode != 204 {
+					t.Fatal(got.StatusCode)
+				}
+			}
+			if n := b.connections(); n != c.connections {
+				t.Errorf("%d connections for three requests, want %d", n, c.connections)
+			}
+		})
+	}
+}
+
 // TestOnlyAnAskedSwitchMakesATunnel covers attack rows 22 and 23.
 func TestOnlyAnAskedSwitchMakesATunnel(t *testing.T) {
 	const switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
