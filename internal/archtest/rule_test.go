@@ -105,8 +105,8 @@ func owners() []owner {
 		{"github.com/fsnotify/fsnotify", []string{"control/watch"}, "one place follows files"},
 		{"github.com/spf13", []string{"cmd/rauta"}, "one command line"},
 		{"github.com/coder/websocket", []string{"internal/demo"}, "tunnels need no WebSocket library"},
-		{"net/http", []string{"cmd/rauta", "internal/demo", "loadtest/...", "fastpath/reference", "proxy/exchange"},
-			"the data plane has its own HTTP; exchange takes the texts of status codes only"},
+		{"net/http", []string{"cmd/rauta", "internal/demo", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange"},
+			"the data plane has its own HTTP; admin adapts the standard profiles, exchange takes the texts of status codes only"},
 	}
 }
 
