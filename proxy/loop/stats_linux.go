@@ -59,6 +59,9 @@ func (w *Worker) turnEnded(now clock.Time) {
 	if took >= StallNanoseconds {
 		c.stalls++
 		c.stallTime += uint64(took)
+		if w.opt.OnStall != nil {
+			w.opt.OnStall(took)
+		}
 	}
 	c.turnMax = max(c.turnMax, uint64(took))
 }

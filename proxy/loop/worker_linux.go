@@ -24,6 +24,8 @@ type WorkerOptions struct {
 	OnPressure func(w *Worker)
 	// OnPanic is called on the worker's thread after the panic of a handler; the connection is closed already.
 	OnPanic func(value any, stack []byte)
+	// OnStall is called on the worker's thread after a turn of StallNanoseconds and more, with its length in nanoseconds.
+	OnStall func(took int64)
 }
 
 // Worker is one event loop. Methods are for its own thread unless they say otherwise; before Run, any one goroutine

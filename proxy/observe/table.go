@@ -11,6 +11,7 @@ type Metric struct {
 // registers with Gauge, Counter or Info is listed here too, so that it has a help text.
 func Metrics() []Metric {
 	route, endpoint := []string{"route", "method", "code"}, []string{"cluster", "endpoint", "code"}
+	worker := []string{"worker"}
 	return []Metric{
 		{"rauta_requests_total", "counter", route,
 			`Requests by route, method and class of the final status ("none" when none was sent). route="none" matched no route, route="other" are those beyond the cap on series.`},
@@ -29,7 +30,15 @@ func Metrics() []Metric {
 		{"rauta_fields_dropped_total", "counter", nil,
 			"Request header fields that were not forwarded because their names are ambiguous to back ends."},
 		{"rauta_loop_stall_seconds", "histogram", []string{"le"},
-			"Turns of an event loop that kept ready connections waiting."},
+			"Turns of an event loop that took 10 ms and more, and kept ready connections waiting."},
+		{"rauta_loop_turns_total", "counter", worker, "Turns of an event loop: looks for events with what was done about them."},
+		{"rauta_loop_events_total", "counter", worker, "Events that an event loop was told of."},
+		{"rauta_loop_transfers_total", "counter", worker, "Receives and sends; four of them make a keep-alive request."},
+		{"rauta_loop_waits_total", "counter", worker, "Looks and sleeps for events."},
+		{"rauta_loop_accepts_total", "counter", worker, "Connections that an event loop has accepted."},
+		{"rauta_loop_handed_over_total", "counter", worker, "Accepted connections that went to a less loaded event loop."},
+		{"rauta_loop_panics_total", "counter", worker, "Panics while serving a connection, which was closed."},
+		{"rauta_loop_sockets", "gauge", worker, "Sockets that an event loop looks after."},
 		{"rauta_access_log_dropped_total", "counter", nil,
 			"Access log lines that were dropped because the writer could not keep up."},
 		{"rauta_access_log_write_errors_total", "counter", nil,

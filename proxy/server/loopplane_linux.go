@@ -72,6 +72,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	var err error
 	w.loop, err = loop.NewWorker(id, loop.WorkerOptions{
 		Group:      p.group,
+		OnStall:    p.deps.Registry.Shard(id).LoopStall,
 		OnPressure: func(*loop.Worker) { w.engine.CloseIdle(evictPerTurn) },
 		OnPanic: func(value any, stack []byte) {
 			p.deps.Log.Error("a request made a worker panic; its connection was closed", "worker", id, "panic", value,

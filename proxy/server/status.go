@@ -156,8 +156,6 @@ func (p *loopPlane) registerMetrics(r *observe.Registry) {
 		r.Counter(worker("rauta_loop_accepts_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Accepts.Load()) }))
 		r.Counter(worker("rauta_loop_handed_over_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.HandedOver.Load()) }))
 		r.Counter(worker("rauta_loop_panics_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Panics.Load()) }))
-		r.Counter(worker("rauta_loop_stalls_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Stalls.Load()) }))
-		r.Counter(worker("rauta_loop_stall_seconds_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.StallTime.Load()) / 1e9 }))
 		r.Gauge(worker("rauta_loop_sockets"), stats(func(s *loop.WorkerStats) float64 { return float64(s.RegisteredSockets.Load()) }))
 	}
 }
