@@ -279,6 +279,19 @@ func TestConstantsNamedInTheLimitsExist(t *testing.T) {
 	}
 }
 
+var metricInText = regexp.MustCompile("`((?:rauta|go|process)_[a-z0-9_]+)`")
+
+func TestMetricsNamedInTheDocumentsExist(t *testing.T) {
+	table := read(t, "docs/metrics.md")
+	for _, page := range pages(t) {
+		for _, name := range matches(metricInText, read(t, page)) {
+			if !strings.Contains(table, "`"+name+"`") {
+				t.Errorf("%s names the metric %s, which docs/metrics.md does not have", page, name)
+			}
+		}
+	}
+}
+
 func sourceText(t *testing.T, folders ...string) string {
 	t.Helper()
 	var b strings.Builder
