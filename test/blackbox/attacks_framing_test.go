@@ -110,21 +110,23 @@ func TestABadChunkedBodyIsRefusedAndNeverEndsAtTheBackEnd(t *testing.T) {
 // TestABackEndSeesABadBodyAsIncomplete looks at the bytes: what was good of the body may have been passed on, but neither
 // the end of the body nor anything behind the fault.
 func TestABackEndSeesABadBodyAsIncomplete(t *testing.T) {
-	b := newRecorder(t)
-	c := start(t, []string{b.addr}).dial()
-	c.send("POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-	until(t, "the good part to arrive", func() bool { return strings.HasSuffix(b.bytes(), "3\r\nabc\r\n") })
-	c.send("XX\r\n" + canary + "0\r\n\r\n")
-	if got := c.receive("POST"); got.StatusCode != 400 {
-		t.Errorf("%d, want 400", got.StatusCode)
-	}
-	until(t, "the back end to see the end", func() bool { return b.openConnections() == 0 })
-	if got := b.bytes(); !strings.HasSuffix(got, "\r\n\r\n3\r\nabc\r\n") {
-		t.Errorf("the back end got %q", got)
-	}
-	if len(b.served()) > 0 {
-		t.Error("the back end took the request for a complete one")
-	}
+	onEveryEngine(t, func(t *testing.T) {
+		b := newRecorder(t)
+		c := start(t, []string{b.addr}).dial()
+		c.send("POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+		until(t, "the good part to arrive", func() bool { return strings.HasSuffix(b.bytes(), "3\r\nabc\r\n") })
+		c.send("XX\r\n" + canary + "0\r\n\r\n")
+		if got := c.receive("POST"); got.StatusCode != 400 {
+			t.Errorf("%d, want 400", got.StatusCode)
+		}
+		until(t, "the back end to see the end", func() bool { return b.openConnections() == 0 })
+		if got := b.bytes(); !strings.HasSuffix(got, "\r\n\r\n3\r\nabc\r\n") {
+			t.Errorf("the back end got %q", got)
+		}
+		if len(b.served()) > 0 {
+			t.Error("the back end took the request for a complete one")
+		}
+	})
 }
 
 // TestARequestInABodyIsNeverServed sends bodies that look like requests, in every framing that is accepted.

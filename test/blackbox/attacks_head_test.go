@@ -202,32 +202,34 @@ func TestNothingAfterAnErrorIsServed(t *testing.T) {
 
 // TestOneRequestOfAConnectionIsUnderWayAtATime: pipelined requests are passed on one by one.
 func TestOneRequestOfAConnectionIsUnderWayAtATime(t *testing.T) {
-	asked, answer := make(chan string, 10), make(chan bool)
-	b := newBackend(t, func(c *conn) {
-		for {
-			head := c.head()
-			if head == "" {
-				return
+	onEveryEngine(t, func(t *testing.T) {
+		asked, answer := make(chan string, 10), make(chan bool)
+		b := newBackend(t, func(c *conn) {
+			for {
+				head := c.head()
+				if head == "" {
+					return
+				}
+				asked <- strings.Fields(head)[1]
+				<-answer
+				c.write(ok)
 			}
-			asked <- strings.Fields(head)[1]
-			<-answer
-			c.write(ok)
+		})
+		c := start(t, []string{b.addr}).dial()
+		for i := range 3 {
+			c.send(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i))
+		}
+		for i := range 3 {
+			if got := <-asked; got != fmt.Sprintf("/%d", i) {
+				t.Fatalf("request %d is for %s", i, got)
+			}
+			if n := len(b.seen()); n != i+1 {
+				t.Fatalf("%d requests are under way at once", n-i)
+			}
+			answer <- true
+			if got := c.receive("GET"); got.body != "ok" {
+				t.Fatal(got.body)
+			}
 		}
 	})
-	c := start(t, []string{b.addr}).dial()
-	for i := range 3 {
-		c.send(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: a\r\n\r\n", i))
-	}
-	for i := range 3 {
-		if got := <-asked; got != fmt.Sprintf("/%d", i) {
-			t.Fatalf("request %d is for %s", i, got)
-		}
-		if n := len(b.seen()); n != i+1 {
-			t.Fatalf("%d requests are under way at once", n-i)
-		}
-		answer <- true
-		if got := c.receive("GET"); got.body != "ok" {
-			t.Fatal(got.body)
-		}
-	}
 }
