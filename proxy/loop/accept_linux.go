@@ -127,6 +127,7 @@ func (a *arrival) OnMessage() { (*Conn)(a).enter() }
 // enter begins the life of an accepted connection on its owner's thread.
 func (c *Conn) enter() {
 	w := c.w
+	c.began = w.Now()
 	w.counts.open++
 	w.countsChanged = true
 	w.current = c

@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/clock"
 )
 
 // Events says what happened to a connection. Events are edge-triggered and report everything that holds at the moment,
@@ -52,6 +54,7 @@ type Conn struct {
 	remote   netip.AddrPort
 	fd       int
 	priority bool
+	began    clock.Time // accepted or connected
 
 	// Owned by the worker.
 	handler    Handler
@@ -63,7 +66,9 @@ type Conn struct {
 	readyEv    Events // what the ready list will deliver
 	missed     Events // what came while there was no handler
 	closed     bool
-	mail       Message // carries the connection to another worker right after accept
+	tls        *secure    // nil: plain text
+	shake      *handshake // under way
+	mail       Message    // carries the connection to another worker right after accept
 }
 
 const noSlot = -1
@@ -77,6 +82,14 @@ func (c *Conn) Read(p []byte) (int, Status) {
 	if c.closed {
 		return 0, Failed
 	}
+	if c.tls != nil {
+		return c.tls.read(p)
+	}
+	return c.receive(p)
+}
+
+// receive is Read as the socket has it.
+func (c *Conn) receive(p []byte) (int, Status) {
 	for {
 		c.w.counts.transfers++
 		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
@@ -97,7 +110,8 @@ func (c *Conn) Read(p []byte) (int, Status) {
 	}
 }
 
-// Write sends p and returns how much the kernel took: all with OK, some or none with Again (Writable follows).
+// Write sends p and returns how much the kernel took: all with OK, some or none with Again (Writable follows). After
+// Again the next Write has to begin with the bytes that were not taken: on a TLS connection they are encrypted already.
 func (c *Conn) Write(p []byte) (int, Status) {
 	c.w.owner.check()
 	if c.closed {
@@ -106,6 +120,14 @@ func (c *Conn) Write(p []byte) (int, Status) {
 	if len(p) == 0 {
 		return 0, OK
 	}
+	if c.tls != nil {
+		return c.tls.write(p)
+	}
+	return c.send(p)
+}
+
+// send is Write as the socket has it.
+func (c *Conn) send(p []byte) (int, Status) {
 	raceRead(p)
 	for {
 		c.w.counts.transfers++
@@ -127,10 +149,14 @@ func (c *Conn) Write(p []byte) (int, Status) {
 	}
 }
 
-// CloseWrite sends FIN after what was written; reading goes on.
+// CloseWrite sends FIN after what was written, on a TLS connection close_notify before it; reading goes on.
 func (c *Conn) CloseWrite() {
 	c.w.owner.check()
 	if c.closed {
+		return
+	}
+	if c.tls != nil {
+		c.tls.closeWrite()
 		return
 	}
 	if e := unix.Shutdown(c.fd, unix.SHUT_WR); e != nil {
@@ -139,19 +165,30 @@ func (c *Conn) CloseWrite() {
 }
 
 // Close ends the connection: no event reaches its handler from now on. The descriptor is closed at the end of the turn,
-// so that its number can't be reused while events of this turn still name it. Closing twice is harmless.
+// so that its number can't be reused while events of this turn still name it; on a TLS connection somewhat later, should
+// the socket be too full for close_notify. Closing twice is harmless.
 func (c *Conn) Close() {
 	c.w.owner.check()
 	if c.closed {
 		return
 	}
 	c.closed = true
-	c.w.releaseSlot(c)
-	c.closing = c.w.closing
-	c.w.closing = c
 	if c.errno == 0 {
 		c.errno = errnoClosed
 	}
+	if c.shake != nil {
+		c.shake.end()
+	}
+	if c.tls == nil || c.tls.close() {
+		c.end()
+	}
+}
+
+// end makes events stale and has the descriptor closed at the end of the turn.
+func (c *Conn) end() {
+	c.w.releaseSlot(c)
+	c.closing = c.w.closing
+	c.w.closing = c
 }
 
 // Reset closes so that the peer sees RST instead of an orderly end; unsent data is dropped.
@@ -163,6 +200,9 @@ func (c *Conn) Reset() {
 	if err := unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 		c.setErr(err)
 	}
+	if c.tls != nil {
+		c.tls.discard()
+	}
 	c.Close()
 }
 
@@ -171,6 +211,9 @@ const errnoClosed syscall.Errno = 4096
 
 // Err returns why the connection failed, or nil. After Close without a failure it is net.ErrClosed.
 func (c *Conn) Err() error {
+	if c.tls != nil && c.tls.failure != nil {
+		return c.tls.failure
+	}
 	switch c.errno {
 	case 0:
 		return nil

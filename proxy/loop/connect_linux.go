@@ -34,7 +34,7 @@ func (w *Worker) Connect(addr netip.AddrPort, h Handler) (*Conn, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect to %s: %w", addr, e)
 	}
-	c := &Conn{w: w, fd: fd, remote: addr, handler: h, priority: true, slot: noSlot}
+	c := &Conn{w: w, fd: fd, remote: addr, handler: h, priority: true, slot: noSlot, began: w.Now()}
 	if err := w.register(c); err != nil {
 		unix.Close(fd)
 		return nil, err

@@ -24,6 +24,8 @@ const activeWeight = 4
 type Group struct {
 	connectionsMax atomic.Int64
 	workers        atomic.Pointer[[]*Worker]
+	// computing holds a token for every TLS handshake that computes.
+	computing chan struct{}
 
 	_    [64]byte
 	open atomic.Int64 // accepted connections
@@ -43,7 +45,7 @@ type workerLoad struct {
 
 // NewGroup makes an empty group; connectionsMax bounds the accepted connections of all its workers (0: the default).
 func NewGroup(connectionsMax int) *Group {
-	g := &Group{ports: map[netip.AddrPort]*portGroup{}}
+	g := &Group{ports: map[netip.AddrPort]*portGroup{}, computing: make(chan struct{}, handshakesAtOnce())}
 	g.SetConnectionsMax(connectionsMax)
 	g.workers.Store(new([]*Worker))
 	return g

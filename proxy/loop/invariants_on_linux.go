@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"bytes"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -63,5 +64,18 @@ const poisonedBytes = 4096
 func fillPoison(b []byte) {
 	for i := range b {
 		b[i] = poison
+	}
+}
+
+// owedCheck knows which bytes are encrypted but not yet reported as written.
+type owedCheck struct{ owed []byte }
+
+func (o *owedCheck) set(p []byte) { o.owed = bytes.Clone(p) }
+
+func (o *owedCheck) check(p []byte, reported int) {
+	owed := o.owed[reported:]
+	n := min(len(owed), len(p))
+	if !bytes.Equal(owed[:n], p[:n]) {
+		panic("loop: a Write after Again does not begin with the bytes that were not taken")
 	}
 }

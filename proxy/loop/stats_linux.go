@@ -28,14 +28,18 @@ type WorkerStats struct {
 	StallTime         atomic.Uint64 // nanoseconds spent in such turns
 	TurnTimeMax       atomic.Uint64 // nanoseconds of the longest turn
 	TurnTimes         [len(TurnBounds) + 1]atomic.Uint64
-	ConnectionsOpen   atomic.Int64 // now: accepted and connected sockets
-	RegisteredSockets atomic.Int64 // now
+	Handshakes        atomic.Uint64 // TLS handshakes that succeeded
+	HandshakeFailures atomic.Uint64 // that failed, took too long or were given up
+	HandshakesOpen    atomic.Int64  // now: under way
+	ConnectionsOpen   atomic.Int64  // now: accepted and connected sockets
+	RegisteredSockets atomic.Int64  // now
 }
 
 // counts are the worker's own words; they are published at the end of a turn, because an atomic store per event is not
 // for free.
 type counts struct {
 	turns, events, transfers, waits, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
+	handshakes, handshakeFailures                                                                 uint64
 	stalls, stallTime, turnMax                                                                    uint64
 	turnTimes                                                                                     [len(TurnBounds) + 1]uint64
 	open, registered                                                                              int64
@@ -89,6 +93,9 @@ func (w *Worker) publish() {
 	for i := range c.turnTimes {
 		s.TurnTimes[i].Store(c.turnTimes[i])
 	}
+	s.Handshakes.Store(c.handshakes)
+	s.HandshakeFailures.Store(c.handshakeFailures)
+	s.HandshakesOpen.Store(int64(w.handshakes.len))
 	s.ConnectionsOpen.Store(c.open)
 	s.RegisteredSockets.Store(c.registered)
 }

@@ -128,6 +128,9 @@ func (w *Worker) dispatch(kind int32) {
 }
 
 func (w *Worker) deliver(c *Conn, ev Events) {
+	if c.tls != nil && !c.tls.onEvents(ev) {
+		return
+	}
 	if c.handler == nil {
 		c.missed |= ev
 		return

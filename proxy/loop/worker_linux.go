@@ -48,6 +48,8 @@ type Worker struct {
 	listeners   []*Listener // by slot; nil: free
 	readBuffer  []byte
 	buffers     buffers
+	cipher      cipherBuffers
+	handshakes  handshakeList
 	sockaddr    unix.RawSockaddrAny // scratch for accept and connect
 	inbox       *Message            // taken from the mailbox, not yet delivered
 	inboxLast   *Message
@@ -307,6 +309,9 @@ func (w *Worker) shutdown() {
 	for i := range w.slots {
 		if c := w.slots[i].conn; c != nil {
 			c.Close()
+		}
+		if c := w.slots[i].conn; c != nil {
+			c.tls.expire(0) // it would wait for close_notify to leave
 		}
 	}
 	for _, l := range w.listeners {

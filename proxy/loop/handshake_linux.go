@@ -1,0 +1,296 @@
+package loop
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"runtime"
+
+	"rauta.io/rauta/proxy/clock"
+)
+
+const (
+	// handshakesMax is the number of TLS handshakes of one worker that may be under way, almost all of them waiting for
+	// their peers: at 30 KiB each (goroutine, tls.Conn, flight), 120 MiB. Beyond it the oldest is given up, so that
+	// stalled ones keep nobody out.
+	handshakesMax = 4096
+	// helloBytesMax bounds what is gathered, in bytes, before crypto/tls looks at it: a ClientHello with post-quantum
+	// key share and large ticket has 4 KiB. What is larger goes to crypto/tls in pieces.
+	helloBytesMax = 32 << 10
+	// handshakeReadBytes is the most that is handed to crypto/tls at a time.
+	handshakeReadBytes = 16 << 10
+)
+
+// handshakesAtOnce is how many handshakes compute at a time in the whole group: half of the cores, so that the loops
+// keep theirs however many clients connect. Waiting for a peer doesn't count.
+func handshakesAtOnce() int { return max(1, runtime.NumCPU()/2) }
+
+// handshake is a TLS handshake under way. crypto/tls makes errors of a handshake sticky, temporary ones too, so it has
+// to block: it runs on a goroutine of its own. But every byte is received and sent by the worker. The two take turns:
+// the goroutine computes, and when it needs more from the peer, it hands everything to the worker by mailbox and waits;
+// the worker sends what is to be sent, waits for bytes of the peer with all its other connections, and hands them back.
+type handshake struct {
+	// Immutable.
+	c       *Conn
+	opt     TLSOptions
+	resume  chan struct{} // worker -> goroutine: your turn
+	aborted chan struct{} // closed by the worker: give up
+
+	// Owned by the worker.
+	timer      clock.Timer
+	state      handshakeState
+	readable   bool   // the socket may hold bytes
+	hangUp     Events // HangUp if it was seen: no event follows it
+	unsent     []byte // what the socket did not take yet
+	hello      helloScan
+	prev, next *handshake
+
+	// Owned by who has the turn; passed on by the mailbox and by resume.
+	mail     Message
+	secure   *secure
+	in       []byte // from the peer
+	used     int    // of in
+	out      []byte // for the peer
+	held     bool   // a token
+	finished bool
+	err      error
+}
+
+type handshakeState uint8
+
+const (
+	handshakeGathers handshakeState = iota // the worker gathers the ClientHello
+	handshakeRuns                          // the goroutine has the turn
+	handshakeWaits                         // for the peer
+	handshakeOver
+)
+
+// OnEvent implements Handler.
+func (h *handshake) OnEvent(ev Events) {
+	if ev&Error != 0 {
+		h.readable = true // the read says what is wrong
+	}
+	if ev&Writable != 0 && !h.flush() {
+		h.fail(h.c.Err())
+		return
+	}
+	if ev&(Readable|HangUp) != 0 {
+		h.readable = true
+		h.hangUp |= ev & HangUp
+	}
+	h.receive()
+}
+
+// receive takes what has come while the turn is the worker's.
+func (h *handshake) receive() {
+	for h.readable && (h.state == handshakeGathers || h.state == handshakeWaits) {
+		if h.state == handshakeGathers && h.gathered() {
+			h.start()
+			return
+		}
+		buf := h.c.w.readBuffer[:handshakeReadBytes]
+		n, st := h.c.Read(buf)
+		switch st {
+		case Again:
+			h.readable = false
+			return
+		case EOF:
+			h.fail(ErrTruncated)
+			return
+		case Failed:
+			h.fail(h.c.Err())
+			return
+		}
+		h.in = append(h.in, buf[:n]...)
+		if h.state == handshakeWaits {
+			h.state = handshakeRuns
+			h.resume <- struct{}{}
+		}
+	}
+}
+
+func (h *handshake) gathered() bool { return len(h.in) >= helloBytesMax || h.hello.complete(h.in) }
+
+// start begins the goroutine.
+func (h *handshake) start() {
+	h.secure = &secure{c: h.c, shake: h}
+	if h.opt.Client {
+		h.secure.conn = tls.Client(h.secure, h.opt.Config)
+	} else {
+		h.secure.conn = tls.Server(h.secure, h.opt.Config)
+	}
+	h.state = handshakeRuns
+	go h.run()
+}
+
+// run is the goroutine.
+func (h *handshake) run() {
+	if h.acquire() {
+		h.err = h.compute()
+		h.release()
+	} else {
+		h.err = net.ErrClosed
+	}
+	h.finished = true
+	select {
+	case <-h.aborted: // nobody wants to know; and the message may still be on its way from read
+	default:
+		h.c.w.Send(&h.mail)
+	}
+}
+
+// compute is the handshake; a panic in it, of a callback of the configuration for instance, is an error like others.
+func (h *handshake) compute() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic in a TLS handshake: %v", v)
+		}
+	}()
+	return h.secure.conn.Handshake()
+}
+
+func (h *handshake) acquire() bool {
+	select {
+	case h.c.w.group.computing <- struct{}{}:
+		h.held = true
+		return true
+	case <-h.aborted:
+		return false
+	}
+}
+
+func (h *handshake) release() {
+	if h.held {
+		h.held = false
+		<-h.c.w.group.computing
+	}
+}
+
+// read is net.Conn's Read for the goroutine.
+func (h *handshake) read(p []byte) (int, error) {
+	if h.used == len(h.in) {
+		h.in, h.used = h.in[:0], 0
+		h.release()
+		if !h.c.w.Send(&h.mail) {
+			return 0, net.ErrClosed
+		}
+		select {
+		case <-h.resume:
+		case <-h.aborted:
+			return 0, net.ErrClosed
+		}
+		if !h.acquire() {
+			return 0, net.ErrClosed
+		}
+	}
+	n := copy(p, h.in[h.used:])
+	h.used += n
+	return n, nil
+}
+
+// OnMessage implements Receiver: the turn is the worker's again.
+func (h *handshake) OnMessage() {
+	if h.state == handshakeOver {
+		return
+	}
+	w := h.c.w
+	w.Blame(h.c)
+	h.unsent = append(h.unsent, h.out...)
+	h.out = h.out[:0]
+	sent := h.flush()
+	switch {
+	case h.finished && h.err != nil:
+		h.fail(h.err)
+	case !sent:
+		h.fail(h.c.Err())
+	case h.finished:
+		h.succeed()
+	default:
+		h.state = handshakeWaits
+		h.receive()
+	}
+}
+
+// flush sends what is left; false means that the connection has failed.
+func (h *handshake) flush() bool {
+	if len(h.unsent) == 0 {
+		return true
+	}
+	n, st := h.c.send(h.unsent)
+	h.unsent = h.unsent[:copy(h.unsent, h.unsent[n:])]
+	return st != Failed
+}
+
+// succeed makes the connection one that an engine can use.
+func (h *handshake) succeed() {
+	c := h.c
+	c.w.counts.handshakes++
+	s := h.secure
+	h.end()
+	s.shake = nil
+	s.hangUp = h.hangUp != 0
+	s.adopt(h.in[h.used:], h.unsent)
+	c.tls = s
+	c.handler = nil
+	h.opt.Done(c, nil)
+	// What came behind the handshake brings no further event.
+	c.Ready(Readable | h.hangUp)
+}
+
+// fail closes the connection and tells why.
+func (h *handshake) fail(err error) {
+	c := h.c
+	c.w.counts.handshakeFailures++
+	c.Close()
+	h.opt.Done(c, err)
+}
+
+// end takes the handshake out of the worker. A goroutine that waits, or will, gives up.
+func (h *handshake) end() {
+	w := h.c.w
+	h.state = handshakeOver
+	w.wheel.Remove(&h.timer)
+	w.handshakes.remove(h)
+	w.countsChanged = true
+	h.c.shake = nil
+	close(h.aborted)
+}
+
+func (h *handshake) onDeadline(clock.Time) {
+	w := h.c.w
+	w.Blame(h.c)
+	h.fail(ErrHandshakeTimeout)
+	w.Blame(nil)
+}
+
+// handshakeList holds the handshakes of a worker, oldest first.
+type handshakeList struct {
+	first, last *handshake
+	len         int
+}
+
+func (l *handshakeList) push(h *handshake) {
+	h.prev = l.last
+	if l.last != nil {
+		l.last.next = h
+	} else {
+		l.first = h
+	}
+	l.last = h
+	l.len++
+}
+
+func (l *handshakeList) remove(h *handshake) {
+	if h.prev != nil {
+		h.prev.next = h.next
+	} else {
+		l.first = h.next
+	}
+	if h.next != nil {
+		h.next.prev = h.prev
+	} else {
+		l.last = h.prev
+	}
+	h.prev, h.next = nil, nil
+	l.len--
+}

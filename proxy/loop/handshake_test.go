@@ -1,0 +1,177 @@
+//go:build linux
+
+package loop
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"rauta.io/rauta/proxy/clock"
+)
+
+func TestTwoThousandStalledHandshakesDoNotHoldUpAFreshOne(t *testing.T) {
+	const stalled = 2000
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	hello := r.recordedHello()
+	parts := [][]byte{nil, hello[:1], hello[:len(hello)/2], hello}
+	var conns []net.Conn
+	for i := range stalled {
+		c := dial(t, r.addr)
+		conns = append(conns, c)
+		if _, err := c.Write(parts[i%len(parts)]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, c := range conns {
+		if len(parts[i%len(parts)]) < len(hello) {
+			continue
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil { // the answer: the handshake now waits for the client
+			t.Fatal(err)
+		}
+	}
+	r.untilStats("all handshakes to stall", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == stalled })
+	for range 3 {
+		roundTrip(t, r.dial(), []byte("fresh"))
+	}
+	on(t, r.w, func() {
+		open, done, failed := r.w.Handshakes(), r.w.counts.handshakes, r.w.counts.handshakeFailures
+		if open != stalled || done != 3 || failed != 0 {
+			t.Errorf("%d handshakes are stalled, %d succeeded, %d failed", open, done, failed)
+		}
+	})
+	if n := len(r.w.group.computing); n != 0 {
+		t.Errorf("%d tokens are held although nothing computes", n)
+	}
+}
+
+func TestAHandshakeThatStallsAnywhereIsCutAtItsDeadline(t *testing.T) {
+	r := serveTLS(t, tlsServerConfig(t), 50e6, serveEcho)
+	hello := r.recordedHello()
+	for _, part := range [][]byte{nil, hello[:1], hello[:len(hello)/2], hello} {
+		c := dial(t, r.addr)
+		if _, err := c.Write(part); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); err != nil {
+			t.Errorf("after %d bytes the client sees %v", len(part), err)
+		}
+		if err := receive(t, r.failed); !errors.Is(err, ErrHandshakeTimeout) {
+			t.Errorf("after %d bytes: %v", len(part), err)
+		}
+	}
+}
+
+func TestBeyondTheLimitTheOldestHandshakeIsGivenUp(t *testing.T) {
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	var oldest net.Conn
+	for i := range 3 {
+		c := dial(t, r.addr)
+		if i == 0 {
+			oldest = c
+			r.untilStats("the first", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == 1 })
+		}
+	}
+	r.untilStats("all", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == 3 })
+	on(t, r.w, func() {
+		if n := r.w.CloseHandshakes(1); n != 1 || r.w.Handshakes() != 2 {
+			t.Errorf("%d were given up, %d are left", n, r.w.Handshakes())
+		}
+	})
+	if _, err := oldest.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the oldest client sees %v", err)
+	}
+	if err := receive(t, r.failed); !errors.Is(err, ErrHandshakeEvicted) {
+		t.Errorf("the reason is %v", err)
+	}
+}
+
+func TestAConnectionThatIsClosedDuringItsHandshakeIsNotHeardOfAgain(t *testing.T) {
+	computing, goOn := make(chan bool), make(chan bool)
+	config := tlsServerConfig(t)
+	inner := config.Clone()
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		computing <- true
+		<-goOn
+		return inner, nil
+	}
+	w := startWorker(t, WorkerOptions{})
+	accepted := make(chan *Conn, 1)
+	l := listen(t, w, ListenerOptions{Addr: loopback}, func(_ *Worker, c *Conn) {
+		c.StartTLS(TLSOptions{Config: config, Done: func(*Conn, error) { t.Error("Done was called") }})
+		accepted <- c
+	})
+	raw := dial(t, l.Addr())
+	go func() { _ = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).Handshake() }()
+	receive(t, computing)
+	c := receive(t, accepted)
+	on(t, w, func() { c.Close() })
+	close(goOn)
+	r := &tlsRig{t: t, w: w}
+	r.untilStats("the connection to end", func(s *WorkerStats) bool { return s.ConnectionsOpen.Load() == 0 })
+	for len(w.group.computing) > 0 {
+		on(t, w, func() {})
+	}
+	on(t, w, func() {}) // the message of the goroutine has been delivered
+}
+
+func TestAPanicInACallbackFailsOneHandshake(t *testing.T) {
+	config := tlsServerConfig(t)
+	inner := config.Clone()
+	config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if h.ServerName == "panic.test" {
+			panic("callback")
+		}
+		return inner, nil
+	}
+	r := serveTLS(t, config, 0, serveEcho)
+	bad := r.client()
+	bad.ServerName = "panic.test"
+	if err := tls.Client(dial(t, r.addr), bad).Handshake(); err == nil {
+		t.Error("the handshake succeeded")
+	}
+	if err := receive(t, r.failed); err == nil {
+		t.Error("no reason")
+	}
+	roundTrip(t, r.dial(), []byte("x"))
+}
+
+func TestWhatIsNoTLSIsAnsweredByCryptoTLS(t *testing.T) {
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	c := dial(t, r.addr)
+	if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(c); err != nil {
+		t.Logf("the client sees %v", err)
+	}
+	var header tls.RecordHeaderError
+	if err := receive(t, r.failed); !errors.As(err, &header) {
+		t.Errorf("the reason is %v", err)
+	}
+}
+
+func TestBytesReadBeforeTheHandshakeAreUsed(t *testing.T) {
+	w := startWorker(t, WorkerOptions{})
+	l := listen(t, w, ListenerOptions{Addr: loopback}, func(w *Worker, c *Conn) {
+		c.SetHandler(handlerFunc(func(Events) {
+			n, st := c.Read(w.ReadBuffer()[:100])
+			if st == OK {
+				c.StartTLS(TLSOptions{
+					Config: tlsServerConfig(t), Received: w.ReadBuffer()[:n], Deadline: w.Now() + clock.Time(giveUp),
+					Done: func(c *Conn, err error) {
+						if err == nil {
+							serveEcho(w, c)
+						}
+					},
+				})
+			}
+		}))
+	})
+	r := &tlsRig{t: t, w: w, addr: l.Addr()}
+	config := &tls.Config{InsecureSkipVerify: true}
+	roundTrip(t, r.over(dial(t, r.addr), config), []byte("hello"))
+}

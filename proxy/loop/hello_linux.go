@@ -1,0 +1,49 @@
+package loop
+
+// TLS record layer, as far as the start of a connection goes.
+const (
+	recordHeaderBytes    = 5  // RFC 8446 section 5.1
+	recordTypeHandshake  = 22 // RFC 8446 section 5.1
+	handshakeHeaderBytes = 4  // RFC 8446 section 4
+	typeClientHello      = 1  // RFC 8446 section 4
+)
+
+// helloScan finds the end of a ClientHello, which may be spread over several records (RFC 8446 section 5.1). It keeps
+// its place, so that a hello that comes byte by byte is not looked at again and again.
+type helloScan struct {
+	record int // where the next record begins
+	have   int // bytes of the message in the records before it
+	header [handshakeHeaderBytes]byte
+}
+
+// complete says whether b, which only ever grows, has all that crypto/tls needs to answer: a whole ClientHello, or
+// something that can't become one.
+func (s *helloScan) complete(b []byte) bool {
+	for {
+		record := b[s.record:]
+		if len(record) > 0 && record[0] != recordTypeHandshake {
+			return true
+		}
+		if len(record) < recordHeaderBytes {
+			return false
+		}
+		size := recordHeaderBytes + int(record[3])<<8 + int(record[4])
+		fragment := record[recordHeaderBytes:min(size, len(record))]
+		if s.have < handshakeHeaderBytes {
+			copy(s.header[s.have:], fragment)
+		}
+		have := s.have + len(fragment)
+		if have > 0 && s.header[0] != typeClientHello {
+			return true
+		}
+		length := int(s.header[1])<<16 | int(s.header[2])<<8 | int(s.header[3])
+		if have >= handshakeHeaderBytes && have >= handshakeHeaderBytes+length {
+			return true
+		}
+		if len(record) < size {
+			return false
+		}
+		s.record += size
+		s.have = have
+	}
+}
