@@ -51,7 +51,8 @@ func TestAKeepAliveRequestCostsFourSystemCalls(t *testing.T) {
 	transfers = (counted(t, s.Registry(), "rauta_loop_transfers_total") - transfers) / (clients * each)
 	waits = (counted(t, s.Registry(), "rauta_loop_waits_total") - waits) / (clients * each)
 	t.Logf("%.3f receives and sends, %.3f waits per request", transfers, waits)
-	if transfers < 4 || transfers > 4.05 {
+	// The counter is published at the end of a turn, so the last request may be missing a part.
+	if transfers < 3.99 || transfers > 4.05 {
 		t.Errorf("%.3f receives and sends per request, want 4", transfers)
 	}
 	// How many requests meet in one turn depends on the machine. At worst both sides of each have a turn of their own,

@@ -22,6 +22,7 @@ func (x *Exchange) Refuse(status int, reason string) {
 	x.received.authority = x.Req.Authority
 	x.rec.ReceivedAt = x.w.WallClock()
 	x.limits.start = x.w.Clock.Now()
+	x.client = x.peer.Client
 	x.prepareAnswer(status)
 	x.own.Close = true
 	x.sendAnswer(reason)

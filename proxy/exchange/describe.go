@@ -9,7 +9,7 @@ import (
 func (x *Exchange) describe(r *observe.Record) {
 	q := &x.Req
 	r.Protocol = x.peer.Protocol
-	r.Client = x.peer.Client
+	r.Client = x.client
 	r.ReceivedMethod = q.Bytes(q.Method)
 	r.ReceivedTarget = q.Bytes(q.ReceivedTarget)
 	r.ReceivedHost = q.Bytes(x.received.authority)

@@ -10,6 +10,8 @@
 package exchange
 
 import (
+	"net/netip"
+
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -60,6 +62,8 @@ type Exchange struct {
 	down Downstream
 	peer *Peer
 	port uint16 // of the listener
+	// client is the peer, or behind trusted proxies whom they named.
+	client netip.Addr
 
 	// The decision.
 	rule    *snapshot.Rule
@@ -107,6 +111,7 @@ func (x *Exchange) Start() {
 	x.limits.start = w.Clock.Now()
 	w.Upstream.CountRequest()
 
+	x.client = x.peer.Client
 	x.setForwardingFields()
 	if !x.match() {
 		x.Answer(404, "no_route")

@@ -60,7 +60,7 @@ func (x *Exchange) hashKey() uint64 {
 	var key []byte
 	switch on.Kind {
 	case config.HashSourceIP:
-		a := x.peer.Client.As16()
+		a := x.client.As16()
 		return upstream.HashKey(a[:])
 	case config.HashPath:
 		key = x.Req.Bytes(x.Req.Path)

@@ -19,7 +19,7 @@ func (x *Exchange) setForwardingFields() {
 	clientText := p.ClientText
 	if p.Trusted {
 		x.extendForwarded()
-		clientText = x.clientOfTrusted()
+		x.client, clientText = x.clientOfTrusted()
 	} else {
 		removeForwarded(&r.Head)
 		r.Remove(message.Forwarded)
@@ -111,29 +111,26 @@ func (x *Exchange) forwardedElement(authority []byte) message.Span {
 
 // clientOfTrusted is the right-most address of X-Forwarded-For that is not a trusted proxy, which is the client as far
 // as anyone we trust knows.
-func (x *Exchange) clientOfTrusted() string {
-	value, ok := x.Req.Get(message.XForwardedFor)
-	if !ok {
-		return x.peer.ClientText
-	}
-	client := x.peer.ClientText
+func (x *Exchange) clientOfTrusted() (addr netip.Addr, text string) {
+	addr, text = x.peer.Client, x.peer.ClientText
+	value, _ := x.Req.Get(message.XForwardedFor)
 	for len(value) > 0 {
 		start := len(value)
 		for start > 0 && value[start-1] != ',' {
 			start--
 		}
-		text := message.String(trimSpace(value[start:]))
-		addr, err := netip.ParseAddr(text)
+		member := message.String(trimSpace(value[start:]))
+		a, err := netip.ParseAddr(member)
 		if err != nil {
-			return client
+			break
 		}
-		client = text
-		if !x.w.Settings.Trusts(addr.Unmap()) {
-			return client
+		addr, text = a.Unmap(), member
+		if !x.w.Settings.Trusts(addr) {
+			break
 		}
 		value = value[:max(start-1, 0)]
 	}
-	return client
+	return addr, text
 }
 
 func trimSpace(b []byte) []byte {

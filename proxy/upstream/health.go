@@ -31,8 +31,8 @@ func (e *Endpoint) ejected(now clock.Time) bool { return clock.Time(e.health.unt
 func (e *Endpoint) Ejected(now clock.Time) bool { return e.ejected(now) }
 
 // Report notes the result of an attempt. A failure is one of the transport: a reset or EOF after something was sent, a
-// protocol error, no response in time. Not a status: a 500 is the application's answer, and every endpoint would give
-// it. Not StageUnsent: a peer may close a connection that idles. Not StageConnect: the pool reports failed dials itself.
+// protocol error, no response in time; or one of the statuses that say that the back end can't serve at all (502, 503,
+// 504). Not a 500: that is the application's answer, and every endpoint would give it. Not StageUnsent: a peer may close a connection that idles. Not StageConnect: the pool reports failed dials itself.
 // And not StageQueue, which says nothing about the endpoint.
 //
 // After failuresMax failures in a row the endpoint is ejected, for a time that doubles with each ejection, unless half
