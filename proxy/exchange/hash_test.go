@@ -72,8 +72,9 @@ func TestKeysSpreadOverTheEndpoints(t *testing.T) {
 	if len(seen) < 4 {
 		t.Errorf("60 paths went to %d of 8 endpoints", len(seen))
 	}
-	if s.endpointOf(s.request("GET /same")) != s.endpointOf(s.request("GET /same")) {
-		t.Error("one path went to two endpoints")
+	first, second := s.endpointOf(s.request("GET /same")), s.endpointOf(s.request("GET /same"))
+	if first != second {
+		t.Errorf("one path went to %s and %s", first, second)
 	}
 }
 
