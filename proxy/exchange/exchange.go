@@ -113,8 +113,8 @@ func (x *Exchange) Start() {
 
 	x.client = x.peer.Client
 	x.setForwardingFields()
-	if !x.match() {
-		x.Answer(404, "no_route")
+	if status, reason := x.match(); status != 0 {
+		x.Answer(status, reason)
 		return
 	}
 	if x.tooLarge(x.Req.Length) && x.Req.Framing == message.Sized {
@@ -126,21 +126,24 @@ func (x *Exchange) Start() {
 	}
 }
 
-// match finds the rule; it reports whether there is one.
-func (x *Exchange) match() bool {
+// match finds the rule; if there is none, it says what to answer.
+func (x *Exchange) match() (status int, reason string) {
 	port := x.peer.Port.Current(x.w.Live.Current())
 	if port == nil {
-		return false
+		return 404, "no_route"
 	}
 	x.port = port.Addr.Port()
 	host := x.w.hostOf(x.Req.Bytes(x.Req.Authority))
+	if port.Misdirected(x.peer.ServerName, host) {
+		return 421, "misdirected_request"
+	}
 	rule, _, result := port.Match(host, &x.Req)
 	if rule == nil {
-		return false
+		return 404, "no_route"
 	}
 	x.rule = rule
 	x.limits.prefix = result.Prefix
-	return true
+	return 0, ""
 }
 
 // OnRequestData passes on a part of the request body, or raw bytes of a tunnel. p is only valid during the call.

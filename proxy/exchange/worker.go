@@ -148,7 +148,10 @@ type Peer struct {
 	// Trusted: Client is one of Settings.TrustedProxies.
 	Trusted bool
 	Scheme  message.Scheme
-	Port    *PortRef
+	// ServerName is what the client asked for in the TLS handshake, in lower case; empty without TLS, or if it named none.
+	// Requests for hosts of other listeners are answered 421 (RFC 9110 section 15.5.20).
+	ServerName string
+	Port       *PortRef
 	// Protocol is what the access log calls the protocol, such as "HTTP/1.1".
 	Protocol string
 }
