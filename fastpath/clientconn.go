@@ -51,12 +51,13 @@ type clientConn struct {
 
 // requestState belongs to the request under way.
 type requestState struct {
-	head     bool // HEAD
-	upgrade  bool // asked to switch protocols
-	chunked  bool
-	ended    bool // sent completely
-	answered bool // a byte of the response has come
-	begun    bool // the final head has been delivered
+	head       bool // HEAD
+	upgrade    bool // asked to switch protocols
+	chunked    bool
+	ended      bool // sent completely
+	halfClosed bool // of a tunnel: the client's half is over
+	answered   bool // a byte of the response has come
+	begun      bool // the final head has been delivered
 }
 
 // responseBody belongs to the response body under way.

@@ -49,6 +49,7 @@ func (c *clientConn) SendEnd() {
 		return
 	}
 	c.req.ended = true
+	c.req.halfClosed = c.state == clientTunnel
 	if c.req.chunked && c.state != clientTunnel {
 		c.out.write(c.conn, lastChunk)
 	}
@@ -103,7 +104,7 @@ func (c *clientConn) flush() {
 		c.conn.Ready(loop.Error)
 		return
 	}
-	if drained && c.state == clientTunnel && c.req.ended {
+	if drained && c.req.halfClosed {
 		c.conn.CloseWrite()
 	}
 	if c.starved && c.out.waiting() <= bufferedLow && c.sink != nil {
