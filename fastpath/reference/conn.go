@@ -16,16 +16,18 @@ import (
 
 // conn is a connection that a client opened, as fasthttp and http2 see it.
 type conn struct {
-	*net.TCPConn
+	net.Conn // TCPConn, without its other methods: ReadFrom would go past Write and its time limit
 
 	// Immutable.
-	e    *Engine
-	core *core
+	TCPConn *net.TCPConn
+	e       *Engine
+	core    *core
 	// Set before a server gets the connection.
 	peer exchange.Peer
 
 	// Owned by the goroutine that reads.
-	gate gate
+	gate    gate
+	readErr error // of the last read; fasthttp's errors do not always wrap it
 
 	// Atomic.
 	active  atomic.Bool // a request is under way
@@ -43,7 +45,7 @@ type conn struct {
 }
 
 func newConn(e *Engine, c *core, nc *net.TCPConn) *conn {
-	k := &conn{TCPConn: nc, e: e, core: c}
+	k := &conn{Conn: nc, TCPConn: nc, e: e, core: c}
 	k.read.L = &k.mu
 	k.gate.limits = &e.opt.Limits.Request
 	return k
@@ -66,7 +68,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		n, err = c.readRaw(g.buf[have:cap(g.buf)])
 		g.buf = g.buf[:have+n]
-		if n == 0 {
+		if c.readErr = err; n == 0 {
 			return 0, err
 		}
 	}
@@ -103,7 +105,11 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.TCPConn.SetWriteDeadline(time.Now().Add(time.Duration(c.e.opt.Limits.WriteIdle)))
 		n, err := c.TCPConn.Write(p[done:])
 		done += n
-		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err == nil {
+			return done, nil
+		}
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.resets.Store(true) // what the client has is not the whole response
 			return done, err
 		}
 	}

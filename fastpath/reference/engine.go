@@ -59,7 +59,7 @@ type Engine struct {
 	running sync.WaitGroup // goroutines that end by themselves once everything is closed
 
 	mu        sync.Mutex
-	listeners map[netip.AddrPort]*net.TCPListener
+	listeners map[netip.AddrPort]*listener
 	conns     map[*conn]struct{}
 }
 
@@ -69,7 +69,7 @@ func New(opt Options) *Engine {
 		opt.ConnectionsMax = ConnectionsMaxDefault
 	}
 	e := &Engine{
-		opt: opt, origin: time.Now(), listeners: map[netip.AddrPort]*net.TCPListener{}, conns: map[*conn]struct{}{},
+		opt: opt, origin: time.Now(), listeners: map[netip.AddrPort]*listener{}, conns: map[*conn]struct{}{},
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
@@ -127,14 +127,24 @@ func (e *Engine) Open(addr netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", addr, err)
 	}
+	own := &listener{l.(*net.TCPListener), make(chan struct{})}
 	e.mu.Lock()
-	e.listeners[addr] = l.(*net.TCPListener)
+	e.listeners[addr] = own
 	e.mu.Unlock()
-	e.running.Go(func() { e.accept(l.(*net.TCPListener), addr) })
+	e.running.Go(func() {
+		defer close(own.ended)
+		e.accept(own.TCPListener, addr)
+	})
 	return nil
 }
 
-// Close stops accepting on addr after what is queued there has been accepted.
+// listener is an open socket; ended is closed once it is closed.
+type listener struct {
+	*net.TCPListener
+	ended chan struct{}
+}
+
+// Close stops accepting on addr after what is queued there has been accepted; then the address is free.
 func (e *Engine) Close(addr netip.AddrPort) {
 	e.mu.Lock()
 	l := e.listeners[addr]
@@ -142,6 +152,7 @@ func (e *Engine) Close(addr netip.AddrPort) {
 	e.mu.Unlock()
 	if l != nil {
 		l.SetDeadline(time.Now().Add(closeQueueTime))
+		<-l.ended
 	}
 }
 

@@ -89,9 +89,8 @@ func (e *Engine) serveHTTP1(ctx *fasthttp.RequestCtx) {
 	switch {
 	case body && r.startPump():
 		stream := gatedBody{ctx.RequestBodyStream(), c}
-		idle := time.Duration(e.opt.Limits.BodyIdle)
 		e.running.Go(func() {
-			e.guard(func() { r.pump(stream, func() { c.TCPConn.SetReadDeadline(time.Now().Add(idle)) }) })
+			e.guard(func() { r.pump(stream, func(in time.Duration) { c.TCPConn.SetReadDeadline(time.Now().Add(in)) }) })
 			if _, whole, _ := r.whole(); whole {
 				c.watch(gone)
 			}
@@ -102,7 +101,7 @@ func (e *Engine) serveHTTP1(ctx *fasthttp.RequestCtx) {
 	e.respondHTTP1(ctx, c, r)
 }
 
-// gatedBody reads a request body, with the gate's word on what is wrong with it.
+// gatedBody reads a request body, with the word of the gate or the connection on what is wrong with it.
 type gatedBody struct {
 	io.Reader
 	c *conn
@@ -110,8 +109,17 @@ type gatedBody struct {
 
 func (b gatedBody) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
-	if refused := b.c.gate.err; err != nil && refused != nil {
-		return n, refused
+	switch {
+	case err == nil:
+		return n, nil
+	case b.c.gate.err != nil && b.c.gate.state == gateChunked:
+		return n, b.c.gate.err // also where fasthttp is content with an end that comes early
+	case err == io.EOF && b.c.readErr == nil:
+		return n, io.EOF
+	case b.c.readErr == io.EOF:
+		return n, io.ErrUnexpectedEOF
+	case b.c.readErr != nil:
+		return n, b.c.readErr
 	}
 	return n, err
 }
@@ -231,7 +239,7 @@ func (r *request) carry(nc net.Conn, c *conn, head []byte, tunnel bool) {
 	}
 	switch {
 	case err == io.EOF && tunnel:
-		c.CloseWrite()
+		c.TCPConn.CloseWrite()
 		r.awaitOver()
 	case err == errAborted:
 		c.resets.Store(true)

@@ -54,9 +54,8 @@ func (e *Engine) serveStream(c *conn, w http.ResponseWriter, q *http.Request) {
 	body := r.begin(rawStreamHead(q), &c.peer, message.HTTP2, length)
 	control := http.NewResponseController(w)
 	if body && r.startPump() {
-		idle := time.Duration(e.opt.Limits.BodyIdle)
 		e.running.Go(func() {
-			e.guard(func() { r.pump(q.Body, func() { control.SetReadDeadline(time.Now().Add(idle)) }) })
+			e.guard(func() { r.pump(q.Body, func(in time.Duration) { control.SetReadDeadline(time.Now().Add(in)) }) })
 		})
 	}
 	stop := context.AfterFunc(q.Context(), func() { r.gone("client_reset") })

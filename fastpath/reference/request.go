@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"rauta.io/rauta/fastpath/wire"
 	"rauta.io/rauta/proxy/exchange"
@@ -258,14 +259,20 @@ func (r *request) startPump() bool {
 	return r.pumping
 }
 
-// pump passes the request body on, pausing when it is told to. arm sets the time limit of the next read.
-func (r *request) pump(body io.Reader, arm func()) {
+// pump passes the request body on, pausing when it is told to. arm sets the time limit of the next read: the longest
+// pause, or when the rate falls below the least one.
+func (r *request) pump(body io.Reader, arm func(in time.Duration)) {
 	defer r.endPump()
 	c := r.core
 	limits := &c.e.opt.Limits
 	buf := make([]byte, pumpChunk)
 	began, bytes := c.e.now(), int64(0)
-	for r.awaitResume(arm) {
+	next := func() {
+		age := int64(c.e.now() - began)
+		enough := max(limits.BodyRateGrace, bytes*1e9/max(limits.BodyRateMin, 1))
+		arm(time.Duration(min(limits.BodyIdle, enough-age)))
+	}
+	for r.awaitResume(next) {
 		n, err := body.Read(buf)
 		bytes += int64(n)
 		age := int64(c.e.now() - began)
