@@ -114,7 +114,8 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 		c.readable = true
 		c.read()
 	}
-	if c.out.broken && c.state != clientClosed {
+	if c.out.broken && c.state != clientClosed && !c.readable {
+		// Whatever the back end had sent before it closed has been read.
 		c.fail(upstream.CauseReset, "", c.conn.Err())
 	}
 }

@@ -71,6 +71,9 @@ func (x *Exchange) sendAnswer(reason string) {
 	if x.Req.MethodID == message.MethodHead {
 		r.Framing = message.NoBody
 	}
+	if x.Req.Upgrade.Len > 0 {
+		r.Close = true // the client may have sent bytes of the other protocol already
+	}
 	x.rec.Status = r.Status
 	x.down.SendHead(r)
 	if r.Framing == message.Sized {

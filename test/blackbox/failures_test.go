@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -254,6 +255,28 @@ func TestAnIdleBackEndConnectionThatSpeaksUpIsClosed(t *testing.T) {
 			if got := r.dial().do(get); got.body != "ok" {
 				t.Fatalf("%q: a response that nobody asked for was delivered", got.body)
 			}
+		}
+	})
+}
+
+// TestAnAnswerThatWasSentBeforeTheBackEndClosedIsDeliveredWhole: the back end answers early with more than fits into one
+// turn, and closes, so that sending the rest of the request fails while much of the answer is still to be read.
+func TestAnAnswerThatWasSentBeforeTheBackEndClosedIsDeliveredWhole(t *testing.T) {
+	const size = 2 << 20
+	onEveryEngine(t, func(t *testing.T) {
+		b := newBackend(t, func(c *conn) {
+			c.head()
+			c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size))
+			c.write(strings.Repeat("x", size))
+			c.Conn.(*net.TCPConn).CloseWrite()
+			io.ReadAll(c.r)
+		})
+		r := start(t, []string{b.addr})
+		c := r.dial()
+		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nbeginning")
+		got := c.receive("POST")
+		if got.StatusCode != 200 || got.err != nil || len(got.body) != size {
+			t.Errorf("%d, %d of %d bytes, %v", got.StatusCode, len(got.body), size, got.err)
 		}
 	})
 }
