@@ -15,6 +15,8 @@ type Engine struct {
 	exchange *exchange.Worker
 	limits   Limits
 
+	http2 func(conn *loop.Conn, peer exchange.Peer, initial []byte) // nil: not spoken
+
 	// Owned by the worker.
 	conns     int
 	idle      idleList
@@ -24,6 +26,13 @@ type Engine struct {
 // NewEngine returns the engine of a worker. x.Upstream.Dialer is to be the engine's Dial.
 func NewEngine(w *loop.Worker, x *exchange.Worker, limits Limits) *Engine {
 	return &Engine{loop: w, exchange: x, limits: limits}
+}
+
+// HandOver makes serve take over the connections whose client begins with the preface of HTTP/2 (prior knowledge, RFC 9113
+// section 3.3). initial is what has been read from the preface on, valid only during the call. To be called before the
+// first connection.
+func (e *Engine) HandOver(serve func(conn *loop.Conn, peer exchange.Peer, initial []byte)) {
+	e.http2 = serve
 }
 
 // Conns is the number of client connections.

@@ -189,8 +189,35 @@ func (c *serverConn) consume(data []byte) int {
 	return used
 }
 
+// http2Preface is what a client that knows of HTTP/2 sends first (RFC 9113 section 3.4).
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// onPreface hands the connection over if it begins with the preface of HTTP/2; it reports whether that is so, or may be.
+func (c *serverConn) onPreface(data []byte) bool {
+	n := min(len(data), len(http2Preface))
+	if string(data[:n]) != http2Preface[:n] {
+		return false
+	}
+	if n == len(http2Preface) {
+		c.leave()
+		c.e.http2(c.conn, c.peer, data)
+	}
+	return true
+}
+
+// leave gives everything back but the connection itself, which goes on elsewhere.
+func (c *serverConn) leave() {
+	c.state = closed
+	c.e.loop.Wheel().Remove(&c.timer)
+	c.e.idle.remove(c)
+	c.e.conns--
+}
+
 // onHead parses a head and starts its exchange; 0 means that more bytes are needed, or that the connection is over.
 func (c *serverConn) onHead(data []byte) int {
+	if c.requests == 0 && c.x == nil && c.e.http2 != nil && data[0] == http2Preface[0] && c.onPreface(data) {
+		return 0
+	}
 	if c.x == nil {
 		c.e.idle.remove(c)
 		c.x = c.e.exchange.New(c, &c.peer)

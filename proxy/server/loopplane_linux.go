@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/h2"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/upstream"
@@ -31,6 +32,7 @@ type loopWorker struct {
 	loop     *loop.Worker
 	exchange *exchange.Worker
 	engine   *fastpath.Engine
+	http2    *h2.Engine
 
 	// Owned by the worker's thread.
 	listeners map[netip.AddrPort]*loop.Listener
@@ -71,9 +73,13 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w := &loopWorker{listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*exchange.PortRef{}}
 	var err error
 	w.loop, err = loop.NewWorker(id, loop.WorkerOptions{
-		Group:      p.group,
-		OnStall:    p.deps.Registry.Shard(id).LoopStall,
-		OnPressure: func(*loop.Worker) { w.engine.CloseIdle(evictPerTurn) },
+		Group:   p.group,
+		OnStall: p.deps.Registry.Shard(id).LoopStall,
+		OnPressure: func(*loop.Worker) {
+			if w.engine.CloseIdle(evictPerTurn) == 0 {
+				w.http2.CloseIdle(evictPerTurn)
+			}
+		},
 		OnPanic: func(value any, stack []byte) {
 			p.deps.Log.Error("a request made a worker panic; its connection was closed", "worker", id, "panic", value,
 				"stack", string(stack))
@@ -95,8 +101,22 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 		HTTPDate: w.loop.HTTPDate,
 	}
 	w.engine = fastpath.NewEngine(w.loop, w.exchange, p.deps.Limits)
+	w.http2 = h2.NewEngine(w.loop, w.exchange, http2Limits(&p.deps.Limits))
+	w.engine.HandOver(w.http2.Serve)
 	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), w.engine, seed)
 	return w, nil
+}
+
+// http2Limits are the limits of HTTP/1 where both engines have one.
+func http2Limits(l *fastpath.Limits) h2.Limits {
+	limits := h2.DefaultLimits()
+	limits.HeadTimeout, limits.KeepAlive = l.HeadTimeout, l.KeepAlive
+	limits.BodyIdle, limits.BodyRateMin, limits.BodyRateGrace = l.BodyIdle, l.BodyRateMin, l.BodyRateGrace
+	limits.WriteIdle, limits.LingerBytes, limits.LingerTime = l.WriteIdle, l.LingerBytes, l.LingerTime
+	limits.RequestsPerConn = l.RequestsPerConn
+	limits.TargetBytes, limits.HeadBytes = l.Request.RequestLineBytes, l.Request.HeadBytes
+	limits.Fields, limits.StrictNames = l.Request.Fields, l.Request.StrictNames
+	return limits
 }
 
 // onEach runs f on every worker's thread and waits for all of them; the first error counts.
@@ -185,7 +205,8 @@ func (p *loopPlane) Drain() {
 	p.onEach(func(w *loopWorker) error {
 		w.exchange.Draining = true
 		w.engine.Drain()
-		w.busy.Store(int64(w.engine.Conns()))
+		w.http2.Drain()
+		w.busy.Store(int64(w.engine.Conns() + w.http2.Conns()))
 		return nil
 	})
 }

@@ -29,7 +29,6 @@ func TestABadRequestLineIsRefused(t *testing.T) {
 		{"HTTP/2.0", line("GET / HTTP/2.0"), 505},
 		{"HTTP/0.9", line("GET / HTTP/0.9"), 505},
 		{"HTTP/1.2", line("GET / HTTP/1.2"), 505},
-		{"HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
 		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400},
 		{"method with a delimiter", line("GE(T / HTTP/1.1"), 400},
 		{"method with a control character", line("GE\x00T / HTTP/1.1"), 400},

@@ -1,0 +1,125 @@
+package h2
+
+import (
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/loop"
+)
+
+// Engine is the HTTP/2 engine of one worker. All methods are for the worker's thread.
+type Engine struct {
+	// Immutable.
+	loop     *loop.Worker
+	exchange *exchange.Worker
+	limits   Limits
+
+	// Owned by the worker.
+	conns []*serverConn
+	idle  idleList
+	head  headReader
+	free  *stream
+	frees int
+}
+
+// freeStreamsMax bounds the streams that an engine keeps for reuse.
+const freeStreamsMax = 1024
+
+// NewEngine returns the engine of a worker.
+func NewEngine(w *loop.Worker, x *exchange.Worker, limits Limits) *Engine {
+	e := &Engine{loop: w, exchange: x, limits: limits}
+	e.head.limits = &e.limits
+	return e
+}
+
+// Conns is the number of client connections.
+func (e *Engine) Conns() int { return len(e.conns) }
+
+// Serve takes over a connection whose client speaks HTTP/2, by prior knowledge or because it was negotiated. initial is
+// what has been read of it, from the preface on; it is only valid during the call. Whoever accepted the connection has
+// counted it with Shard.ConnOpened; the engine counts its end.
+func (e *Engine) Serve(conn *loop.Conn, peer exchange.Peer, initial []byte) {
+	c := newServerConn(e, conn, peer)
+	c.index = len(e.conns)
+	e.conns = append(e.conns, c)
+	conn.SetHandler(c)
+	c.begin(initial)
+}
+
+// CloseIdle closes up to n connections without a stream, the ones that have had none for longest first; it returns how
+// many.
+func (e *Engine) CloseIdle(n int) int {
+	closed := 0
+	for closed < n && e.idle.first != nil {
+		e.idle.first.closeIdle()
+		closed++
+	}
+	return closed
+}
+
+// Drain asks every client to open no more streams (RFC 9113 section 6.8); connections close when their last stream has
+// ended.
+func (e *Engine) Drain() {
+	for _, c := range e.conns {
+		c.shutdown()
+	}
+}
+
+func (e *Engine) remove(c *serverConn) {
+	last := len(e.conns) - 1
+	e.conns[c.index] = e.conns[last]
+	e.conns[c.index].index = c.index
+	e.conns[last] = nil
+	e.conns = e.conns[:last]
+}
+
+func (e *Engine) takeStream() *stream {
+	s := e.free
+	if s == nil {
+		return new(stream)
+	}
+	e.free, s.next = s.next, nil
+	e.frees--
+	return s
+}
+
+func (e *Engine) putStream(s *stream) {
+	*s = stream{}
+	if e.frees < freeStreamsMax {
+		s.next, e.free = e.free, s
+		e.frees++
+	}
+}
+
+// idleList holds the connections without a stream, longest idle first.
+type idleList struct{ first, last *serverConn }
+
+func (l *idleList) push(c *serverConn) {
+	if c.inIdle {
+		return
+	}
+	c.inIdle = true
+	c.idlePrev, c.idleNext = l.last, nil
+	if l.last != nil {
+		l.last.idleNext = c
+	} else {
+		l.first = c
+	}
+	l.last = c
+}
+
+func (l *idleList) remove(c *serverConn) {
+	if !c.inIdle {
+		return
+	}
+	c.inIdle = false
+	if c.idlePrev != nil {
+		c.idlePrev.idleNext = c.idleNext
+	} else {
+		l.first = c.idleNext
+	}
+	if c.idleNext != nil {
+		c.idleNext.idlePrev = c.idlePrev
+	} else {
+		l.last = c.idlePrev
+	}
+	c.idlePrev, c.idleNext = nil, nil
+}

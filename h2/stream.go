@@ -1,0 +1,291 @@
+package h2
+
+import (
+	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/message"
+)
+
+// stream is one request on a connection. It implements exchange.Downstream. A stream that has died stays valid until the
+// end of the turn.
+type stream struct {
+	c    *serverConn
+	x    *exchange.Exchange // nil once the exchange is over
+	next *stream            // in the send queue, or in the engine's free list
+	id   uint32
+
+	dead      bool
+	queued    bool // in the send queue
+	resumed   bool // in the connection's list of streams whose body goes on
+	paused    bool // the exchange takes no body
+	starved   bool // the exchange was told to wait for OnClientWritable
+	mute      bool // the exchange's answer is replaced by a reset
+	toHead    bool // the request was HEAD
+	begun     bool // the final head has been framed
+	endAsked  bool // SendEnd has been called
+	sentEnd   bool // END_STREAM has been framed
+	recvEnded bool // END_STREAM has come
+	endPassed bool // the exchange knows
+
+	// Receiving.
+	body       []byte // what came while paused; holds a buffer only then
+	recvWindow int64  // what the client may send
+	recvCredit int64  // what it gets back
+	length     int64  // of the body, as announced; -1: not
+	bodyBytes  int64  // received
+	since      clock.Time
+	touched    clock.Time // the last time body came
+
+	// Sending.
+	pend       []byte // what waits for the window or its turn
+	pendOff    int
+	sendWindow int64
+	progress   clock.Time // the last time that bytes of pend went out
+	lastFrame  uint64     // place of the header of the last frame that may end the stream
+}
+
+func (s *stream) pending() []byte { return s.pend[s.pendOff:] }
+
+// SendHead implements exchange.Downstream.
+func (s *stream) SendHead(resp *message.Response) {
+	c := s.c
+	if s.dead || s.mute {
+		return
+	}
+	if resp.Status >= 200 {
+		s.begun = true
+		if c.e.exchange.Draining {
+			c.shutdown()
+		}
+	}
+	c.writeHead(s, resp)
+	c.budgets.earnByData()
+	c.markDirty()
+}
+
+// SendData implements exchange.Downstream.
+func (s *stream) SendData(p []byte) bool {
+	if s.dead || s.mute || s.toHead || len(p) == 0 {
+		return true
+	}
+	c := s.c
+	c.markDirty()
+	if len(s.pending()) == 0 {
+		n := s.writeData(p)
+		if p = p[n:]; len(p) == 0 {
+			return true
+		}
+		s.progress = c.e.loop.Now()
+	}
+	s.keep(p)
+	if s.sendWindow > 0 {
+		c.queue.push(s)
+	}
+	c.watch()
+	if len(s.pending()) < bufferedHigh {
+		return true
+	}
+	s.starved = true
+	return false
+}
+
+// keep copies p behind what waits.
+func (s *stream) keep(p []byte) {
+	w := s.c.e.loop
+	waiting := len(s.pending())
+	if cap(s.pend)-len(s.pend) < len(p) {
+		if cap(s.pend)-waiting >= len(p) {
+			s.pend = s.pend[:copy(s.pend[:cap(s.pend)], s.pending())]
+		} else {
+			next := append(w.GetBuffer(waiting + len(p))[:0], s.pending()...)
+			s.releasePend()
+			s.pend = next
+		}
+		s.pendOff = 0
+	}
+	s.pend = append(s.pend, p...)
+}
+
+func (s *stream) releasePend() {
+	if s.pend != nil {
+		s.c.e.loop.PutBuffer(s.pend)
+	}
+	s.pend, s.pendOff = nil, 0
+}
+
+func (s *stream) releaseBody() {
+	if s.body != nil {
+		s.c.e.loop.PutBuffer(s.body)
+	}
+	s.body = nil
+}
+
+// writeData frames as much of p as windows and output allow; it returns how much that is.
+func (s *stream) writeData(p []byte) int {
+	c := s.c
+	done := 0
+	for done < len(p) {
+		n := int(min(int64(len(p)-done), frameBytesMax, s.sendWindow, c.sendWindow))
+		if n <= 0 || !c.room(frameHeaderBytes+n) {
+			break
+		}
+		c.out.reserve(c.e.loop, frameHeaderBytes+n)
+		s.lastFrame = c.out.place()
+		c.out.buf = appendFrameHeader(c.out.buf, n, frameData, 0, s.id)
+		c.out.buf = append(c.out.buf, p[done:done+n]...)
+		c.sendWindow -= int64(n)
+		s.sendWindow -= int64(n)
+		c.budgets.earnByData()
+		done += n
+	}
+	return done
+}
+
+// sentBytes takes n bytes off what waits.
+func (s *stream) sentBytes(n int) {
+	s.pendOff += n
+	if n > 0 {
+		s.progress = s.c.e.loop.Now()
+	}
+	if s.pendOff == len(s.pend) {
+		s.releasePend()
+	}
+}
+
+// afterPump leads on what waited for the bytes that have gone out.
+func (s *stream) afterPump() {
+	switch {
+	case s.endAsked && len(s.pending()) == 0:
+		s.writeEnd()
+		s.responseWritten()
+	case s.starved && len(s.pending()) <= bufferedLow && s.x != nil:
+		s.starved = false
+		s.x.OnClientWritable()
+	}
+}
+
+// writeEnd ends our half of the stream: on the last frame if it has not left yet, else with a frame of its own.
+func (s *stream) writeEnd() {
+	if s.sentEnd {
+		return
+	}
+	c := s.c
+	s.sentEnd = true
+	const flagsAt = 4
+	if flags := c.out.at(s.lastFrame + flagsAt); flags != nil && c.out.at(s.lastFrame) != nil {
+		*flags |= flagEndStream
+		return
+	}
+	c.out.reserve(c.e.loop, frameHeaderBytes)
+	c.out.buf = appendFrameHeader(c.out.buf, 0, frameData, flagEndStream, s.id)
+}
+
+// SendEnd implements exchange.Downstream.
+func (s *stream) SendEnd() {
+	if s.dead || s.mute {
+		return
+	}
+	s.endAsked = true
+	if len(s.pending()) == 0 {
+		s.writeEnd()
+	}
+	s.c.markDirty()
+}
+
+// PauseBody implements exchange.Downstream.
+func (s *stream) PauseBody() { s.paused = true }
+
+// ResumeBody implements exchange.Downstream.
+func (s *stream) ResumeBody() {
+	s.paused = false
+	s.touched = s.c.e.loop.Now()
+	if !s.dead && !s.resumed && (len(s.body) > 0 || s.recvEnded && !s.endPassed) {
+		s.resumed = true
+		s.c.resumed = append(s.c.resumed, s)
+		s.c.markDirty()
+	}
+}
+
+// Abort implements exchange.Downstream.
+func (s *stream) Abort() {
+	s.x = nil
+	if !s.dead {
+		s.c.reset(s, codeInternal)
+	}
+}
+
+// Finished implements exchange.Downstream.
+func (s *stream) Finished() {
+	s.x = nil
+	s.starved = false
+	if s.dead {
+		return
+	}
+	s.releaseBody()
+	if s.mute {
+		s.c.reset(s, codeProtocol)
+		return
+	}
+	s.responseWritten()
+}
+
+// responseWritten ends a stream whose exchange is over, once its response has been framed completely.
+func (s *stream) responseWritten() {
+	if s.x != nil || !s.sentEnd || s.dead {
+		return
+	}
+	if !s.recvEnded { // RFC 9113 section 8.1: the rest of the request is not needed
+		s.c.reset(s, codeNo)
+		return
+	}
+	s.c.remove(s, false)
+}
+
+// onBody takes a part of the request body from the client, and its end.
+func (s *stream) onBody(p []byte) {
+	c := s.c
+	s.touched = c.e.loop.Now()
+	x := s.x
+	switch {
+	case x == nil: // answered already: what is left of the response waits for the client
+	case len(p) == 0:
+	case s.paused || len(s.body) > 0:
+		if s.body == nil {
+			s.body = c.e.loop.GetBuffer(len(p))[:0]
+		}
+		if cap(s.body)-len(s.body) < len(p) {
+			next := append(c.e.loop.GetBuffer(max(len(s.body)+len(p), min(2*cap(s.body), streamWindow)))[:0], s.body...)
+			s.releaseBody()
+			s.body = next
+		}
+		s.body = append(s.body, p...)
+	default:
+		x.OnRequestData(p)
+		c.creditStream(s, len(p))
+	}
+	s.passEnd()
+}
+
+// passEnd tells the exchange that the body is complete, once it has had all of it.
+func (s *stream) passEnd() {
+	if s.x != nil && s.recvEnded && !s.endPassed && len(s.body) == 0 {
+		s.endPassed = true
+		s.x.OnRequestEnd()
+	}
+}
+
+// resume passes on what came while the exchange took no body.
+func (s *stream) resume() {
+	s.resumed = false
+	if s.dead || s.paused || s.x == nil {
+		return
+	}
+	if n := len(s.body); n > 0 {
+		body := s.body
+		s.body = nil
+		s.x.OnRequestData(body)
+		s.c.e.loop.PutBuffer(body)
+		s.c.creditStream(s, n)
+	}
+	s.passEnd()
+}

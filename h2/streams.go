@@ -1,0 +1,134 @@
+package h2
+
+// find returns the open stream with the id, or nil.
+func (c *serverConn) find(id uint32) *stream {
+	for i := len(c.ids) - 1; i >= 0; i-- {
+		if c.ids[i] == id {
+			return c.streams[i]
+		}
+	}
+	return nil
+}
+
+// open makes a stream of the client's new id.
+func (c *serverConn) open(id uint32) *stream {
+	s := c.e.takeStream()
+	s.c, s.id = c, id
+	s.sendWindow, s.recvWindow = c.streamSendWindow, streamWindow
+	s.since = c.e.loop.Now()
+	s.touched, s.progress = s.since, s.since
+	c.streams, c.ids = append(c.streams, s), append(c.ids, id)
+	c.e.idle.remove(c)
+	return s
+}
+
+// remove ends a stream. Its exchange is over, or is told by the caller.
+func (c *serverConn) remove(s *stream, byUs bool) {
+	s.dead = true
+	s.releaseBody()
+	s.releasePend()
+	last := len(c.ids) - 1
+	for i, id := range c.ids {
+		if id == s.id {
+			c.ids[i], c.streams[i] = c.ids[last], c.streams[last]
+			c.streams[last] = nil
+			c.ids, c.streams = c.ids[:last], c.streams[:last]
+			break
+		}
+	}
+	c.remember(s.id, byUs)
+	c.graveyard = append(c.graveyard, s)
+	c.markDirty()
+	if last == 0 && c.state == serving {
+		c.idleSince = c.e.loop.Now()
+		c.armRead()
+		c.e.idle.push(c)
+	}
+}
+
+// remember notes a stream that has ended.
+func (c *serverConn) remember(id uint32, byUs bool) {
+	c.closedIDs[c.closedNext] = closedStream{id, byUs}
+	c.closedNext = (c.closedNext + 1) % closedMax
+}
+
+// recall tells whether the stream has ended a short while ago, and how.
+func (c *serverConn) recall(id uint32) (known, byUs bool) {
+	for i := range c.closedIDs {
+		if c.closedIDs[i].id == id {
+			return true, c.closedIDs[i].byUs
+		}
+	}
+	return false, false
+}
+
+// reset ends a stream with RST_STREAM in our own name. Its exchange is over, or is told by the caller.
+func (c *serverConn) reset(s *stream, code errCode) {
+	c.control()
+	c.out.buf = appendRSTStream(c.out.buf, s.id, code)
+	c.remove(s, true)
+}
+
+// streamError answers an error of the peer on one stream (RFC 9113 section 5.4.2), open or not.
+func (c *serverConn) streamError(id uint32, code errCode, reason string) {
+	if s := c.find(id); s != nil {
+		x := s.x
+		s.x = nil
+		c.reset(s, code)
+		if x != nil {
+			x.OnClientGone(reason)
+		}
+	} else {
+		c.control()
+		c.out.buf = appendRSTStream(c.out.buf, id, code)
+		if known, _ := c.recall(id); !known {
+			c.remember(id, true)
+		}
+	}
+	c.glitch()
+}
+
+// glitch counts an error of the peer that costs it a stream. A reset that it made us send counts like one of its own.
+func (c *serverConn) glitch() {
+	c.glitches++
+	if c.glitches > glitchesMax {
+		c.fail(codeEnhanceYourCalm, "too_many_stream_errors")
+		return
+	}
+	c.countReset()
+}
+
+// countReset counts a stream that ended before its response.
+func (c *serverConn) countReset() {
+	if c.resets == nil {
+		c.resets = new(resetLog)
+	}
+	if c.resets.add(c.e.loop.Now(), c.opened) {
+		c.fail(codeEnhanceYourCalm, "rapid_reset")
+	}
+}
+
+// creditConn gives the client window of the connection back.
+func (c *serverConn) creditConn() {
+	if c.recvCredit >= connWindow/creditPart && c.state == serving {
+		c.out.reserve(c.e.loop, 16)
+		c.out.buf = appendWindowUpdate(c.out.buf, 0, uint32(c.recvCredit))
+		c.recvWindow += c.recvCredit
+		c.recvCredit = 0
+	}
+}
+
+// creditStream gives n bytes of a stream's window back, because they have been passed on.
+func (c *serverConn) creditStream(s *stream, n int) {
+	if s.dead || s.recvEnded {
+		return
+	}
+	s.recvCredit += int64(n)
+	if s.recvCredit >= streamWindow/creditPart {
+		c.out.reserve(c.e.loop, 16)
+		c.out.buf = appendWindowUpdate(c.out.buf, s.id, uint32(s.recvCredit))
+		s.recvWindow += s.recvCredit
+		s.recvCredit = 0
+		c.markDirty()
+	}
+}
