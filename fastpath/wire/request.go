@@ -77,7 +77,10 @@ func (p *RequestParser) Parse(buf []byte, req *message.Request, lim *Limits) (n 
 func (p *RequestParser) parseStart(buf []byte, req *message.Request, lim *Limits) (done bool, reason Reason) {
 	if p.stage == stageStart {
 		req.Reset()
-		if len(buf) > 0 && buf[0] == '\r' {
+		if len(buf) == 0 {
+			return false, OK
+		}
+		if buf[0] == '\r' {
 			if len(buf) == 1 {
 				return false, OK
 			}
