@@ -19,12 +19,14 @@ type Config struct {
 	Routes []Route `json:"routes,omitempty"`
 	// Clusters in order of Name. Rules refer to them by Name.
 	Clusters []Cluster `json:"clusters,omitempty"`
+	// Certificates in order of Name. Listeners refer to them by Name.
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // Protocol of a listener.
 type Protocol string
 
-// Protocols. Only ProtocolHTTP opens a socket so far; control reports the others as not programmed.
+// Protocols.
 const (
 	ProtocolHTTP  Protocol = "HTTP"
 	ProtocolHTTPS Protocol = "HTTPS"
@@ -47,6 +49,8 @@ type Listener struct {
 	// ProxyProtocol, if set, makes a PROXY protocol header (v1 or v2) mandatory on connections from these CIDRs and
 	// refuses connections from anywhere else. Every listener on one address and port must agree.
 	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
+	// TLS is set with ProtocolHTTPS only.
+	TLS *TLS `json:"tls,omitempty"`
 	// Attached routes, in no significant order.
 	Attached []Attachment `json:"attached,omitempty"`
 }

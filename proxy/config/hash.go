@@ -39,6 +39,10 @@ func NewDigest(c *Config) Digest {
 	for i := range c.Clusters {
 		d.cluster(&c.Clusters[i])
 	}
+	d.count(len(c.Certificates))
+	for i := range c.Certificates {
+		d.certificate(&c.Certificates[i])
+	}
 	out.All = d.sum()
 	return out
 }
@@ -112,11 +116,34 @@ func (d *digest) listener(l *Listener) {
 	if d.flag(l.ProxyProtocol != nil) {
 		d.texts(l.ProxyProtocol.From)
 	}
+	if d.flag(l.TLS != nil) {
+		d.tls(l.TLS)
+	}
 	d.count(len(l.Attached))
 	for i := range l.Attached {
 		d.text(l.Attached[i].Route)
 		d.texts(l.Attached[i].Hostnames)
 	}
+}
+
+func (d *digest) tls(t *TLS) {
+	d.texts(t.Certificates)
+	d.count(len(t.Hosts))
+	for i := range t.Hosts {
+		d.text(t.Hosts[i].Hostname)
+		d.texts(t.Hosts[i].Certificates)
+	}
+	d.text(string(t.MinVersion))
+	d.text(string(t.MaxVersion))
+	d.texts(t.CipherSuites)
+}
+
+// certificate includes the key: a hash of 256 bits does not tell anything about it.
+func (d *digest) certificate(c *Certificate) {
+	d.text(c.Name)
+	d.text(c.Chain)
+	d.text(string(c.Key.Reveal()))
+	d.text(string(c.OCSPStaple))
 }
 
 func (d *digest) route(r *Route) {

@@ -37,7 +37,7 @@ func fill(v reflect.Value, n *int) {
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(int64(*n))
-	case reflect.Uint16, reflect.Uint32:
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
 		v.SetUint(uint64(*n))
 	default:
 		panic("a kind that the test does not know: " + v.Kind().String())
@@ -72,7 +72,7 @@ func mutations(v reflect.Value, path string, f func(path string)) {
 		change(reflect.ValueOf(!v.Bool()))
 	case reflect.Int, reflect.Int64:
 		change(reflect.ValueOf(v.Int() + 1).Convert(v.Type()))
-	case reflect.Uint16, reflect.Uint32:
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
 		change(reflect.ValueOf(v.Uint() + 1).Convert(v.Type()))
 	default:
 		panic("a kind that the test does not know: " + v.Kind().String())
@@ -105,7 +105,7 @@ func TestEqualConfigurationsHaveEqualHashes(t *testing.T) {
 		t.Error("an empty list differs from an absent one")
 	}
 	// Nodes compare hashes, so that the value must not depend on the process or machine.
-	const golden = "91257ed7"
+	const golden = "283d4890"
 	if got := fmt.Sprintf("%x", Hash(sample()))[:8]; got != golden {
 		t.Errorf("the hash of the sample is %s; if Config or the digest changed on purpose, adapt the golden value %s", got, golden)
 	}
@@ -113,6 +113,7 @@ func TestEqualConfigurationsHaveEqualHashes(t *testing.T) {
 
 func TestTheHashSurvivesJSON(t *testing.T) {
 	c := sample()
+	c.Certificates = nil // keys are neither written nor read
 	text, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)

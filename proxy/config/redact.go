@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Redact returns a copy of a configuration that may be shown: values of header edits that carry credentials are
-// replaced. What needs no change is shared with c.
+// Redact returns a copy of a configuration that may be shown: values of header edits that carry credentials and private
+// keys are replaced. What needs no change is shared with c.
 func Redact(c *Config) *Config {
 	out := *c
 	out.Routes = slices.Clone(c.Routes)
@@ -20,6 +20,11 @@ func Redact(c *Config) *Config {
 			}
 		}
 		out.Routes[i].Rules = rules
+	}
+	out.Certificates = slices.Clone(c.Certificates)
+	for i := range out.Certificates {
+		one := &out.Certificates[i]
+		one.Chain, one.Key = CertificatesOnly([]byte(one.Chain)), Secret(redacted)
 	}
 	return &out
 }

@@ -34,6 +34,10 @@ const (
 	PartBackend
 	// PartCluster: Config.Clusters[Index].
 	PartCluster
+	// PartCertificate: Config.Certificates[Index].
+	PartCertificate
+	// PartTLSReference: a name in Config.Listeners[Index].TLS that leads nowhere. The listener goes without it.
+	PartTLSReference
 )
 
 // Error is one problem of a Config.
@@ -57,6 +61,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func Validate(c *Config) []error {
 	v := validator{config: c}
 	v.clusters()
+	v.certificates()
 	v.routes()
 	v.listeners()
 	return v.errs
@@ -66,7 +71,9 @@ type validator struct {
 	config       *Config
 	clusterNames map[string]bool
 	routeNames   map[string]bool
-	errs         []error
+
+	certificateNames map[string]bool
+	errs             []error
 }
 
 func (v *validator) report(e Error) { v.errs = append(v.errs, &e) }
@@ -247,6 +254,7 @@ func (v *validator) listeners() {
 		if field, err := checkListener(l); err != nil {
 			v.report(Error{Part: PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].%s", l.Name, field), Err: err})
 		}
+		v.references(i, l)
 		for j := range l.Attached {
 			if field, err := v.checkAttachment(&l.Attached[j]); err != nil {
 				path := fmt.Sprintf("listeners[%q].attached[%d].%s", l.Name, j, field)
@@ -284,7 +292,7 @@ func checkListener(l *Listener) (field string, err error) {
 			}
 		}
 	}
-	return "", nil
+	return checkTLS(l)
 }
 
 func (v *validator) checkAttachment(a *Attachment) (field string, err error) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/route"
@@ -42,6 +43,8 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 		Listeners: slices.Clone(cfg.Listeners),
 		Routes:    slices.Clone(cfg.Routes),
 		Clusters:  slices.Clone(cfg.Clusters),
+
+		Certificates: slices.Clone(cfg.Certificates),
 	}
 	c := &compiler{
 		opt: opt, prev: prev,
@@ -60,6 +63,7 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 		}
 	}
 	c.clusters()
+	c.certificates()
 	c.routes(digest)
 	c.ports()
 	return c.next, c.vanished
@@ -81,6 +85,25 @@ func (c *compiler) clusters() {
 		}
 		c.next.Clusters[settings.Name] = cluster
 	}
+}
+
+// certificates parses what is new. A certificate that can't be used leaves the listeners that name it without it, and a
+// listener without any refuses every handshake.
+func (c *compiler) certificates() {
+	store, errs := certs.NewStore(c.prev.certificates, c.next.Config.Certificates)
+	for i, err := range errs {
+		one := &c.next.Config.Certificates[i]
+		if c.bad[place{part: config.PartCertificate, index: i}] != nil {
+			continue
+		}
+		if err == nil {
+			*one = store.Lookup(one.Name).Source // equal, and shares its memory
+		} else {
+			path := fmt.Sprintf("certificates[%q]", one.Name)
+			c.problem(&config.Error{Part: config.PartCertificate, Index: i, Path: path, Err: err})
+		}
+	}
+	c.next.certificates = store
 }
 
 func sameCluster(a, b config.Cluster) bool {
@@ -221,6 +244,19 @@ type socket struct {
 	listeners []*Listener
 	parts     [][]part // by listener
 	first     *config.Listener
+	tls       []certs.Listener // empty for plain text, else by listener
+}
+
+// tlsOf compiles the TLS side of a socket; nil for plain text.
+func (c *compiler) tlsOf(s *socket, prev *Port) *certs.Table {
+	if len(s.tls) == 0 {
+		return nil
+	}
+	var before *certs.Table
+	if prev != nil {
+		before = prev.TLS
+	}
+	return certs.NewTable(before, c.next.certificates, s.tls, c.opt.NextProtos...)
 }
 
 func (c *compiler) ports() {
@@ -245,7 +281,7 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 	}
 	for i := range c.next.Config.Listeners {
 		cfg := &c.next.Config.Listeners[i]
-		if c.bad[place{part: config.PartListener, index: i}] != nil || cfg.Protocol != config.ProtocolHTTP {
+		if c.bad[place{part: config.PartListener, index: i}] != nil || !c.opt.serves(cfg.Protocol) {
 			continue
 		}
 		addr, err := c.opt.address(cfg.Address)
@@ -258,6 +294,12 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 		if s == nil {
 			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg}
 			sockets[at] = s
+		} else if s.first.Protocol != cfg.Protocol {
+			c.problem(&config.Error{
+				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].protocol", cfg.Name),
+				Err: fmt.Errorf("listener %q on %s has protocol %s; use another port", s.first.Name, at, s.first.Protocol),
+			})
+			continue
 		} else if !slices.Equal(s.proxy, prefixes(cfg.ProxyProtocol)) {
 			c.problem(&config.Error{
 				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].proxyProtocol", cfg.Name),
@@ -268,6 +310,9 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 		l := &Listener{Name: cfg.Name, Hostname: cfg.Hostname, Port: cfg.Port}
 		if old := listenersBefore[cfg.Name]; old != nil && *old == *l {
 			l = old
+		}
+		if cfg.TLS != nil {
+			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, TLS: cfg.TLS})
 		}
 		s.listeners = append(s.listeners, l)
 		s.parts = append(s.parts, c.parts(i, l))
@@ -325,7 +370,7 @@ func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
 }
 
 func (c *compiler) port(s *socket, prev *Port) *Port {
-	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners}
+	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
 	sitesBefore := map[string]*site{}
 	if prev != nil {
 		for _, old := range prev.sites {
@@ -342,7 +387,7 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 		p.sites = append(p.sites, c.site(s, hostname, sitesBefore[hostname]))
 	}
 	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
-		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) {
+		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS {
 		return prev
 	}
 	p.hosts = route.BuildHosts(hostnames)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/upstream"
@@ -21,9 +22,18 @@ type Options struct {
 	Registry *observe.Registry
 	// DefaultAddress is the IP address of listeners that name none; "" means all addresses of the host.
 	DefaultAddress string
+	// NextProtos are the protocols of TLS ports (ALPN, RFC 7301), the most wanted first. With none TLS is not served:
+	// listeners with config.ProtocolHTTPS have no port.
+	NextProtos []string
 }
 
 func (o *Options) workers() int { return max(o.Workers, 1) }
+
+// serves reports whether listeners with a protocol get a port. Without TLS an HTTPS listener must not: its port would
+// answer in plain text.
+func (o *Options) serves(p config.Protocol) bool {
+	return p == config.ProtocolHTTP || p == config.ProtocolHTTPS && len(o.NextProtos) > 0
+}
 
 // address resolves config.Listener.Address. All addresses is "::", on which Linux accepts IPv4 as well.
 func (o *Options) address(text string) (netip.Addr, error) {
@@ -56,7 +66,9 @@ type Live struct {
 // NewLive returns a holder whose current generation is empty.
 func NewLive(opt Options) *Live {
 	l := &Live{opt: opt}
-	l.current.Store(&Snapshot{Config: &config.Config{}, Clusters: map[string]*upstream.Cluster{}})
+	l.current.Store(&Snapshot{
+		Config: &config.Config{}, Clusters: map[string]*upstream.Cluster{}, certificates: new(certs.Store),
+	})
 	return l
 }
 

@@ -11,6 +11,7 @@ package snapshot
 import (
 	"net/netip"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/message"
@@ -35,6 +36,8 @@ type Snapshot struct {
 	Routes []*Route
 	// Problems are what was left out of Config, and why.
 	Problems []error
+
+	certificates *certs.Store
 }
 
 // Port is one listening socket, shared by the listeners on its address.
@@ -43,6 +46,8 @@ type Port struct {
 	Addr netip.AddrPort
 	// ProxyProtocolFrom, if not empty, are the peers that must, and alone may, connect with a PROXY protocol header.
 	ProxyProtocolFrom []netip.Prefix
+	// TLS is set if clients speak TLS on the port; a connection to such a port must never be served without it.
+	TLS *certs.Table
 	// Listeners in the order of the configuration.
 	Listeners []*Listener
 

@@ -137,7 +137,7 @@ func TestOnlyTheRoutesOfTheMostSpecificListenerAreCandidates(t *testing.T) {
 		{Name: "any", Port: 80, Protocol: config.ProtocolHTTP, Attached: attach("r0")},
 		{Name: "exact", Port: 80, Protocol: config.ProtocolHTTP, Hostname: "a.example.com", Attached: attach("r1")},
 		{Name: "wild", Port: 80, Protocol: config.ProtocolHTTP, Hostname: "*.example.com", Attached: attach("r2")},
-		{Name: "tls", Port: 443, Protocol: config.ProtocolHTTPS, Attached: attach("r2")},
+		{Name: "tls", Port: 443, Protocol: config.ProtocolHTTPS, TLS: new(config.TLS), Attached: attach("r2")},
 	}
 	s := publish(t, newLive(), c)
 	for target, want := range map[string]string{

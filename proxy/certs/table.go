@@ -1,0 +1,254 @@
+package certs
+
+import (
+	"cmp"
+	"crypto/tls"
+	"slices"
+	"strings"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// Listener is what a Table needs to know of one listener.
+type Listener struct {
+	// Hostname is config.Listener.Hostname: the server names that belong to the listener.
+	Hostname string
+	TLS      *config.TLS
+}
+
+// Table is the TLS side of one port. After SetNextProtos it never changes, and is for any goroutine.
+type Table struct {
+	groups []*group
+	names  names // of groups, by the hostnames of listeners
+
+	port   *tls.Config
+	refuse *tls.Config
+}
+
+// group is the listeners of one hostname: one TLS policy.
+type group struct {
+	settings
+	tickets *tls.Config   // its keys encrypt session tickets of this group and no other's
+	configs []*tls.Config // by the number that hosts gives; nil for a name that is refused
+	hosts   names
+}
+
+// settings are what a group is made from.
+type settings struct {
+	hostname string
+	policy   policy
+	hosts    []host
+}
+
+// host is one server name within a group; "" is every name that has no entry of its own.
+type host struct {
+	name         string
+	certificates []*Certificate
+}
+
+// policy is the part of the settings that a resumed session must have been made under.
+type policy struct {
+	oldest, newest uint16
+	suites         []uint16
+}
+
+func (p *policy) equal(q *policy) bool {
+	return p.oldest == q.oldest && p.newest == q.newest && slices.Equal(p.suites, q.suites)
+}
+
+func (s *settings) equal(o *settings) bool {
+	return s.hostname == o.hostname && s.policy.equal(&o.policy) &&
+		slices.EqualFunc(s.hosts, o.hosts, func(a, b host) bool {
+			return a.name == b.name && slices.Equal(a.certificates, b.certificates)
+		})
+}
+
+// NewTable compiles the listeners of one port. It returns prev, the port's table of the last generation or nil, if
+// nothing changed. Session tickets stay valid from one table to the next as long as the listener's policy does.
+//
+// Listeners of one hostname, which share their routes, share certificates and policy too: the highest of their oldest
+// versions counts, and the newest version and the cipher suites of the first that restricts them.
+func NewTable(prev *Table, store *Store, listeners []Listener, nextProtos ...string) *Table {
+	t := &Table{names: newNames()}
+	for _, s := range merge(store, listeners) {
+		g := &group{settings: s, hosts: newNames(), tickets: new(tls.Config)}
+		if old := prev.group(s.hostname); old != nil && old.policy.equal(&s.policy) {
+			g.tickets = old.tickets
+		}
+		for _, h := range s.hosts {
+			g.hosts.add(h.name, len(g.configs))
+			g.configs = append(g.configs, g.config(h.certificates))
+		}
+		t.names.add(s.hostname, len(t.groups))
+		t.groups = append(t.groups, g)
+	}
+	if prev != nil && slices.Equal(prev.port.NextProtos, nextProtos) &&
+		slices.EqualFunc(prev.groups, t.groups, func(a, b *group) bool { return a.settings.equal(&b.settings) }) {
+		return prev
+	}
+	// Without certificates crypto/tls ends the handshake with unrecognized_name (RFC 6066 section 3); an error from
+	// GetConfigForClient would end it with internal_error.
+	t.refuse = &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true}
+	// Tickets are those of the groups. If the port had any, crypto/tls would fall back to their keys.
+	t.port = &tls.Config{MinVersion: tls.VersionTLS12, SessionTicketsDisabled: true, GetConfigForClient: t.forClient}
+	t.SetNextProtos(nextProtos...)
+	return t
+}
+
+// merge brings the listeners together by hostname, in the order of the first of each.
+func merge(store *Store, listeners []Listener) []settings {
+	var out []settings
+	places := map[[2]string]int{} // of hosts, by hostname of the group and name
+	for _, l := range listeners {
+		i := slices.IndexFunc(out, func(s settings) bool { return s.hostname == l.Hostname })
+		if i < 0 {
+			i = len(out)
+			out = append(out, settings{hostname: l.Hostname, policy: policy{oldest: tls.VersionTLS12}})
+		}
+		s := &out[i]
+		s.policy.restrict(l.TLS)
+		s.add(places, "", store, l.TLS.Certificates)
+		for _, h := range l.TLS.Hosts {
+			s.add(places, h.Hostname, store, h.Certificates)
+		}
+	}
+	for i := range out {
+		for _, h := range out[i].hosts {
+			slices.SortStableFunc(h.certificates, func(a, b *Certificate) int { return cmp.Compare(a.rank(), b.rank()) })
+		}
+	}
+	return out
+}
+
+func (s *settings) add(places map[[2]string]int, name string, store *Store, certificates []string) {
+	i, known := places[[2]string{s.hostname, name}]
+	if !known {
+		i = len(s.hosts)
+		places[[2]string{s.hostname, name}] = i
+		s.hosts = append(s.hosts, host{name: name})
+	}
+	h := &s.hosts[i]
+	for _, c := range certificates {
+		if one := store.Lookup(c); one != nil && !slices.Contains(h.certificates, one) {
+			h.certificates = append(h.certificates, one)
+		}
+	}
+}
+
+func (p *policy) restrict(t *config.TLS) {
+	p.oldest = max(p.oldest, versionNumber(t.MinVersion))
+	if p.newest == 0 {
+		p.newest = versionNumber(t.MaxVersion)
+	}
+	if p.newest != 0 {
+		p.newest = max(p.newest, p.oldest)
+	}
+	if p.suites == nil {
+		p.suites = suiteNumbers(t.CipherSuites)
+	}
+}
+
+func versionNumber(v config.TLSVersion) uint16 {
+	switch v {
+	case config.TLS12:
+		return tls.VersionTLS12
+	case config.TLS13:
+		return tls.VersionTLS13
+	}
+	return 0
+}
+
+func suiteNumbers(list []string) []uint16 {
+	var out []uint16
+	for _, suite := range tls.CipherSuites() {
+		if slices.Contains(list, suite.Name) {
+			out = append(out, suite.ID)
+		}
+	}
+	return out
+}
+
+// config is nil without a certificate: the name is refused.
+func (g *group) config(certificates []*Certificate) *tls.Config {
+	if len(certificates) == 0 {
+		return nil
+	}
+	suites := g.policy.suites
+	if suites == nil {
+		suites = suiteNumbers(config.CipherSuiteNames())
+	}
+	c := &tls.Config{
+		MinVersion: g.policy.oldest, MaxVersion: g.policy.newest, CipherSuites: suites,
+		// Keys of its own that crypto/tls renews daily and keeps for seven days (RFC 8446 section 4.6.1).
+		WrapSession: g.tickets.EncryptTicket, UnwrapSession: g.tickets.DecryptTicket,
+		// The loop sends once per turn: small first records would only add system calls.
+		DynamicRecordSizingDisabled: true,
+	}
+	for _, one := range certificates {
+		c.Certificates = append(c.Certificates, one.pair)
+	}
+	return c
+}
+
+func (t *Table) group(hostname string) *group {
+	if t == nil {
+		return nil
+	}
+	for _, g := range t.groups {
+		if g.hostname == hostname {
+			return g
+		}
+	}
+	return nil
+}
+
+// Config returns the settings for servers on the port; all of its connections share them. The client's server name
+// decides which listener answers: an exact hostname, else the longest wildcard, else the listener without hostname. With
+// none, or without a certificate, the handshake ends with unrecognized_name: no client sees another listener's
+// certificate.
+func (t *Table) Config() *tls.Config { return t.port }
+
+// SetNextProtos sets the protocols that are offered to clients (ALPN, RFC 7301), the most wanted first. It must not be
+// called once Config is in use.
+func (t *Table) SetNextProtos(protocols ...string) {
+	t.port.NextProtos = protocols
+	for _, g := range t.groups {
+		for _, c := range g.configs {
+			if c != nil {
+				c.NextProtos = protocols
+			}
+		}
+	}
+}
+
+// Identity tells apart the TLS policies of the port: two names are served under one policy if their numbers are equal.
+// It is -1 for a name whose handshake is refused. sni is in lower case, "" if the client named none. A request for a host
+// that has a listener, but another identity than its connection, is misdirected (RFC 9110 section 15.5.20).
+func (t *Table) Identity(sni string) int {
+	g, c := t.lookup(sni)
+	if c == nil {
+		return none
+	}
+	return g
+}
+
+func (t *Table) lookup(name string) (group int, c *tls.Config) {
+	group = t.names.lookup(name)
+	if group == none {
+		return none, nil
+	}
+	g := t.groups[group]
+	i := g.hosts.lookup(name)
+	if i == none {
+		return none, nil
+	}
+	return group, g.configs[i]
+}
+
+// forClient never returns nil, which would mean the port's own settings.
+func (t *Table) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if _, c := t.lookup(strings.ToLower(hello.ServerName)); c != nil {
+		return c, nil
+	}
+	return t.refuse, nil
+}
