@@ -75,7 +75,7 @@ func (p *process) start(stdout io.Writer) error {
 		return err
 	}
 	p.accessLog.attach(p.registry)
-	if p.server, err = server.New(p.serverOptions()); err != nil {
+	if p.server, err = server.New(p.serverOptions(tuning)); err != nil {
 		return err
 	}
 	if err := p.server.Start(); err != nil {
@@ -88,14 +88,15 @@ func (p *process) start(stdout io.Writer) error {
 	return p.load()
 }
 
-func (p *process) serverOptions() server.Options {
+func (p *process) serverOptions(tuning loop.Tuning) server.Options {
 	limits := fastpath.DefaultLimits()
 	limits.Request.HeadBytes = p.opt.headBytes
 	limits.RequestsPerConn = p.opt.requests
+	limits.Request.StrictNames = p.opt.strictNames
 	return server.Options{
 		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
 		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
-		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine],
+		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine], MemoryLimit: tuning.ContainerLimit,
 		DrainDelay: p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
 	}
 }

@@ -45,6 +45,7 @@ type serveOptions struct {
 	headBytes   int
 	requests    int
 	overlap     bool
+	strictNames bool
 	translate   translate.Options
 	onReady     func() // called once everything is being served, if not nil
 
@@ -100,9 +101,11 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long to go on accepting after SIGTERM while being unready")
 	f.DurationVar(&o.drainTime, "drain-time", 25*time.Second, "how long requests may take to finish after that")
-	f.IntVar(&o.connections, "max-connections", 0, "client connections at most (default: what memory and descriptors allow)")
+	f.IntVar(&o.connections, "max-connections", 0, "client connections at most (default: 50000 for the loop, 10000 for the reference engine, less where descriptors run out)")
 	f.IntVar(&o.headBytes, "max-head-bytes", wire.RequestHeadBytesMax, "largest request head, from 1024 to 131072 bytes")
 	f.IntVar(&o.requests, "requests-per-connection", 0, "requests after which a client connection is closed; 0 for no limit")
+	f.BoolVar(&o.strictNames, "strict-header-names", false,
+		"answer 400 to field names that look like framing or forwarding fields (X_Forwarded_For), instead of dropping them")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
 	return f

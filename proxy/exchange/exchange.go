@@ -112,6 +112,10 @@ func (x *Exchange) Start() {
 	w.Upstream.CountRequest()
 
 	x.client = x.peer.Client
+	if w.Shed >= ShedRequests {
+		x.Answer(503, "memory_pressure")
+		return
+	}
 	x.setForwardingFields()
 	if status, reason := x.match(); status != 0 {
 		x.Answer(status, reason)

@@ -147,7 +147,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	if !resp.Has(message.Date) {
 		resp.AddBytes("Date", x.w.HTTPDate(), message.Date) // RFC 9110 section 6.6.1
 	}
-	if x.w.Draining || x.Req.Upgrade.Len > 0 {
+	if x.w.closes() || x.Req.Upgrade.Len > 0 {
 		resp.Close = true
 	}
 	x.rec.Status = resp.Status

@@ -43,6 +43,8 @@ type Worker struct {
 
 	// Draining asks every response to close its connection; set on the worker's thread.
 	Draining bool
+	// Shed is what to save on while memory is short; set on the worker's thread.
+	Shed Shed
 
 	random uint64 // xorshift state
 	active int
@@ -50,6 +52,19 @@ type Worker struct {
 	frees  int
 	host   [hostBytesMax]byte
 }
+
+// Shed says how much load to shed.
+type Shed uint8
+
+// Levels of shedding.
+const (
+	ShedNothing   Shed = iota
+	ShedKeepAlive      // connections close after their response
+	ShedRequests       // requests are answered 503, too
+)
+
+// closes reports whether responses have to close their connection.
+func (w *Worker) closes() bool { return w.Draining || w.Shed >= ShedKeepAlive }
 
 // hostBytesMax is the longest host name that can match (RFC 1035 section 2.3.4: 255 octets).
 const hostBytesMax = 256

@@ -36,6 +36,8 @@ type Options struct {
 	Limits   fastpath.Limits
 	// ConnectionsMax bounds the client connections of all workers; 0 means loop.ConnectionsMaxDefault.
 	ConnectionsMax int
+	// MemoryLimit of the container in bytes, against which memory pressure is measured; 0 means none.
+	MemoryLimit int64
 	// Overlap allows another process to listen on the same addresses, for a hand-over.
 	Overlap bool
 	// DrainDelay is how long Drain goes on accepting after it has become unready; DrainTime how long requests may then
@@ -89,6 +91,11 @@ type Server struct {
 	reloads   reloads
 	ready     atomic.Bool
 	draining  atomic.Bool
+	pressure  atomic.Uint32 // a Pressure
+	stop      chan struct{} // closed by Drain
+	used      func() uint64 // bytes of memory
+	// connections is how many client connections the loops may have.
+	connections int
 }
 
 // New returns a server that serves nothing yet.
@@ -96,7 +103,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Workers < 1 {
 		return nil, errors.New("a server needs at least one worker")
 	}
-	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}}
+	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
 	s.live = snapshot.NewLive(snapshot.Options{
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind,
 	})
@@ -112,6 +119,7 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.connections = connections
 	s.plane = newLoopPlane(deps, connections, opt.Overlap)
 	return s, nil
 }
@@ -119,7 +127,13 @@ func New(opt Options) (*Server, error) {
 // Start starts the workers.
 func (s *Server) Start() error {
 	s.registerMetrics()
-	return s.plane.Start()
+	if err := s.plane.Start(); err != nil {
+		return err
+	}
+	if _, ok := s.plane.(pressured); ok && s.opt.MemoryLimit > 0 {
+		go s.watchMemory()
+	}
+	return nil
 }
 
 // Registry is where the numbers of this server are.
@@ -274,6 +288,7 @@ func (s *Server) Drain(ctx context.Context) int {
 		s.plane.Drain()
 	}
 	left := s.plane.Busy()
+	close(s.stop)
 	s.plane.Stop()
 	s.opt.Log.Info("stopped", "connections_cut_off", left)
 	return left

@@ -54,7 +54,7 @@ func everythingTo(port uint16, endpoints ...string) (*config.Config, config.Endp
 	return c, eps
 }
 
-func startServer(t *testing.T, workers int) (*Server, uint16) {
+func startServer(t *testing.T, workers int, change ...func(*Server)) (*Server, uint16) {
 	t.Helper()
 	reg := observe.NewRegistry(observe.Options{Workers: workers, Methods: message.MethodNames()})
 	s, err := New(Options{
@@ -63,6 +63,9 @@ func startServer(t *testing.T, workers int) (*Server, uint16) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(s)
 	}
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
