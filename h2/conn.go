@@ -127,7 +127,7 @@ func (c *serverConn) begin(initial []byte) {
 	b = appendSetting(b, settingMaxHeaderListSize, uint32(c.e.limits.HeadBytes))
 	c.out.buf = appendWindowUpdate(b, 0, connWindow-windowDefault)
 	c.markDirty()
-	c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.HeadTimeout)
+	c.readDeadline = c.conn.AcceptedAt() + nanos(c.e.limits.HeadTimeout)
 	c.arm()
 	c.e.idle.push(c)
 	if c.e.exchange.Draining {

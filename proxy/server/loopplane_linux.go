@@ -12,6 +12,7 @@ import (
 	"rauta.io/rauta/h2"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/snapshot"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -21,6 +22,8 @@ type loopPlane struct {
 	group   *loop.Group
 	overlap bool
 	workers []*loopWorker
+	// tlsOf sets the configuration of a port with TLS, and reports whether the port has it.
+	tlsOf   func(port *snapshot.Port, opt *loop.TLSOptions) bool
 	stopped sync.WaitGroup
 
 	mu      sync.Mutex
@@ -32,7 +35,9 @@ type loopWorker struct {
 	loop     *loop.Worker
 	exchange *exchange.Worker
 	engine   *fastpath.Engine
-	http2    *h2.Engine
+	// headTimeout in nanoseconds, from accept to the end of the first head.
+	headTimeout int64
+	http2       *h2.Engine
 
 	// Owned by the worker's thread.
 	listeners map[netip.AddrPort]*loop.Listener
@@ -47,6 +52,7 @@ const evictPerTurn = 16
 func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
 	return &loopPlane{
 		deps: deps, group: loop.NewGroup(connections), overlap: overlap, closing: map[netip.AddrPort]int{},
+		tlsOf: func(*snapshot.Port, *loop.TLSOptions) bool { return false },
 	}
 }
 
@@ -70,14 +76,17 @@ func (p *loopPlane) Start() error {
 }
 
 func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
-	w := &loopWorker{listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*exchange.PortRef{}}
+	w := &loopWorker{
+		listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*exchange.PortRef{},
+		headTimeout: p.deps.Limits.HeadTimeout,
+	}
 	var err error
 	w.loop, err = loop.NewWorker(id, loop.WorkerOptions{
 		Group:   p.group,
 		OnStall: p.deps.Registry.Shard(id).LoopStall,
 		OnPressure: func(*loop.Worker) {
-			if w.engine.CloseIdle(evictPerTurn) == 0 {
-				w.http2.CloseIdle(evictPerTurn)
+			if w.engine.CloseIdle(evictPerTurn) == 0 && w.http2.CloseIdle(evictPerTurn) == 0 {
+				w.loop.CloseHandshakes(evictPerTurn)
 			}
 		},
 		OnPanic: func(value any, stack []byte) {
@@ -168,6 +177,11 @@ func (p *loopPlane) accept(addr netip.AddrPort) func(*loop.Worker, *loop.Conn) {
 		var proxyFrom []netip.Prefix
 		if port := ref.Current(w.exchange.Live.Current()); port != nil {
 			proxyFrom = port.ProxyProtocolFrom
+			var opt loop.TLSOptions
+			if p.tlsOf(port, &opt) {
+				w.secure(c, ref, opt, proxyFrom)
+				return
+			}
 		}
 		w.engine.Serve(c, ref, proxyFrom)
 		l.SetActive(w.exchange.Active())
@@ -206,7 +220,7 @@ func (p *loopPlane) Drain() {
 		w.exchange.Draining = true
 		w.engine.Drain()
 		w.http2.Drain()
-		w.busy.Store(int64(w.engine.Conns() + w.http2.Conns()))
+		w.busy.Store(int64(w.engine.Conns() + w.http2.Conns() + w.loop.Handshakes()))
 		return nil
 	})
 }
