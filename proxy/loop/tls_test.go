@@ -54,6 +54,22 @@ func TestBytesOfAllSizesGoBothWaysOverEveryVersion(t *testing.T) {
 	}
 }
 
+func TestAnExchangeOverTLSCostsOneReceiveAndOneSend(t *testing.T) {
+	const rounds = 500
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	c := r.dial()
+	roundTrip(t, c, []byte("x"))
+	var before, after uint64
+	on(t, r.w, func() { before = r.w.counts.transfers })
+	for range rounds {
+		roundTrip(t, c, []byte("0123456789"))
+	}
+	on(t, r.w, func() { after = r.w.counts.transfers })
+	if n := after - before; n < 2*rounds || n > 2*rounds+rounds/50 {
+		t.Errorf("%d receives and sends for %d exchanges", n, rounds)
+	}
+}
+
 func TestAFullSocketPausesTheWriterAndLosesNothing(t *testing.T) {
 	r := serveTLS(t, tlsServerConfig(t), 0, func(w *Worker, c *Conn) {
 		if err := unix.SetsockoptInt(c.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, 4096); err != nil {
