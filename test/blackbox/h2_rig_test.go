@@ -18,9 +18,10 @@ type h2client struct {
 	t *testing.T
 	*net.TCPConn
 	*http2.Framer
-	block bytes.Buffer
-	enc   *hpack.Encoder
-	dec   *hpack.Decoder
+	block  bytes.Buffer
+	enc    *hpack.Encoder
+	dec    *hpack.Decoder
+	credit map[uint32]int // of the WINDOW_UPDATEs that have come
 }
 
 // h2 connects and sends preface and settings.
@@ -32,7 +33,7 @@ func (r *rig) h2(settings ...http2.Setting) *h2client {
 	}
 	nc.SetDeadline(time.Now().Add(patience))
 	r.t.Cleanup(func() { nc.Close() })
-	c := &h2client{t: r.t, TCPConn: nc.(*net.TCPConn), Framer: http2.NewFramer(nc, nc), dec: hpack.NewDecoder(4096, nil)}
+	c := &h2client{t: r.t, TCPConn: nc.(*net.TCPConn), Framer: http2.NewFramer(nc, nc), dec: hpack.NewDecoder(4096, nil), credit: map[uint32]int{}}
 	c.AllowIllegalWrites, c.AllowIllegalReads = true, true
 	c.enc = hpack.NewEncoder(&c.block)
 	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
@@ -68,10 +69,16 @@ func (c *h2client) encode(lines []string) []byte {
 	return c.block.Bytes()
 }
 
-// headers sends a head.
+// headers sends a head, in frames of 16 KiB.
 func (c *h2client) headers(id uint32, end bool, lines []string) {
 	c.t.Helper()
-	c.must(c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.encode(lines), EndStream: end, EndHeaders: true}))
+	block := c.encode(lines)
+	n := min(len(block), 16<<10)
+	c.must(c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block[:n], EndStream: end, EndHeaders: n == len(block)}))
+	for block = block[n:]; len(block) > 0; block = block[n:] {
+		n = min(len(block), 16<<10)
+		c.must(c.WriteContinuation(id, n == len(block), block[:n]))
+	}
 }
 
 // next returns the next frame that is not about the connection's housekeeping; nil at the end of the connection.
@@ -86,7 +93,10 @@ func (c *h2client) next() http2.Frame {
 			return nil
 		}
 		switch f := f.(type) {
-		case *http2.SettingsFrame, *http2.WindowUpdateFrame:
+		case *http2.SettingsFrame:
+			continue
+		case *http2.WindowUpdateFrame:
+			c.credit[f.StreamID] += int(f.Increment)
 			continue
 		case *http2.PingFrame:
 			if f.IsAck() {
