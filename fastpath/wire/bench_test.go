@@ -1,7 +1,12 @@
 package wire
 
 import (
+	"bufio"
+	"bytes"
+	"net/http"
 	"testing"
+
+	"github.com/valyala/fasthttp"
 
 	"rauta.io/rauta/proxy/message"
 )
@@ -41,17 +46,121 @@ func TestABrowserRequestIsForwardedInCanonicalForm(t *testing.T) {
 	}
 }
 
+// smallResponse is what the proxies of loadtest are measured with.
+const smallResponse = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 23 Nov 2026 00:00:00 GMT\r\n" +
+	"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n"
+
+// smallGet is the request of the same measurements.
+const smallGet = "GET /api/v1/things HTTP/1.1\r\nHost: app.example.com\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n"
+
+// benchRequests runs a benchmark for each of the requests.
+func benchRequests(b *testing.B, run func(b *testing.B, in []byte)) {
+	for _, c := range []struct{ name, in string }{{"browser", browserGet}, {"small", smallGet}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(c.in)))
+			run(b, []byte(c.in))
+		})
+	}
+}
+
 func BenchmarkParseRequestOwn(b *testing.B) {
-	var p RequestParser
-	var req message.Request
-	lim := DefaultRequestLimits()
-	in := []byte(browserGet)
+	benchRequests(b, func(b *testing.B, in []byte) {
+		var p RequestParser
+		var req message.Request
+		lim := DefaultRequestLimits()
+		for b.Loop() {
+			p.Reset()
+			if n, _ := p.Parse(in, &req, &lim); n == 0 {
+				b.Fatal("not parsed")
+			}
+		}
+	})
+}
+
+func BenchmarkParseRequestFasthttp(b *testing.B) {
+	benchRequests(b, func(b *testing.B, in []byte) {
+		var head fasthttp.RequestHeader
+		src := bytes.NewReader(in)
+		br := bufio.NewReader(src)
+		for b.Loop() {
+			src.Reset(in)
+			br.Reset(src)
+			if err := head.Read(br); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkParseRequestNetHTTP(b *testing.B) {
+	benchRequests(b, func(b *testing.B, in []byte) {
+		src := bytes.NewReader(in)
+		br := bufio.NewReader(src)
+		for b.Loop() {
+			src.Reset(in)
+			br.Reset(src)
+			if _, err := http.ReadRequest(br); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkParseResponseOwn(b *testing.B) {
+	var p ResponseParser
+	var resp message.Response
+	lim := DefaultResponseLimits()
+	in := []byte(smallResponse)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(in)))
 	for b.Loop() {
 		p.Reset()
+		if n, _ := p.Parse(in, &resp, false, &lim); n == 0 {
+			b.Fatal("not parsed")
+		}
+	}
+}
+
+func BenchmarkAppendRequestHead(b *testing.B) {
+	benchRequests(b, func(b *testing.B, in []byte) {
+		var p RequestParser
+		var req message.Request
+		lim := DefaultRequestLimits()
 		if n, _ := p.Parse(in, &req, &lim); n == 0 {
 			b.Fatal("not parsed")
+		}
+		var out []byte
+		for b.Loop() {
+			out = AppendRequestHead(out[:0], &req)
+		}
+	})
+}
+
+func BenchmarkAppendResponseHead(b *testing.B) {
+	var p ResponseParser
+	var resp message.Response
+	lim := DefaultResponseLimits()
+	if n, _ := p.Parse([]byte(smallResponse), &resp, false, &lim); n == 0 {
+		b.Fatal("not parsed")
+	}
+	var out []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		out = AppendResponseHead(out[:0], &resp, ResponseOptions{Version: message.HTTP11})
+	}
+}
+
+func BenchmarkChunkReader(b *testing.B) {
+	in := append(AppendChunkHeader(nil, 4096), make([]byte, 4096)...)
+	in = append(append(in, ChunkEnd...), LastChunk...)
+	b.SetBytes(int64(len(in)))
+	for b.Loop() {
+		var r ChunkReader
+		for rest, done := in, false; !done; {
+			var n int
+			_, n, done, _ = r.Next(rest)
+			rest = rest[n:]
 		}
 	}
 }
