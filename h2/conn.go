@@ -325,6 +325,9 @@ func (c *serverConn) fail(code errCode, reason string) {
 	c.out.buf = appendGoAway(c.out.buf, c.lastID, code)
 	c.linger()
 	c.dropStreams(reason)
+	if !c.out.blocked {
+		c.flushOut() // before what else comes in this turn may exceed what is read in vain
+	}
 	c.markDirty()
 }
 
