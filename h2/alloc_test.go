@@ -1,0 +1,222 @@
+package h2_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/server"
+)
+
+const patience = 20 * time.Second
+
+// fixedBackEnd answers every request that has no body; it allocates per connection only.
+func fixedBackEnd(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 4096)
+				response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: fixed\r\nContent-Length: 5\r\n\r\nhello")
+				n := 0
+				for {
+					m, err := c.Read(buf[n:])
+					if err != nil {
+						return
+					}
+					if n += m; bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+						n = 0
+						if _, err := c.Write(response); err != nil {
+							return
+						}
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// startProxy returns the address of a data plane with one worker in front of a back end.
+func startProxy(t testing.TB, backEnd string) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr).AddrPort()
+	l.Close()
+	s, err := server.New(server.Options{
+		Workers: 1, Registry: observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()}),
+		Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		s.Drain(ctx)
+	})
+	cfg := &config.Config{
+		Listeners: []config.Listener{{
+			Name: "default/gw/http", Port: addr.Port(), Protocol: config.ProtocolHTTP,
+			Attached: []config.Attachment{{Route: "httproute/default/all", Hostnames: []string{""}}},
+		}},
+		Routes: []config.Route{{
+			Name: "httproute/default/all", Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "all"},
+			Rules: []config.Rule{{
+				Name: "0", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
+				Backends: []config.Backend{{Cluster: "default/app:80", Weight: 1}},
+			}},
+		}},
+		Clusters: []config.Cluster{{Name: "default/app:80"}},
+	}
+	if err := s.Publish(cfg, config.Endpoints{"default/app:80": {{Address: backEnd}}}); err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(addr.Addr(), addr.Port()).String()
+}
+
+// load is a client that sends the same request on one stream after another and allocates nothing itself.
+type load struct {
+	net.Conn
+	request []byte // HEADERS, whose stream is set for each
+	update  []byte // WINDOW_UPDATE of the connection for one response
+	buf     []byte
+	kept    int
+	stream  uint32
+}
+
+func newLoad(t testing.TB, addr string) *load {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	var start, block, frame, update bytes.Buffer
+	start.WriteString(http2.ClientPreface)
+	http2.NewFramer(&start, nil).WriteSettings()
+	enc := hpack.NewEncoder(&block)
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/some/path?query=1"},
+		{Name: ":authority", Value: "a.example"}, {Name: "user-agent", Value: "load/1.0"}, {Name: "accept", Value: "*/*"},
+	}
+	l := &load{Conn: c, buf: make([]byte, 64<<10), stream: 1}
+	for i := range 2 { // the first one fills the table, the second one uses it
+		block.Reset()
+		for _, f := range fields {
+			enc.WriteField(f)
+		}
+		frame.Reset()
+		http2.NewFramer(&frame, nil).WriteHeaders(http2.HeadersFrameParam{
+			StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true,
+		})
+		if i == 0 {
+			start.Write(frame.Bytes())
+		}
+	}
+	l.request = bytes.Clone(frame.Bytes())
+	http2.NewFramer(&update, nil).WriteWindowUpdate(0, 500)
+	l.update = update.Bytes()
+	if _, err := c.Write(start.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	l.await(t, 1)
+	return l
+}
+
+// run serves n requests, batch at a time.
+func (l *load) run(t testing.TB, n, batch int) {
+	out := make([]byte, 0, (len(l.request)+16)*batch)
+	for done := 0; done < n; done += batch {
+		out = out[:0]
+		for range batch {
+			l.stream += 2
+			at := len(out)
+			out = append(out, l.request...)
+			out[at+5], out[at+6], out[at+7], out[at+8] = byte(l.stream>>24), byte(l.stream>>16), byte(l.stream>>8), byte(l.stream)
+		}
+		if done%100 == 0 {
+			out = append(out, l.update...)
+		}
+		if _, err := l.Write(out); err != nil {
+			t.Fatal(err)
+		}
+		l.await(t, batch)
+	}
+}
+
+// await reads until n streams have ended.
+func (l *load) await(t testing.TB, n int) {
+	for n > 0 {
+		m, err := l.Read(l.buf[l.kept:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := l.buf[:l.kept+m]
+		for len(data) >= 9 {
+			size := 9 + (int(data[0])<<16 | int(data[1])<<8 | int(data[2]))
+			if len(data) < size {
+				break
+			}
+			switch http2.FrameType(data[3]) {
+			case http2.FrameData, http2.FrameHeaders:
+				if data[4]&1 != 0 {
+					n--
+				}
+			case http2.FrameRSTStream, http2.FrameGoAway:
+				t.Fatalf("frame %x", data[:size])
+			}
+			data = data[size:]
+		}
+		l.kept = copy(l.buf, data)
+	}
+}
+
+func TestARequestAllocatesNothing(t *testing.T) {
+	l := newLoad(t, startProxy(t, fixedBackEnd(t)))
+	l.run(t, 2000, 10)
+	const requests = 10_000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	l.run(t, requests, 10)
+	runtime.ReadMemStats(&after)
+	per := float64(after.Mallocs-before.Mallocs) / requests
+	t.Logf("%.4f allocations per request", per)
+	if !raceEnabled && per > 0.1 {
+		t.Errorf("%.3f allocations per request, at most 0.1 are allowed", per)
+	}
+}
+
+func BenchmarkRequests(b *testing.B) {
+	l := newLoad(b, startProxy(b, fixedBackEnd(b)))
+	l.SetDeadline(time.Time{})
+	b.ResetTimer()
+	l.run(b, b.N, 10)
+}

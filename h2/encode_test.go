@@ -1,0 +1,96 @@
+package h2
+
+import (
+	"math/rand"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2/hpack"
+
+	"rauta.io/rauta/proxy/message"
+)
+
+// decodeBlock is the oracle.
+func decodeBlock(t *testing.T, block []byte) []hpack.HeaderField {
+	t.Helper()
+	fields, err := hpack.NewDecoder(4096, nil).DecodeFull(block)
+	if err != nil {
+		t.Fatalf("%x: %v", block, err)
+	}
+	return fields
+}
+
+func TestBlocksAreWhatADecoderReads(t *testing.T) {
+	random := rand.New(rand.NewSource(1))
+	for range 2000 {
+		r := message.Response{Status: 100 + random.Intn(900), Length: -1}
+		r.Framing = []message.Framing{message.NoBody, message.Sized, message.Streamed, message.UntilClose}[random.Intn(4)]
+		if r.Framing == message.Sized {
+			r.Length = random.Int63()
+		}
+		want := 0
+		for range random.Intn(10) {
+			id := message.FieldID(random.Intn(int(message.Tracestate) + 1))
+			name := id.Name()
+			if id == message.Unknown {
+				name = "X-" + strings.Repeat("Ab", random.Intn(200))
+			}
+			value := strings.Repeat("v", random.Intn(1<<random.Intn(12)))
+			r.Add(name, value, id)
+			if !notWritten[id] {
+				want++
+			}
+		}
+		block := appendResponse(nil, &r, false)
+		if len(block) > blockBytes(&r) {
+			t.Fatalf("%d bytes, expected %d at most", len(block), blockBytes(&r))
+		}
+		fields := decodeBlock(t, block)
+		if fields[0].Name != ":status" || len(fields[0].Value) != 3 {
+			t.Fatalf("%v", fields[0])
+		}
+		i := 1
+		for _, f := range r.Fields {
+			if notWritten[f.ID] {
+				continue
+			}
+			if got := fields[i]; got.Name != strings.ToLower(string(r.Bytes(f.Name))) || got.Value != string(r.Bytes(f.Value)) {
+				t.Fatalf("%v, want %s: %s", got, r.Bytes(f.Name), r.Bytes(f.Value))
+			}
+			i++
+		}
+		for _, f := range fields[i:] {
+			if f.Name != "content-length" {
+				t.Errorf("unexpected %v", f)
+			}
+		}
+	}
+}
+
+func TestStaticNamesAreThoseOfTheStandard(t *testing.T) {
+	for id, index := range staticName {
+		if index == 0 {
+			continue
+		}
+		fields := decodeBlock(t, append(appendInt(nil, reprWithoutIndex, 4, int(index)), 0))
+		if name := message.FieldID(id).Name(); fields[0].Name != name {
+			t.Errorf("index %d is %q, not %q", index, fields[0].Name, name)
+		}
+	}
+	for _, status := range []int{200, 204, 206, 304, 400, 404, 500, 201, 999} {
+		if f := decodeBlock(t, appendStatus(nil, status))[0]; f.Name != ":status" || len(f.Value) != 3 {
+			t.Errorf("%d: %v", status, f)
+		}
+	}
+}
+
+func TestSecretsAreNeverIndexed(t *testing.T) {
+	var r message.Response
+	r.Status = 200
+	r.Add("Set-Cookie", "a=b", message.SetCookie)
+	r.Add("Server", "x", message.Server)
+	fields := decodeBlock(t, appendResponse(nil, &r, false))
+	if !fields[1].Sensitive || fields[2].Sensitive {
+		t.Errorf("%v", fields)
+	}
+}
