@@ -16,8 +16,7 @@ func (c *clientConn) SendHead(req *message.Request) {
 	c.out.reserve(c.e.loop, headBytes(&req.Head, line))
 	c.out.buf = wire.AppendRequestHead(c.out.buf, req)
 	if req.Framing == message.NoBody {
-		c.req.ended = true
-		c.out.flush(c.conn)
+		c.req.ended = true // sent at the end of the turn, see serverConn.SendEnd
 	}
 	c.afterWrite()
 }
@@ -52,9 +51,6 @@ func (c *clientConn) SendEnd() {
 	c.req.halfClosed = c.state == clientTunnel
 	if c.req.chunked && c.state != clientTunnel {
 		c.out.write(c.conn, lastChunk)
-	}
-	if !c.out.blocked {
-		c.out.flush(c.conn)
 	}
 	c.afterWrite()
 	if c.state == clientTunnel && c.out.waiting() == 0 {

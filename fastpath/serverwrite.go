@@ -68,7 +68,8 @@ var (
 	lastChunk = []byte(wire.LastChunk)
 )
 
-// SendEnd implements exchange.Downstream.
+// SendEnd implements exchange.Downstream. The bytes leave at the end of the turn: receiving and deciding for all
+// connections first and sending for all of them then keeps either code in the cache, 3% of a request (PERF.md).
 func (c *serverConn) SendEnd() {
 	if c.state == closed {
 		return
@@ -77,9 +78,6 @@ func (c *serverConn) SendEnd() {
 		c.resp.halfClose = true // a tunnel
 	} else if c.resp.chunked {
 		c.out.write(c.conn, lastChunk)
-	}
-	if !c.out.blocked {
-		c.out.flush(c.conn)
 	}
 	c.afterWrite()
 	if c.resp.halfClose && c.out.waiting() == 0 {
