@@ -256,7 +256,9 @@ func (x *Exchange) finish(reason string) {
 		r.Endpoint = e.Stats
 		r.EndpointAddr = e.Name
 	}
-	x.describe(r)
+	if x.w.Shard.Logs() {
+		x.describe(r)
+	}
 	x.w.Shard.Finish(r)
 	x.w.Shard.Flush()
 	x.w.put(x)

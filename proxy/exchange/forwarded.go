@@ -14,25 +14,23 @@ const via = "1.1 rauta"
 // what a trusted proxy says is kept and extended (attack row 21).
 func (x *Exchange) setForwardingFields() {
 	r, p := &x.Req, x.peer
-	authority := r.Bytes(r.Authority)
 	r.Scheme = p.Scheme
-	clientText := p.ClientText
-	if p.Trusted {
-		x.extendForwarded()
-		x.client, clientText = x.clientOfTrusted()
-	} else {
+	r.Remove(message.XRealIP)
+	if !p.Trusted {
 		removeForwarded(&r.Head)
 		r.Remove(message.Forwarded)
 		r.Remove(message.XRequestID)
-		r.Add("X-Forwarded-For", p.ClientText, message.XForwardedFor)
-		r.Append(r.StoreString("Forwarded"), x.forwardedElement(authority), message.Forwarded)
+		x.addFixed(p.fixed, r.Bytes(r.Authority))
+		return
 	}
-	r.Remove(message.XRealIP)
+	x.extendForwarded()
+	var clientText string
+	x.client, clientText = x.clientOfTrusted()
 	r.Add("X-Real-IP", clientText, message.XRealIP)
 	if !r.Has(message.XForwardedProto) {
 		r.Add("X-Forwarded-Proto", r.Scheme.String(), message.XForwardedProto)
 	}
-	if !r.Has(message.XForwardedHost) && len(authority) > 0 {
+	if authority := r.Bytes(r.Authority); !r.Has(message.XForwardedHost) && len(authority) > 0 {
 		r.AddBytes("X-Forwarded-Host", authority, message.XForwardedHost)
 	}
 	if !r.Has(message.XRequestID) {

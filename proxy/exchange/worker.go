@@ -169,15 +169,21 @@ type Peer struct {
 	Port       *PortRef
 	// Protocol is what the access log calls the protocol, such as "HTTP/1.1".
 	Protocol string
+
+	fixed *fixedFields // of an untrusted peer
 }
 
 // NewPeer describes a connection.
 func (w *Worker) NewPeer(client netip.Addr, scheme message.Scheme, port *PortRef) Peer {
 	client = client.Unmap()
-	return Peer{
+	p := Peer{
 		Client: client, ClientText: client.String(), Trusted: w.Settings.Trusts(client), Scheme: scheme, Port: port,
 		Protocol: "HTTP/1.1",
 	}
+	if !p.Trusted {
+		p.fixed = fixedOf(&p)
+	}
+	return p
 }
 
 // PortRef resolves a bound address to the current generation's Port, one look-up per generation and worker.
