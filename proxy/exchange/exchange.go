@@ -138,7 +138,7 @@ func (x *Exchange) match() (status int, reason string) {
 	}
 	x.port = port.Addr.Port()
 	host := x.w.hostOf(x.Req.Bytes(x.Req.Authority))
-	if port.Misdirected(x.peer.ServerName, host) {
+	if x.peer.Scheme == message.SchemeHTTPS && port.Misdirected(x.peer.ServerName, host) {
 		return 421, "misdirected_request"
 	}
 	rule, _, result := port.Match(host, &x.Req)

@@ -51,7 +51,9 @@ func newSim(t testing.TB, endpoints int, change func(*config.Config)) *sim {
 		change(cfg)
 	}
 	reg := observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()})
-	live := snapshot.NewLive(snapshot.Options{Workers: 1, Registry: reg, DefaultAddress: "127.0.0.1"})
+	live := snapshot.NewLive(snapshot.Options{
+		Workers: 1, Registry: reg, DefaultAddress: "127.0.0.1", NextProtos: []string{"http/1.1"},
+	})
 	eps := config.Endpoints{}
 	for i := range endpoints {
 		eps[clusterName] = append(eps[clusterName], config.Endpoint{Address: fmt.Sprintf("10.0.0.%d:80", i+1)})

@@ -10,9 +10,9 @@ import (
 
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/h2"
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
-	"rauta.io/rauta/proxy/snapshot"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -22,8 +22,6 @@ type loopPlane struct {
 	group   *loop.Group
 	overlap bool
 	workers []*loopWorker
-	// tlsOf sets the configuration of a port with TLS, and reports whether the port has it.
-	tlsOf   func(port *snapshot.Port, opt *loop.TLSOptions) bool
 	stopped sync.WaitGroup
 
 	mu      sync.Mutex
@@ -41,7 +39,7 @@ type loopWorker struct {
 
 	// Owned by the worker's thread.
 	listeners map[netip.AddrPort]*loop.Listener
-	ports     map[netip.AddrPort]*exchange.PortRef
+	ports     map[netip.AddrPort]*openPort
 
 	busy atomic.Int64 // client connections, as of the last Drain
 }
@@ -52,7 +50,6 @@ const evictPerTurn = 16
 func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
 	return &loopPlane{
 		deps: deps, group: loop.NewGroup(connections), overlap: overlap, closing: map[netip.AddrPort]int{},
-		tlsOf: func(*snapshot.Port, *loop.TLSOptions) bool { return false },
 	}
 }
 
@@ -77,7 +74,7 @@ func (p *loopPlane) Start() error {
 
 func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w := &loopWorker{
-		listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*exchange.PortRef{},
+		listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*openPort{},
 		headTimeout: p.deps.Limits.HeadTimeout,
 	}
 	var err error
@@ -156,6 +153,7 @@ func (p *loopPlane) Open(addr netip.AddrPort) error {
 		}, p.accept(addr))
 		if err == nil {
 			w.listeners[addr] = l
+			w.port(addr) // seen now, should it go before its first connection
 		}
 		return err
 	})
@@ -169,23 +167,35 @@ func (p *loopPlane) Open(addr netip.AddrPort) error {
 func (p *loopPlane) accept(addr netip.AddrPort) func(*loop.Worker, *loop.Conn) {
 	return func(l *loop.Worker, c *loop.Conn) {
 		w := p.workers[l.ID()]
-		ref := w.ports[addr]
-		if ref == nil {
-			ref = exchange.NewPortRef(addr)
-			w.ports[addr] = ref
+		port := w.port(addr)
+		if port.tls != nil {
+			w.secure(c, port)
+			return
 		}
-		var proxyFrom []netip.Prefix
-		if port := ref.Current(w.exchange.Live.Current()); port != nil {
-			proxyFrom = port.ProxyProtocolFrom
-			var opt loop.TLSOptions
-			if p.tlsOf(port, &opt) {
-				w.secure(c, ref, opt, proxyFrom)
-				return
-			}
-		}
-		w.engine.Serve(c, ref, proxyFrom)
+		w.engine.Serve(c, port.ref, port.proxyFrom)
 		l.SetActive(w.exchange.Active())
 	}
+}
+
+// openPort is what connections on an address begin with: what the current generation says, or the last one that had the
+// address, for those that are accepted after it has gone. A port that speaks TLS must never fall back to plain text.
+type openPort struct {
+	ref       *exchange.PortRef
+	proxyFrom []netip.Prefix
+	tls       *certs.Table
+}
+
+// port returns the state of addr.
+func (w *loopWorker) port(addr netip.AddrPort) *openPort {
+	o := w.ports[addr]
+	if o == nil {
+		o = &openPort{ref: exchange.NewPortRef(addr)}
+		w.ports[addr] = o
+	}
+	if current := o.ref.Current(w.exchange.Live.Current()); current != nil {
+		o.proxyFrom, o.tls = current.ProxyProtocolFrom, current.TLS
+	}
+	return o
 }
 
 // Close implements Plane.

@@ -27,16 +27,17 @@ type secureConn struct {
 	timer    clock.Timer
 }
 
-// secure begins the life of a connection on a port with TLS. config says how; proxyFrom is as for fastpath.Engine.Serve.
-func (w *loopWorker) secure(conn *loop.Conn, port *exchange.PortRef, opt loop.TLSOptions, proxyFrom []netip.Prefix) {
-	s := &secureConn{w: w, conn: conn, port: port, opt: opt, client: conn.RemoteAddr().Addr()}
-	s.opt.Deadline = conn.AcceptedAt() + clock.Time(w.headTimeout)
-	s.opt.Done = s.done
-	if len(proxyFrom) == 0 {
+// secure begins the life of a connection on a port with TLS.
+func (w *loopWorker) secure(conn *loop.Conn, port *openPort) {
+	s := &secureConn{w: w, conn: conn, port: port.ref, client: conn.RemoteAddr().Addr()}
+	s.opt = loop.TLSOptions{
+		Config: port.tls.Config(), Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
+	}
+	if len(port.proxyFrom) == 0 {
 		conn.StartTLS(s.opt)
 		return
 	}
-	if !contains(proxyFrom, s.client) {
+	if !contains(port.proxyFrom, s.client) {
 		conn.Close()
 		return
 	}

@@ -105,7 +105,7 @@ func New(opt Options) (*Server, error) {
 	}
 	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
 	s.live = snapshot.NewLive(snapshot.Options{
-		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind,
+		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind, NextProtos: nextProtos(&opt),
 	})
 	deps := &Deps{
 		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers,
@@ -122,6 +122,14 @@ func New(opt Options) (*Server, error) {
 	s.connections = connections
 	s.plane = newLoopPlane(deps, connections, opt.Overlap)
 	return s, nil
+}
+
+// nextProtos are the protocols that the event loops speak over TLS (ALPN, RFC 7301); the planes of others have no TLS.
+func nextProtos(opt *Options) []string {
+	if opt.Plane != nil {
+		return nil
+	}
+	return []string{"h2", "http/1.1"}
 }
 
 // Start starts the workers.
