@@ -113,7 +113,7 @@ func TestFilesAndFoldersNamedInTheDocumentsExist(t *testing.T) {
 
 func TestEveryPackageIsInTheMap(t *testing.T) {
 	text := read(t, "ARCHITECTURE.md")
-	for _, top := range []string{"cmd", "control", "fastpath", "proxy"} {
+	for _, top := range []string{"cmd", "control", "fastpath", "h2", "proxy"} {
 		err := filepath.WalkDir(filepath.Join(root, top), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
 				return err
@@ -261,7 +261,7 @@ func TestTheExampleOfTheReadmeIsServedWithoutAProblem(t *testing.T) {
 var constantInTable = regexp.MustCompile("(?m)^\\| [^|\n]*`[A-Za-z0-9]+`[^|\n]*\\|")
 
 func TestConstantsNamedInTheLimitsExist(t *testing.T) {
-	sources := sourceText(t, "cmd", "control", "fastpath", "proxy")
+	sources := sourceText(t, "cmd", "control", "fastpath", "h2", "proxy")
 	named := 0
 	for _, row := range constantInTable.FindAllString(read(t, "docs/limits.md"), -1) {
 		for _, match := range inBackticks.FindAllStringSubmatch(row, -1) {
