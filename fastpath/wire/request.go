@@ -47,7 +47,11 @@ func (p *RequestParser) Parse(buf []byte, req *message.Request, lim *Limits) (n 
 	}
 	req.Received = buf
 	for {
-		cr, reason := p.lineEnd(buf, lim.HeadBytes-FieldOverheadBytes*p.fields, HeadTooLarge)
+		limit := lim.HeadBytes - FieldOverheadBytes*p.fields
+		if p.headEnds(buf, limit) {
+			return p.end(buf, req)
+		}
+		cr, token, reason := p.lineEnd(buf, limit, HeadTooLarge)
 		if reason != OK {
 			if reason == BadValue {
 				reason = refineBadByte(buf[p.start:cr])
@@ -57,20 +61,22 @@ func (p *RequestParser) Parse(buf []byte, req *message.Request, lim *Limits) (n 
 		if cr < 0 {
 			return 0, OK
 		}
-		if cr == p.start {
-			n = cr + 2
-			req.Received = buf[:n:n]
-			if reason = p.finish(req); reason != OK {
-				return 0, reason
-			}
-			p.stage = stageDone
-			return n, OK
-		}
-		if reason = p.field(buf, cr, req, lim); reason != OK {
+		if reason = p.field(buf, token, cr, req, lim); reason != OK {
 			return 0, reason
 		}
 		p.next(cr)
 	}
+}
+
+// end takes the empty line that ends the head.
+func (p *RequestParser) end(buf []byte, req *message.Request) (n int, reason Reason) {
+	n = p.start + 2
+	req.Received = buf[:n:n]
+	if reason = p.finish(req); reason != OK {
+		return 0, reason
+	}
+	p.stage = stageDone
+	return n, OK
 }
 
 // parseStart parses an empty line if there is one (RFC 9112 section 2.2) and the request line.
@@ -91,7 +97,7 @@ func (p *RequestParser) parseStart(buf []byte, req *message.Request, lim *Limits
 		}
 		p.stage = stageStartLine
 	}
-	cr, reason := p.lineEnd(buf, p.start+lim.RequestLineBytes, RequestLineTooLong)
+	cr, _, reason := p.lineEnd(buf, p.start+lim.RequestLineBytes, RequestLineTooLong)
 	switch {
 	case reason == BadValue:
 		return false, BadRequestLine
@@ -158,19 +164,20 @@ func parseVersion(b []byte) (message.Version, Reason) {
 	return 0, BadRequestLine
 }
 
-// field parses the field line that ends at end.
-func (p *RequestParser) field(buf []byte, end int, req *message.Request, lim *Limits) Reason {
-	name, value, reason := fieldLine(buf, p.start, p.token, end)
+// field parses the field line that ends at end, whose bytes before token are known to be token characters.
+func (p *RequestParser) field(buf []byte, token, end int, req *message.Request, lim *Limits) Reason {
+	start := p.start
+	colon, from, to, reason := fieldLine(buf, start, token, end)
 	if reason != OK {
 		return reason
 	}
 	if p.fields++; p.fields > lim.Fields {
 		return TooManyFields
 	}
-	nameBytes := buf[name.Off : name.Off+name.Len]
-	id := message.LookupID(nameBytes)
+	name := buf[start:colon]
+	id := message.LookupID(name)
 	if id == message.Unknown {
-		if misleads(nameBytes) {
+		if misleads(name) {
 			if lim.StrictNames {
 				return LookAlikeName
 			}
@@ -178,9 +185,9 @@ func (p *RequestParser) field(buf []byte, end int, req *message.Request, lim *Li
 			return OK
 		}
 	} else if hopFields[id] {
-		return p.hopField(buf, id, value, req)
+		return p.hopField(buf, id, span(from, to), req)
 	}
-	req.Append(name, value, id)
+	req.Append(span(start, colon), span(from, to), id)
 	return OK
 }
 

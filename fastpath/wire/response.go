@@ -26,7 +26,11 @@ func (p *ResponseParser) Parse(buf []byte, resp *message.Response, toHead bool, 
 	}
 	resp.Received = buf
 	for {
-		cr, reason := p.lineEnd(buf, lim.HeadBytes-FieldOverheadBytes*p.fields, HeadTooLarge)
+		limit := lim.HeadBytes - FieldOverheadBytes*p.fields
+		if p.headEnds(buf, limit) {
+			return p.end(buf, resp, toHead)
+		}
+		cr, token, reason := p.lineEnd(buf, limit, HeadTooLarge)
 		if reason != OK {
 			if reason == BadValue {
 				reason = refineBadByte(buf[p.start:cr])
@@ -36,20 +40,22 @@ func (p *ResponseParser) Parse(buf []byte, resp *message.Response, toHead bool, 
 		if cr < 0 {
 			return 0, OK
 		}
-		if cr == p.start {
-			n = cr + 2
-			resp.Received = buf[:n:n]
-			if reason = p.finish(resp, toHead); reason != OK {
-				return 0, reason
-			}
-			p.stage = stageDone
-			return n, OK
-		}
-		if reason = p.field(buf, cr, resp, lim); reason != OK {
+		if reason = p.field(buf, token, cr, resp, lim); reason != OK {
 			return 0, reason
 		}
 		p.next(cr)
 	}
+}
+
+// end takes the empty line that ends the head.
+func (p *ResponseParser) end(buf []byte, resp *message.Response, toHead bool) (n int, reason Reason) {
+	n = p.start + 2
+	resp.Received = buf[:n:n]
+	if reason = p.finish(resp, toHead); reason != OK {
+		return 0, reason
+	}
+	p.stage = stageDone
+	return n, OK
 }
 
 func (p *ResponseParser) parseStart(buf []byte, resp *message.Response, lim *Limits) (done bool, reason Reason) {
@@ -57,7 +63,7 @@ func (p *ResponseParser) parseStart(buf []byte, resp *message.Response, lim *Lim
 		resp.Reset()
 		p.stage = stageStartLine
 	}
-	cr, reason := p.lineEnd(buf, lim.RequestLineBytes, HeadTooLarge)
+	cr, _, reason := p.lineEnd(buf, lim.RequestLineBytes, HeadTooLarge)
 	switch {
 	case reason == BadValue:
 		return false, BadStatusLine
@@ -101,30 +107,38 @@ func statusLine(line []byte, resp *message.Response) Reason {
 	return OK
 }
 
-func (p *ResponseParser) field(buf []byte, end int, resp *message.Response, lim *Limits) Reason {
-	name, value, reason := fieldLine(buf, p.start, p.token, end)
+// oneHop are the response fields that are consumed here: those of framing and connection, and those that are for one hop
+// only or without meaning in a response.
+var oneHop = [256]bool{
+	message.ContentLength: true, message.TransferEncoding: true, message.Connection: true, message.Upgrade: true,
+	message.KeepAlive: true, message.ProxyConnection: true, message.ProxyAuthenticate: true, message.ProxyAuthorization: true,
+	message.TE: true, message.Trailer: true, message.Host: true, message.Expect: true, message.HTTP2Settings: true,
+}
+
+// field parses the field line that ends at end, whose bytes before token are known to be token characters.
+func (p *ResponseParser) field(buf []byte, token, end int, resp *message.Response, lim *Limits) Reason {
+	start := p.start
+	colon, from, to, reason := fieldLine(buf, start, token, end)
 	if reason != OK {
 		return reason
 	}
 	if p.fields++; p.fields > lim.Fields {
 		return TooManyFields
 	}
-	id := message.LookupID(buf[name.Off : name.Off+name.Len])
-	v := buf[value.Off : value.Off+value.Len]
+	id := message.LookupID(buf[start:colon])
+	if !oneHop[id] {
+		resp.Append(span(start, colon), span(from, to), id)
+		return OK
+	}
 	switch id {
 	case message.ContentLength:
-		return p.setContentLength(v)
+		return p.setContentLength(buf[from:to])
 	case message.TransferEncoding:
-		return p.setTransferEncoding(v, resp.Version)
+		return p.setTransferEncoding(buf[from:to], resp.Version)
 	case message.Connection:
-		return p.setConnection(v, value)
+		return p.setConnection(buf[from:to], span(from, to))
 	case message.Upgrade:
-		p.setUpgrade(value)
-	case message.KeepAlive, message.ProxyConnection, message.ProxyAuthenticate, message.ProxyAuthorization,
-		message.TE, message.Trailer, message.Host, message.Expect, message.HTTP2Settings:
-		// For one hop only, or without meaning in a response.
-	default:
-		resp.Append(name, value, id)
+		p.setUpgrade(span(from, to))
 	}
 	return OK
 }
