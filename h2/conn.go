@@ -67,6 +67,7 @@ type serverConn struct {
 	streamSendWindow int64 // that new streams get
 	recvWindow       int64 // what the client may send
 	recvCredit       int64 // what it gets back
+	buffered         int   // in the streams' bodies
 
 	budgets  budgets
 	resets   *resetLog // nil until the first reset

@@ -4,9 +4,13 @@ import "rauta.io/rauta/proxy/message"
 
 // Windows and buffers, in bytes.
 const (
-	// streamWindow is what a client may send on one stream before we have passed it on; it bounds what a paused stream
-	// makes us keep.
-	streamWindow = 64 << 10
+	// streamWindow is what a client may send on one stream before we have passed it on. While the back end takes a body as
+	// it comes, the window doubles up to streamWindowMax: 64 KiB for each round trip are 1.3 MB/s at 50 ms.
+	streamWindow    = 64 << 10
+	streamWindowMax = 1 << 20
+	// bodiesBufferedMax: above that much in the buffers of a connection's paused streams, what comes takes up the
+	// connection's window, so that a connection keeps no more than this and one window, whatever its streams do.
+	bodiesBufferedMax = 1 << 20
 	// connWindow is what a client may send on all streams; credit comes back as soon as bytes have reached their stream,
 	// so that paused streams don't hold up the others.
 	connWindow = 1 << 20

@@ -31,6 +31,9 @@ type stream struct {
 	body       []byte // what came while paused; holds a buffer only then
 	recvWindow int64  // what the client may send
 	recvCredit int64  // what it gets back
+	recvTarget int64  // the window when everything has been passed on
+	recvHeld   bool   // body had to wait since the last credit
+	withheld   int64  // of the connection's window, by body
 	length     int64  // of the body, as announced; -1: not
 	bodyBytes  int64  // received
 	since      clock.Time
@@ -115,9 +118,35 @@ func (s *stream) releasePend() {
 
 func (s *stream) releaseBody() {
 	if s.body != nil {
+		s.tookBody(len(s.body))
 		s.c.e.loop.PutBuffer(s.body)
 	}
 	s.body = nil
+}
+
+// bufferBody keeps p until the exchange goes on.
+func (s *stream) bufferBody(p []byte) {
+	c := s.c
+	if need := len(s.body) + len(p); cap(s.body) < need {
+		next := append(c.e.loop.GetBuffer(max(need, min(2*cap(s.body), int(s.recvTarget))))[:0], s.body...)
+		if s.body != nil {
+			c.e.loop.PutBuffer(s.body)
+		}
+		s.body = next
+	}
+	s.body = append(s.body, p...)
+	s.recvHeld = true
+	if c.buffered += len(p); c.buffered > bodiesBufferedMax {
+		s.withheld += int64(len(p))
+		c.recvCredit -= int64(len(p))
+	}
+}
+
+// tookBody takes n bytes, all that the stream had buffered, off the books.
+func (s *stream) tookBody(n int) {
+	s.c.buffered -= n
+	s.c.recvCredit += s.withheld
+	s.withheld = 0
 }
 
 // writeData frames as much of p as windows and output allow; it returns how much that is.
@@ -250,15 +279,7 @@ func (s *stream) onBody(p []byte) {
 	case x == nil: // answered already: what is left of the response waits for the client
 	case len(p) == 0:
 	case s.paused || len(s.body) > 0:
-		if s.body == nil {
-			s.body = c.e.loop.GetBuffer(len(p))[:0]
-		}
-		if cap(s.body)-len(s.body) < len(p) {
-			next := append(c.e.loop.GetBuffer(max(len(s.body)+len(p), min(2*cap(s.body), streamWindow)))[:0], s.body...)
-			s.releaseBody()
-			s.body = next
-		}
-		s.body = append(s.body, p...)
+		s.bufferBody(p)
 	default:
 		x.OnRequestData(p)
 		c.creditStream(s, len(p))
@@ -283,6 +304,7 @@ func (s *stream) resume() {
 	if n := len(s.body); n > 0 {
 		body := s.body
 		s.body = nil
+		s.tookBody(n)
 		s.x.OnRequestData(body)
 		s.c.e.loop.PutBuffer(body)
 		s.c.creditStream(s, n)

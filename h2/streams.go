@@ -14,7 +14,7 @@ func (c *serverConn) find(id uint32) *stream {
 func (c *serverConn) open(id uint32) *stream {
 	s := c.e.takeStream()
 	s.c, s.id = c, id
-	s.sendWindow, s.recvWindow = c.streamSendWindow, streamWindow
+	s.sendWindow, s.recvWindow, s.recvTarget = c.streamSendWindow, streamWindow, streamWindow
 	s.since = c.e.loop.Now()
 	s.touched, s.progress = s.since, s.since
 	c.streams, c.ids = append(c.streams, s), append(c.ids, id)
@@ -124,7 +124,12 @@ func (c *serverConn) creditStream(s *stream, n int) {
 		return
 	}
 	s.recvCredit += int64(n)
-	if s.recvCredit >= streamWindow/creditPart {
+	if s.recvCredit >= s.recvTarget/creditPart {
+		if !s.recvHeld && s.recvTarget < streamWindowMax {
+			s.recvCredit += s.recvTarget
+			s.recvTarget *= 2
+		}
+		s.recvHeld = false
 		c.out.reserve(c.e.loop, 16)
 		c.out.buf = appendWindowUpdate(c.out.buf, s.id, uint32(s.recvCredit))
 		s.recvWindow += s.recvCredit
