@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"time"
 
 	"rauta.io/rauta/control/translate"
 	"rauta.io/rauta/control/watch"
@@ -43,7 +44,9 @@ func (f *Files) Load() error {
 		f.To.Failed(err)
 		return err
 	}
-	result := translate.Translate(loaded.Objects, f.Options)
+	options := f.Options
+	options.Now = time.Now()
+	result := translate.Translate(loaded.Objects, options)
 	f.logProblems(loaded, result.Problems)
 	return f.To.Publish(result.Config, result.Endpoints)
 }

@@ -62,7 +62,7 @@ func TestCheckAsJSONSaysTheSame(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
-	if code != exitFailed || r.Errors != 12 || r.Warnings != 3 || len(r.Problems) != 15 || !r.Unreadable {
+	if code != exitFailed || r.Errors != 13 || r.Warnings != 2 || len(r.Problems) != 15 || !r.Unreadable {
 		t.Errorf("exit code %d, %d errors, %d warnings, %d problems", code, r.Errors, r.Warnings, len(r.Problems))
 	}
 	for _, p := range r.Problems {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -46,9 +47,10 @@ type loaded struct {
 // loadFiles reads, translates and compiles, and collects the problems of each step.
 func loadFiles(paths []string, opt translate.Options) *loaded {
 	l := &loaded{files: watch.Load(paths)}
+	opt.Now = time.Now()
 	l.result = translate.Translate(l.files.Objects, opt)
 	l.problems = control.Problems(l.files, l.result.Problems)
-	live := snapshot.NewLive(snapshot.Options{Workers: 1})
+	live := snapshot.NewLive(snapshot.Options{Workers: 1, NextProtos: []string{"http/1.1"}})
 	next, _, _, err := live.Publish(l.result.Config, l.result.Endpoints)
 	l.snapshot = next
 	if err == nil {

@@ -154,6 +154,7 @@ func (o *serveOptions) validate() error {
 	if err := validateMeaning(&o.translate); err != nil {
 		return err
 	}
+	o.translate.WithoutTLS = o.engine != engineLoop
 	return o.validateAddresses()
 }
 

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -44,12 +46,16 @@ type Options struct {
 	IngressClass string `json:"ingressClass,omitempty"`
 	// WatchIngressWithoutClass takes Ingresses that name no class at all.
 	WatchIngressWithoutClass bool `json:"watchIngressWithoutClass,omitempty"`
-	// HTTPPort and HTTPSPort are the ports of the listeners that Ingresses share. HTTPSPort is not opened yet.
+	// HTTPPort and HTTPSPort are the ports of the listeners that Ingresses share.
 	HTTPPort  uint16 `json:"httpPort,omitempty"`
 	HTTPSPort uint16 `json:"httpsPort,omitempty"`
 	// AllowLoopback admits endpoints in 127/8, ::1 and the link-local ranges. It is for configuration from files: in
 	// a cluster whoever may write an EndpointSlice could reach the node's own services with it (CVE-2021-25740).
 	AllowLoopback bool `json:"allowLoopback,omitempty"`
+	// WithoutTLS says that the data plane can't terminate TLS: HTTPS listeners are reported and get no port.
+	WithoutTLS bool `json:"withoutTLS,omitempty"`
+	// Now is what the dates of certificates are compared with; the zero time means that they are not.
+	Now time.Time `json:"now,omitzero"`
 	// Addresses are published in the status of Gateways and Ingresses: IP addresses or host names of the node or of
 	// the load balancer in front.
 	Addresses []string `json:"addresses,omitempty"`

@@ -108,7 +108,7 @@ func (t *translator) attach(o *gatewayv1.HTTPRoute, report reporter, parents []p
 	if used {
 		t.config.Routes = append(t.config.Routes, route.config)
 	}
-	if len(attached) > 0 && !anyServable(attached) {
+	if len(attached) > 0 && !anyProgrammed(attached) {
 		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
 	}
 	t.statuses.HTTPRoutes = append(t.statuses.HTTPRoutes, status)
@@ -121,9 +121,9 @@ func orResolved(reason gatewayv1.RouteConditionReason) gatewayv1.RouteConditionR
 	return reason
 }
 
-func anyServable(listeners map[*listener]bool) bool {
+func anyProgrammed(listeners map[*listener]bool) bool {
 	for l := range listeners {
-		if l.servable() {
+		if l.programmed() {
 			return true
 		}
 	}

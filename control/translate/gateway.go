@@ -139,8 +139,8 @@ func (g *gateway) unsupported() {
 		g.refuse(gatewayv1.GatewayReasonInvalidParameters, "spec.infrastructure.parametersRef", "remove it",
 			"RAUTA has no parameters for a Gateway")
 	}
-	if spec.TLS != nil {
-		g.report.warnf("spec.tls", "", "TLS settings of a Gateway are not supported yet")
+	if spec.TLS != nil && spec.TLS.Backend != nil {
+		g.report.warnf("spec.tls.backend", "", "TLS towards back ends is not supported yet")
 	}
 	if spec.AllowedListeners != nil {
 		g.report.warnf("spec.allowedListeners", "put the listeners into the Gateway", "ListenerSets are not supported yet")
@@ -158,8 +158,9 @@ type portKey struct {
 }
 
 type portUse struct {
-	gateway string
-	proxy   *config.ProxyProtocol
+	gateway  string
+	protocol config.Protocol
+	proxy    *config.ProxyProtocol
 }
 
 // claimPorts settles what each port speaks, refusing listeners that disagree with an older Gateway.
@@ -171,6 +172,11 @@ func (t *translator) claimPorts(g *gateway) {
 		}
 		for _, address := range g.addresses {
 			use, taken := t.ports[portKey{address, l.port()}]
+			if taken && use.protocol != l.protocol() {
+				l.reject(gatewayv1.ListenerReasonPortUnavailable, "port", "use another port: one is either TLS or plain text",
+					fmt.Sprintf("Gateway %s uses port %d with protocol %s", use.gateway, l.spec.Port, use.protocol))
+				break
+			}
 			if taken && !sameProxyProtocol(use.proxy, g.proxy) {
 				l.reject(gatewayv1.ListenerReasonPortUnavailable, "port", "give both Gateways the same "+annotationProxyProtocol,
 					fmt.Sprintf("Gateway %s uses port %d with other PROXY protocol settings", use.gateway, l.spec.Port))
@@ -183,7 +189,7 @@ func (t *translator) claimPorts(g *gateway) {
 		for _, address := range g.addresses {
 			k := portKey{address, l.port()}
 			if _, taken := t.ports[k]; !taken {
-				t.ports[k] = portUse{gateway: name, proxy: g.proxy}
+				t.ports[k] = portUse{gateway: name, protocol: l.protocol(), proxy: g.proxy}
 			}
 		}
 	}
@@ -198,12 +204,17 @@ func (t *translator) gatewayStatuses() {
 	for _, g := range t.gateways {
 		status := gatewayv1.GatewayStatus{Addresses: g.statusAddresses(t.opt.Addresses)}
 		var bad []string
-		programmed := 0
+		valid, programmed := 0, 0
 		for _, l := range g.listeners {
 			status.Listeners = append(status.Listeners, l.status())
 			if l.servable() {
-				programmed++
+				valid++
 				t.publish(l)
+			} else if l.shut && g.refused == "" && l.conflict == "" {
+				t.publishShut(l)
+			}
+			if l.programmed() {
+				programmed++
 			} else {
 				bad = append(bad, string(l.spec.Name))
 			}
@@ -213,15 +224,18 @@ func (t *translator) gatewayStatuses() {
 		switch {
 		case g.refused != "":
 			ok, reason, message = false, g.refused, g.refusedReason
-		case programmed == 0:
+		case valid == 0:
 			ok, reason, message = false, gatewayv1.GatewayReasonListenersNotValid, "no listener is valid"
 		case len(bad) > 0:
 			reason, message = gatewayv1.GatewayReasonListenersNotValid,
 				"served without the listeners "+strings.Join(bad, ", ")
 		}
 		live, liveReason, liveMessage := true, gatewayv1.GatewayReasonProgrammed, "at least one listener is configured"
-		if !ok {
+		switch {
+		case !ok:
 			live, liveReason, liveMessage = false, gatewayv1.GatewayReasonInvalid, message
+		case programmed == 0:
+			live, liveReason, liveMessage = false, gatewayv1.GatewayReasonInvalid, "no listener has a certificate that can be used"
 		}
 		status.Conditions = conditions(
 			condition(gatewayv1.GatewayConditionAccepted, ok, reason, generation, message),

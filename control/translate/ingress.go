@@ -18,25 +18,52 @@ const (
 	annotationIngressClass = "kubernetes.io/ingress.class"
 )
 
-// ingresses compiles the Ingresses of RAUTA's class and attaches them to one listener, which exists if any of them does.
+// ingresses compiles the Ingresses of RAUTA's class and attaches them to one listener, which exists if any of them does,
+// and for the hosts of their tls sections to a second one with HTTPS.
 func (t *translator) ingresses() {
-	l := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP,
-		ProxyProtocol: t.ports[portKey{"", t.opt.HTTPPort}].proxy}
-	any := false
+	var ours []*networkingv1.Ingress
 	for _, o := range t.in.ingresses {
-		if !t.oursIngress(o) {
-			continue
+		if t.oursIngress(o) {
+			ours = append(ours, o)
 		}
-		any = true
+	}
+	if len(ours) == 0 {
+		return
+	}
+	hosts := t.ingressTLS(ours)
+	plain := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP}
+	secure := config.Listener{Name: ingressTLSListener, Port: t.opt.HTTPSPort, Protocol: config.ProtocolHTTPS, TLS: hosts.compile()}
+	for _, o := range ours {
 		for _, r := range t.compileIngress(o) {
 			t.config.Routes = append(t.config.Routes, r.config)
-			l.Attached = append(l.Attached, config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}})
+			attachment := config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}}
+			plain.Attached = append(plain.Attached, attachment)
+			if hosts.serve(r.host) {
+				secure.Attached = append(secure.Attached, attachment)
+			}
 		}
 		t.statuses.Ingresses = append(t.statuses.Ingresses, IngressStatus{Namespace: o.Namespace, Name: o.Name,
 			Status: networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{Ingress: ingressAddresses(t.opt.Addresses)}}})
 	}
-	if any {
+	t.openForIngresses(plain, ours, func(*networkingv1.Ingress) bool { return true })
+	if len(hosts) > 0 {
+		t.openForIngresses(secure, ours, func(o *networkingv1.Ingress) bool { return len(o.Spec.TLS) > 0 })
+	}
+}
+
+// openForIngresses publishes a listener that Ingresses share, unless a Gateway speaks another protocol on its port.
+func (t *translator) openForIngresses(l config.Listener, ours []*networkingv1.Ingress, affected func(*networkingv1.Ingress) bool) {
+	use, taken := t.ports[portKey{"", l.Port}]
+	if !taken || use.protocol == l.Protocol {
+		l.ProxyProtocol = use.proxy
 		t.config.Listeners = append(t.config.Listeners, l)
+		return
+	}
+	for _, o := range ours {
+		if affected(o) {
+			t.reporter("Ingress", o).errorf("spec", "use another port in the Gateway, or for Ingresses",
+				"Gateway %s uses port %d with protocol %s; the Ingress is not served over %s", use.gateway, l.Port, use.protocol, l.Protocol)
+		}
 	}
 }
 
@@ -93,9 +120,6 @@ type ingressCompiler struct {
 
 func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
 	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(o)}
-	if len(o.Spec.TLS) > 0 {
-		c.report.warnf("spec.tls", "", "HTTPS is not supported yet; the hosts are served over HTTP only")
-	}
 	for i := range o.Spec.Rules {
 		c.rule(&o.Spec.Rules[i], i)
 	}

@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"encoding/pem"
 	"fmt"
 	"slices"
 
@@ -29,13 +28,34 @@ type listener struct {
 	conflict, conflictMessage     string
 	unresolved, unresolvedMessage string
 
+	tls          *config.TLS    // of a listener with protocol HTTPS that can be served
+	certificates []*certificate // those that can be used
+	shut         bool           // refused because what tls asks for can't be enforced
+
 	attached    int32
 	attachments []config.Attachment
 }
 
+// reasonInvalidOption is for options of tls that can't be read.
+const reasonInvalidOption = gatewayv1.ListenerReasonUnsupportedValue
+
 // servable reports whether the listener opens a port.
 func (l *listener) servable() bool {
-	return l.gateway.refused == "" && l.refused == "" && l.conflict == "" && l.spec.Protocol == gatewayv1.HTTPProtocolType
+	return l.gateway.refused == "" && l.refused == "" && l.conflict == "" &&
+		(l.spec.Protocol == gatewayv1.HTTPProtocolType || l.tls != nil)
+}
+
+// programmed reports whether clients can get an answer. A listener without a usable certificate has a port, which
+// refuses every handshake for its hostname: otherwise another listener on the port would take its clients.
+func (l *listener) programmed() bool {
+	return l.servable() && (l.tls == nil || len(l.certificates) > 0)
+}
+
+func (l *listener) protocol() config.Protocol {
+	if l.tls != nil {
+		return config.ProtocolHTTPS
+	}
+	return config.ProtocolHTTP
 }
 
 func (l *listener) port() uint16 { return uint16(l.spec.Port) }
@@ -84,30 +104,75 @@ func (l *listener) checkProtocol(t *translator) {
 			l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls", "remove it or use protocol HTTPS",
 				"a listener with protocol HTTP can't have tls")
 		}
-	case gatewayv1.HTTPSProtocolType, gatewayv1.TLSProtocolType:
-		l.notYet()
-		l.checkCertificates(t)
+	case gatewayv1.HTTPSProtocolType:
+		l.readTLS(t)
+	case gatewayv1.TLSProtocolType:
+		l.notYet("use an HTTP or HTTPS listener for now")
 	case gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType:
-		l.notYet()
+		l.notYet("use an HTTP or HTTPS listener for now")
 	default:
-		l.reject(gatewayv1.ListenerReasonUnsupportedProtocol, "protocol", "use HTTP",
+		l.reject(gatewayv1.ListenerReasonUnsupportedProtocol, "protocol", "use HTTP or HTTPS",
 			fmt.Sprintf("the protocol %q is not known", p))
 	}
 }
 
 // notYet marks a listener whose protocol comes later. It is a warning: the other listeners are served.
-func (l *listener) notYet() {
+func (l *listener) notYet(hint string) {
 	message := fmt.Sprintf("listeners with protocol %s are not supported yet; the port is not opened", l.spec.Protocol)
-	l.gateway.report.warnf(l.field+".protocol", "use an HTTP listener for now", "%s", message)
+	l.gateway.report.warnf(l.field+".protocol", hint, "%s", message)
 	if l.refused == "" {
 		l.refused, l.refusedMessage = string(gatewayv1.ListenerReasonUnsupportedProtocol), message
 	}
 }
 
-// checkCertificates resolves certificateRefs, so that a broken reference shows before TLS is served.
-func (l *listener) checkCertificates(t *translator) {
-	if l.spec.TLS == nil {
+// readTLS works out how the listener terminates TLS. A certificate that can't be used leaves the others; what can't be
+// enforced keeps the listener from being served.
+func (l *listener) readTLS(t *translator) {
+	if t.opt.WithoutTLS {
+		l.notYet("run RAUTA with the loop engine, or use an HTTP listener")
 		return
+	}
+	if l.refused == "" {
+		defer func() { l.shut = l.refused != "" }()
+	}
+	l.tls = &config.TLS{}
+	if l.spec.TLS == nil {
+		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, "tls", "add tls.certificateRefs",
+			"a listener with protocol HTTPS needs a certificate")
+		return
+	}
+	if mode := deref(l.spec.TLS.Mode, gatewayv1.TLSModeTerminate); mode != gatewayv1.TLSModeTerminate {
+		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls.mode", "use Terminate, or protocol TLS",
+			fmt.Sprintf("a listener with protocol HTTPS can't have the mode %q", mode))
+		return
+	}
+	if l.wantsClientCertificates() {
+		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls", "remove spec.tls.frontend for this port, or wait for a release that has it",
+			"validation of client certificates is not supported yet, and without it the listener would be open to everybody")
+		return
+	}
+	l.readOptions()
+	l.readCertificates(t)
+}
+
+// wantsClientCertificates reads spec.tls.frontend: what is said about the port counts instead of the default.
+func (l *listener) wantsClientCertificates() bool {
+	tls := l.gateway.object.Spec.TLS
+	if tls == nil || tls.Frontend == nil {
+		return false
+	}
+	for i := range tls.Frontend.PerPort {
+		if tls.Frontend.PerPort[i].Port == l.spec.Port {
+			return tls.Frontend.PerPort[i].TLS.Validation != nil
+		}
+	}
+	return tls.Frontend.Default.Validation != nil
+}
+
+func (l *listener) readCertificates(t *translator) {
+	if len(l.spec.TLS.CertificateRefs) == 0 {
+		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, "tls.certificateRefs", "refer to a Secret of type kubernetes.io/tls",
+			"a listener with protocol HTTPS needs a certificate")
 	}
 	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: "Gateway",
 		Namespace: gatewayv1.Namespace(l.gateway.object.Namespace)}
@@ -128,28 +193,17 @@ func (l *listener) checkCertificates(t *translator) {
 				fmt.Sprintf("no ReferenceGrant in namespace %s permits the reference to Secret %s", target.namespace, target.name))
 			continue
 		}
-		if problem := secretError(t.in.secrets[target]); problem != "" {
-			l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, field, "create a Secret of type kubernetes.io/tls",
-				fmt.Sprintf("Secret %s/%s %s", target.namespace, target.name, problem))
+		c := t.certificate(target)
+		if c.failure != "" {
+			l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, field, certificateHint,
+				fmt.Sprintf("Secret %s/%s %s", target.namespace, target.name, c.failure))
+			continue
+		}
+		reportDefects(l.gateway.report, l.field+"."+field, target, c, l.hostname)
+		if !slices.Contains(l.certificates, c) {
+			l.certificates = append(l.certificates, c)
 		}
 	}
-}
-
-// secretError names what is missing and never shows what is there.
-func secretError(s *corev1.Secret) string {
-	if s == nil {
-		return "does not exist"
-	}
-	for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
-		data := s.Data[name]
-		if len(data) == 0 {
-			data = []byte(s.StringData[name])
-		}
-		if block, _ := pem.Decode(data); block == nil {
-			return "has no PEM data in " + name
-		}
-	}
-	return ""
 }
 
 // findKinds works out supportedKinds: HTTPRoute on HTTP and HTTPS, nothing elsewhere so far.
@@ -285,9 +339,12 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 	if l.unresolved != "" {
 		resolved = condition(gatewayv1.ListenerConditionResolvedRefs, false, l.unresolved, generation, l.unresolvedMessage)
 	}
-	if !l.servable() {
+	if !l.programmed() {
 		message := accepted.Message
-		if accepted.Status == metav1.ConditionTrue {
+		switch {
+		case l.servable():
+			message = "there is no certificate that can be used; every handshake is refused"
+		case accepted.Status == metav1.ConditionTrue:
 			message = "the Gateway is not accepted"
 		}
 		programmed = condition(gatewayv1.ListenerConditionProgrammed, false, gatewayv1.ListenerReasonInvalid, generation, message)
@@ -302,18 +359,35 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 
 func conditions(c ...metav1.Condition) []metav1.Condition { return c }
 
+// publishShut keeps the hostname of a listener that is shut from the other listeners on its port: their restrictions may
+// be weaker than those that could not be read. Where nobody else has opened the port nothing needs to be kept.
+func (t *translator) publishShut(l *listener) {
+	for _, address := range l.gateway.addresses {
+		use, taken := t.ports[portKey{address, l.port()}]
+		if !taken || use.protocol != config.ProtocolHTTPS || !sameProxyProtocol(use.proxy, l.gateway.proxy) {
+			return
+		}
+	}
+	l.tls, l.certificates, l.attachments = &config.TLS{}, nil, nil
+	t.publish(l)
+}
+
 // publish adds the listener to the configuration, once per address.
 func (t *translator) publish(l *listener) {
 	g := l.gateway
 	name := g.object.Namespace + "/" + g.object.Name + "/" + string(l.spec.Name)
+	for _, c := range l.certificates {
+		l.tls.Certificates = append(l.tls.Certificates, c.use())
+	}
 	for _, address := range g.addresses {
 		c := config.Listener{
 			Name:          name,
 			Address:       address,
 			Port:          l.port(),
-			Protocol:      config.ProtocolHTTP,
+			Protocol:      l.protocol(),
 			Hostname:      l.hostname,
 			ProxyProtocol: g.proxy,
+			TLS:           l.tls,
 			Attached:      slices.Clone(l.attachments),
 		}
 		if len(g.addresses) > 1 {

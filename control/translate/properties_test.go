@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -232,7 +233,7 @@ func eachText(where string, v reflect.Value, f func(where string, set func(strin
 	case reflect.Map:
 		for _, k := range v.MapKeys() {
 			if v.Type().Elem().Kind() == reflect.String {
-				f(where+"."+k.String(), func(s string) { v.SetMapIndex(k, reflect.ValueOf(s)) }, v.MapIndex(k).String())
+				f(where+"."+k.String(), func(s string) { v.SetMapIndex(k, reflect.ValueOf(s).Convert(v.Type().Elem())) }, v.MapIndex(k).String())
 			}
 		}
 	case reflect.String:
@@ -243,6 +244,7 @@ func eachText(where string, v reflect.Value, f func(where string, set func(strin
 func TestNothingOfASecretComesOut(t *testing.T) {
 	objects, opt := loadCase(t, "testdata/gateway/certificate-refs")
 	for _, s := range objects.Secrets {
+		s.Type = corev1.SecretTypeTLS
 		s.Data = map[string][]byte{"tls.crt": []byte("confidential"), "tls.key": []byte("confidential")}
 		s.StringData = nil
 	}

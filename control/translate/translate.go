@@ -19,6 +19,8 @@ func Translate(o *Objects, opt Options) *Result {
 		clusters:  map[string]config.Cluster{},
 		endpoints: config.Endpoints{},
 		ports:     map[portKey]portUse{},
+
+		certificates: map[key]*certificate{},
 	}
 	t.in = t.index(o)
 	t.checkAnnotations()
@@ -41,6 +43,8 @@ type translator struct {
 	gateways []*gateway
 	ports    map[portKey]portUse
 
+	certificates map[key]*certificate // of the Secrets that were looked at
+
 	config    config.Config
 	clusters  map[string]config.Cluster
 	endpoints config.Endpoints
@@ -50,6 +54,7 @@ type translator struct {
 
 func (t *translator) result() *Result {
 	t.keepUsedClusters()
+	t.keepUsedCertificates()
 	slices.SortFunc(t.config.Listeners, func(a, b config.Listener) int { return strings.Compare(a.Name, b.Name) })
 	for i := range t.config.Listeners {
 		slices.SortFunc(t.config.Listeners[i].Attached, func(a, b config.Attachment) int {
