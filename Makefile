@@ -6,7 +6,7 @@ COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # What runs on event loops or feeds them, and is tested once more with the race detector and with the invariants on.
-DATAPLANE := ./proxy/... ./fastpath/... ./control/...
+DATAPLANE := ./proxy/... ./fastpath/... ./h2/... ./control/...
 # How long each fuzz target runs.
 FUZZTIME  ?= 10s
 # SHORT=1 makes loadtest run for less than two minutes.
@@ -31,7 +31,17 @@ run: build ## serve examples/quickstart in front of three demo back ends; Ctrl-C
 .PHONY: test
 test: ## run all tests, those of the data plane also with the race detector and the invariants
 	$(GO) test ./...
+	@if (cd test/h2spec && $(GO) mod download) >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory h2spec; \
+	else \
+		echo 'h2spec: skipped, its modules could not be downloaded'; \
+	fi
 	@$(MAKE) --no-print-directory race
+
+.PHONY: h2spec
+h2spec: ## run the conformance suite of HTTP/2 (pinned in test/h2spec)
+	cd test/h2spec && CGO_ENABLED=0 $(GO) build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
+	H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 ./test/blackbox -run H2spec
 
 .PHONY: race
 race: ## run the tests of the data plane with -race -tags invariants
