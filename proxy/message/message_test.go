@@ -26,6 +26,24 @@ func TestUnknownNamesHaveNoID(t *testing.T) {
 	}
 }
 
+func TestANameThatDiffersFromAKnownOneInOneByteHasNoID(t *testing.T) {
+	for id := Unknown + 1; id < fieldCount; id++ {
+		name := []byte(usualNames[id])
+		for i, was := range name {
+			for c := 0; c < 256; c++ {
+				name[i] = byte(c)
+				if got := LookupID(name); got != LookupIDString(string(name)) {
+					t.Errorf("LookupID(%q) = %v, LookupIDString %v", name, got, LookupIDString(string(name)))
+				}
+				if sameLetter := c|0x20 == int(was|0x20) && 'a' <= was|0x20 && was|0x20 <= 'z' || c == int(was); LookupID(name) == id != sameLetter {
+					t.Errorf("LookupID(%q) is %s: %t", name, id.Name(), !sameLetter)
+				}
+			}
+			name[i] = was
+		}
+	}
+}
+
 func TestMethodsAreCaseSensitive(t *testing.T) {
 	for id := MethodGet; id < methodCount; id++ {
 		if got := LookupMethod([]byte(id.String())); got != id {
