@@ -13,6 +13,10 @@ import (
 // freeMax bounds the exchanges that a worker keeps for reuse; more than that many at once are garbage collected after.
 const freeMax = 1024
 
+// headKeepMax is the largest copy of a head, in bytes, that an exchange keeps for its next request: usual heads fit, and
+// clients that send large ones can't make a worker hold on to freeMax of those.
+const headKeepMax = 4 << 10
+
 // Settings are the process-wide settings of the pipeline.
 type Settings struct {
 	// TrustedProxies are the peers whose X-Forwarded-*, Forwarded and X-Request-Id fields are kept and extended.
@@ -101,6 +105,9 @@ func (w *Worker) put(x *Exchange) {
 	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds = phaseHead, false, false, false, 0
 	x.limits.reset()
 	x.rec = observe.Record{}
+	if cap(x.head) > headKeepMax {
+		x.head = nil
+	}
 	if w.frees < freeMax {
 		x.next, w.free = w.free, x
 		w.frees++

@@ -1,0 +1,75 @@
+package blackbox
+
+import (
+	"bytes"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// heap is the memory in use after the garbage has been collected.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func (r *rig) metrics() string {
+	var b bytes.Buffer
+	r.registry.WritePrometheus(&b)
+	return b.String()
+}
+
+func TestHTTP2MemoryComesBackAfterABomb(t *testing.T) { // attack row 30
+	b := newBackend(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"))
+	r := start(t, []string{b.addr})
+	load := func(connections, references int) {
+		var clients []*h2client
+		for range connections {
+			c := r.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+			clients = append(clients, c)
+			for i := range 100 {
+				block := bytes.Clone(c.encode(h2get()))
+				if i == 0 {
+					c.block.Reset()
+					c.enc.WriteField(hpack.HeaderField{Name: "x-bomb", Value: strings.Repeat("v", 900)})
+					block = append(block, c.block.Bytes()...)
+				}
+				for range references {
+					block = append(block, 0x80|62) // the newest entry of the dynamic table
+				}
+				c.must(c.WriteHeaders(http2.HeadersFrameParam{
+					StreamID: uint32(2*i + 1), BlockFragment: block, EndStream: true, EndHeaders: true,
+				}))
+			}
+		}
+		for _, c := range clients {
+			for heads := 0; heads < 100; {
+				f := c.next()
+				if f == nil {
+					t.Fatal("the connection has ended")
+				}
+				if _, isHead := f.(*http2.HeadersFrame); isHead {
+					heads++
+				}
+			}
+			c.Close()
+		}
+		until(t, "all connections are gone", func() bool { return strings.Contains(r.metrics(), "\nrauta_connections 0\n") })
+	}
+	load(20, 1) // what as many streams that are no bombs leave behind
+	before := heap()
+	load(20, 30)
+	b.mu.Lock()
+	b.requests = nil // the back end's own memory
+	b.mu.Unlock()
+	const buffers = 8 << 20 // what the workers keep for reuse, at most
+	if after := heap(); after > before+before/10+buffers {
+		t.Errorf("%d KiB before, %d KiB after", before>>10, after>>10)
+	}
+}
