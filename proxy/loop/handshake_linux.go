@@ -183,7 +183,7 @@ func (h *handshake) read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
-	n := copy(p, h.in[h.used:])
+	n := h.secure.give(p, h.in[h.used:])
 	h.used += n
 	return n, nil
 }

@@ -47,3 +47,27 @@ func (s *helloScan) complete(b []byte) bool {
 		s.have = have
 	}
 }
+
+// recordCut finds the ends of records in what is received. crypto/tls gets no more than one record at a time: then it
+// never holds one that nobody has asked for, and when the socket is empty there is no need to ask.
+type recordCut struct {
+	left   int // of the record's content
+	header [recordHeaderBytes]byte
+	have   int // of header
+}
+
+// next returns how many bytes at the beginning of b, which is not empty, belong to the record under way.
+func (r *recordCut) next(b []byte) int {
+	n := 0
+	if r.left == 0 {
+		n = copy(r.header[r.have:], b)
+		r.have += n
+		if r.have < recordHeaderBytes {
+			return n
+		}
+		r.left, r.have = int(r.header[3])<<8|int(r.header[4]), 0
+	}
+	content := min(r.left, len(b)-n)
+	r.left -= content
+	return n + content
+}

@@ -41,6 +41,7 @@ type secure struct {
 	conn  *tls.Conn
 	shake *handshake // while it is under way: Read and Write are the goroutine's
 
+	cut      recordCut
 	in       []byte // received, left over by a Read whose buffer was full
 	inUsed   int
 	incoming []byte // during Read: what is left of the worker's buffer
@@ -90,6 +91,10 @@ func (s *secure) read(p []byte) (int, Status) {
 	s.c.w.cipher.prepare()
 	n, err := 0, error(nil)
 	for n < len(p) && err == nil {
+		if n > 0 && s.empty && len(s.incoming) == 0 && s.in == nil {
+			err = errAgain // crypto/tls holds no record either: see recordCut
+			break
+		}
 		var k int
 		k, err = s.conn.Read(p[n:])
 		n += k
@@ -127,7 +132,7 @@ func (s *secure) Read(p []byte) (int, error) {
 		return s.shake.read(p)
 	}
 	if s.in != nil {
-		n := copy(p, s.in[s.inUsed:])
+		n := s.give(p, s.in[s.inUsed:])
 		s.inUsed += n
 		if s.inUsed == len(s.in) {
 			s.c.w.PutBuffer(s.in)
@@ -140,10 +145,13 @@ func (s *secure) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, s.incoming)
+	n := s.give(p, s.incoming)
 	s.incoming = s.incoming[n:]
 	return n, nil
 }
+
+// give copies from b to p, not beyond the end of a record.
+func (s *secure) give(p, b []byte) int { return copy(p, b[:s.cut.next(b[:min(len(b), len(p))])]) }
 
 // fill receives into the worker's buffer: as much as is there, however small crypto/tls would like it.
 func (s *secure) fill() error {
