@@ -192,6 +192,11 @@ func (c *serverConn) consume(data []byte) int {
 // http2Preface is what a client that knows of HTTP/2 sends first (RFC 9113 section 3.4).
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
+// mayBeHTTP2: over TLS the client had to say so in the handshake (RFC 9113 section 3.2), and would not be here.
+func (c *serverConn) mayBeHTTP2() bool {
+	return c.e.http2 != nil && c.peer.Scheme == message.SchemeHTTP
+}
+
 // onPreface hands the connection over if it begins with the preface of HTTP/2; it reports whether that is so, or may be.
 func (c *serverConn) onPreface(data []byte) bool {
 	n := min(len(data), len(http2Preface))
@@ -215,7 +220,7 @@ func (c *serverConn) leave() {
 
 // onHead parses a head and starts its exchange; 0 means that more bytes are needed, or that the connection is over.
 func (c *serverConn) onHead(data []byte) int {
-	if c.requests == 0 && c.x == nil && c.e.http2 != nil && data[0] == http2Preface[0] && c.onPreface(data) {
+	if c.requests == 0 && c.x == nil && c.mayBeHTTP2() && data[0] == http2Preface[0] && c.onPreface(data) {
 		return 0
 	}
 	if c.x == nil {

@@ -295,3 +295,12 @@ func TestPlainTextOnATLSPortIsRefused(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+func TestOverTLSHTTP2IsSpokenOnlyIfItWasNegotiated(t *testing.T) {
+	r := startTLS(t, hello(t))
+	c := r.dialTLS() // without ALPN
+	c.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	if resp, _, _ := c.receive(); resp.StatusCode < 400 || !resp.Close {
+		t.Errorf("%+v", resp)
+	}
+}
