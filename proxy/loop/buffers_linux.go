@@ -17,6 +17,7 @@ type bufferClass struct {
 
 type buffers struct {
 	classes [3]bufferClass
+	out     int // given out and not put back
 	ledger  bufferLedger
 }
 
@@ -38,6 +39,7 @@ func (w *Worker) ReadBuffer() []byte {
 // GetBuffer returns a buffer of length 0 and capacity of at least size bytes. Above BufferMax it is freshly allocated.
 func (w *Worker) GetBuffer(size int) []byte {
 	w.owner.check()
+	w.buffers.out++
 	for i := range w.buffers.classes {
 		class := &w.buffers.classes[i]
 		if size > class.size {
@@ -61,6 +63,7 @@ func (w *Worker) GetBuffer(size int) []byte {
 // Nobody may keep a view of it. Buffers above BufferMax go to the garbage collector.
 func (w *Worker) PutBuffer(b []byte) {
 	w.owner.check()
+	w.buffers.out--
 	for i := range w.buffers.classes {
 		class := &w.buffers.classes[i]
 		if cap(b) != class.size {
@@ -75,4 +78,11 @@ func (w *Worker) PutBuffer(b []byte) {
 	if cap(b) <= BufferMax {
 		panic("loop: PutBuffer got a slice that GetBuffer did not give out")
 	}
+}
+
+// BuffersOut is the number of buffers that GetBuffer has given out and that were not put back: none when no connection
+// holds bytes.
+func (w *Worker) BuffersOut() int {
+	w.owner.check()
+	return w.buffers.out
 }

@@ -144,6 +144,10 @@ func (l *Listener) openSocket() error {
 			return fmt.Errorf("listen on %s: set %s: %w", addr, o.what, err)
 		}
 	}
+	if err := keepAlive(fd); err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("listen on %s: %w", addr, err)
+	}
 	if addr.Addr().Is6() && !addr.Addr().Is4In6() {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
 			unix.Close(fd)

@@ -57,6 +57,9 @@ func (w *Worker) panicked(v any) {
 	if c := w.current; c != nil {
 		w.current = nil
 		c.Close()
+		if c.handler != nil { // what belongs to the connection has to be given up, too
+			w.Ready(c.handler, Error)
+		}
 	}
 	if w.opt.OnPanic != nil {
 		w.opt.OnPanic(v, debug.Stack())

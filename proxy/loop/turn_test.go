@@ -22,12 +22,15 @@ func TestAPanicClosesItsConnectionAndTheOthersGoOn(t *testing.T) {
 		value any
 		stack string
 	}
-	reports := make(chan report, 10)
+	reports, told := make(chan report, 10), make(chan bool, 10)
 	w := startWorker(t, WorkerOptions{OnPanic: func(v any, stack []byte) { reports <- report{v, string(stack)} }})
 	l := listen(t, w, ListenerOptions{Addr: loopback}, serveEcho)
 	bad := listen(t, w, ListenerOptions{Addr: loopback}, func(_ *Worker, c *Conn) {
 		c.SetHandler(handlerFunc(func(ev Events) {
-			if ev&Readable != 0 {
+			switch {
+			case ev == Error:
+				told <- c.Closed()
+			case ev&Readable != 0:
 				panicOnPurpose()
 			}
 		}))
@@ -45,6 +48,9 @@ func TestAPanicClosesItsConnectionAndTheOthersGoOn(t *testing.T) {
 	r := receive(t, reports)
 	if r.value != "on purpose" || !strings.Contains(r.stack, "panicOnPurpose") {
 		t.Errorf("reported %v with stack %s", r.value, r.stack)
+	}
+	if !receive(t, told) {
+		t.Error("the handler was told before its connection was closed")
 	}
 	if err := exchange(good); err != nil {
 		t.Errorf("another connection: %v", err)

@@ -53,6 +53,16 @@ func (w *Worker) CloseIdle() {
 	}
 }
 
+// Connections is the number of connections of this worker, those being opened included. Those to endpoints that have been
+// retired are not counted.
+func (w *Worker) Connections() int {
+	n := 0
+	for _, p := range w.pools {
+		n += p.conns + p.dialing
+	}
+	return n
+}
+
 func (w *Worker) addPool(p *Pool) {
 	p.index = len(w.pools)
 	w.pools = append(w.pools, p)
