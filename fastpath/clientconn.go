@@ -45,6 +45,7 @@ type clientConn struct {
 	inside   bool // consume is on the stack
 	paused   bool // the exchange takes no body
 	starved  bool // the exchange waits for OnWritable
+	ended    bool // of a tunnel: the back end's half is over
 	req      requestState
 	body     responseBody
 }
@@ -106,6 +107,11 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 	}
 	if ev&(loop.HangUp|loop.Error) != 0 {
 		c.hangUp = true
+		if c.conn.Closed() && c.state != clientClosed { // the loop did, after a panic
+			c.inside = false
+			c.fail(upstream.CauseShutdown, "", c.conn.Err())
+			return
+		}
 	}
 	if ev&loop.Writable != 0 && c.out.blocked {
 		c.flush()
@@ -120,7 +126,7 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 	}
 }
 
-func (c *clientConn) onConnected(loop.Events) {
+func (c *clientConn) onConnected(ev loop.Events) {
 	err := c.conn.ConnectResult()
 	if errors.Is(err, loop.ErrConnecting) {
 		return
@@ -130,8 +136,29 @@ func (c *clientConn) onConnected(loop.Events) {
 		c.dialFailed(upstream.CauseConnectFailed, err)
 		return
 	}
+	if ev&(loop.Readable|loop.HangUp|loop.Error) != 0 {
+		if cause, quiet := c.silent(); !quiet {
+			c.dialFailed(cause, c.conn.Err())
+			return
+		}
+	}
 	c.state = idle
 	c.pool.Ready(c)
+}
+
+// silent looks whether the back end has sent or closed anything although it owes nothing; the edge that told of it does
+// not come again, and the bytes would be taken for the response to the next request (attack row 34).
+func (c *clientConn) silent() (cause upstream.Cause, quiet bool) {
+	_, st := c.conn.Read(c.e.loop.ReadBuffer()[:1])
+	switch st {
+	case loop.Again:
+		return 0, true
+	case loop.EOF:
+		return upstream.CauseEOF, false
+	case loop.OK:
+		return upstream.CauseProtocol, false
+	}
+	return upstream.CauseReset, false
 }
 
 func (c *clientConn) onConnectTimeout(clock.Time) {

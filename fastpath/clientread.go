@@ -14,6 +14,10 @@ func (c *clientConn) read() {
 		if c.state == clientClosed || c.paused && c.sink != nil {
 			return
 		}
+		if c.ended { // every further event of the socket says so again, the exchange is told once
+			c.readable = false
+			return
+		}
 		if fresh && len(c.in.buf) > 0 {
 			fresh = false
 			c.consumeAndKeep(c.in.buf)
@@ -130,6 +134,7 @@ func (c *clientConn) deliver(head *message.Response, rest int) {
 	head.Close = false // that was about this connection, not the client's
 	if head.Status == 101 {
 		c.state = clientTunnel
+		c.conn.KeepAlive()
 		c.sink.OnHead(head)
 		return
 	}
@@ -177,6 +182,10 @@ func (c *clientConn) complete(rest int) {
 	c.sink = nil
 	c.state = idle
 	sink.OnEnd()
+	if reusable && c.readable { // the last read filled its buffer: more may follow in the socket than belongs here
+		_, reusable = c.silent()
+		c.readable = false
+	}
 	if reusable {
 		c.pool.Release(c)
 		return
@@ -191,6 +200,7 @@ func (c *clientConn) eof() {
 	case c.state == awaitRespBody && c.body.framing == message.UntilClose:
 		c.complete(0)
 	case c.state == clientTunnel:
+		c.ended = true
 		c.sink.OnEnd()
 	case c.state == idle:
 		c.drop()

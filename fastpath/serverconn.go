@@ -84,6 +84,7 @@ func (c *serverConn) OnEvent(ev loop.Events) {
 		c.hangUp = true
 	}
 	if ev&loop.Error != 0 || c.out.broken {
+		c.inside = false // it still stands if a panic has brought us here
 		c.gone("client_reset")
 		return
 	}
@@ -324,13 +325,17 @@ func (c *serverConn) decode(data []byte) (part []byte, n int, done bool, reason 
 	return data[:n], n, c.body.left == 0, wire.OK
 }
 
-// skipBody throws the rest of a sized body away, which is known to be at hand.
+// skipBody throws the rest of a body away: of one that is known to be at hand, or, while the client has not taken all of an
+// early answer after which its connection closes, whatever comes.
 func (c *serverConn) skipBody(data []byte) int {
-	_, n, done, _ := c.decode(data)
+	_, n, done, reason := c.decode(data)
 	switch {
-	case !done:
+	case !done && reason == wire.OK:
 	case c.out.waiting() > 0:
-		c.state = awaitResponse // flush leads on: who takes no answers can't have more of them made
+		// flush leads on: who takes no answers can't have more of them made, and behind a bad chunk is nothing to read.
+		c.state = awaitResponse
+		c.readDeadline = 0
+		c.arm()
 	default:
 		c.awaitNext()
 	}
@@ -355,6 +360,12 @@ func (c *serverConn) eof() {
 		c.state = awaitResponse // nothing more comes in this direction
 		c.x.OnRequestEnd()
 	case awaitBody:
+		if c.x == nil && c.out.waiting() > 0 {
+			c.state = awaitResponse // it has seen the early answer and reads the rest of it: flush leads on
+			c.readDeadline = 0
+			c.arm()
+			return
+		}
 		c.gone("client_closed_early")
 	default:
 		c.close()

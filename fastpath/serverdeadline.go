@@ -76,7 +76,7 @@ func (c *serverConn) onBodyTimeout(now clock.Time) {
 
 // armBody looks at the body again when it may have paused too long, and at its rate once per grace period.
 func (c *serverConn) armBody(now clock.Time) {
-	if c.paused {
+	if c.paused || c.resp.begun { // onBodyTimeout lets it wait: the next look has to lie ahead
 		c.body.touched = now
 	}
 	c.readDeadline = min(now+nanos(c.e.limits.BodyRateGrace), c.body.touched+nanos(c.e.limits.BodyIdle))

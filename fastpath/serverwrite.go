@@ -149,7 +149,7 @@ func (c *serverConn) responseWritten() {
 func (c *serverConn) awaitNext() {
 	c.state = awaitHead
 	if c.e.exchange.Draining && len(c.in.buf) == 0 {
-		c.close()
+		c.linger() // a further request may be in the socket already, and must not destroy the answer to this one
 		return
 	}
 	c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.KeepAlive)
@@ -163,8 +163,8 @@ func (c *serverConn) awaitNext() {
 // linger ends the connection so that the client gets to see the response: closing with unread bytes in the socket
 // would reset the connection and might destroy it (RFC 9112 section 9.6).
 func (c *serverConn) linger() {
-	unread := c.state == awaitBody || len(c.in.buf) > 0 || c.readable && !c.hangUp || c.inside
-	if c.hangUp && c.state != awaitBody || !unread {
+	unread := c.state == awaitBody || len(c.in.buf) > 0 || c.readable || c.inside
+	if c.hangUp && !c.readable || !unread { // its end has been read, or nothing of a further request is here
 		c.close()
 		return
 	}

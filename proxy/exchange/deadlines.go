@@ -8,7 +8,8 @@ import (
 const (
 	// responseTimeout: from the end of the request sent to the response head (nginx and HAProxy users expect 60 s).
 	responseTimeout = 60e9
-	// streamIdleTimeout: no byte in either direction while a body is under way (Envoy: 5 min). Not for tunnels.
+	// streamIdleTimeout: no byte in either direction while a body is under way (Envoy: 5 min). For tunnels only once one
+	// of their halves is closed.
 	streamIdleTimeout = 300e9
 )
 
@@ -70,10 +71,17 @@ func (d *deadlines) headArrived(x *Exchange) {
 	d.arm(x)
 }
 
-// tunnel ends all deadlines: a tunnel lives as long as its two ends.
+// tunnel ends all deadlines: a tunnel lives as long as its two ends, which the kernel probes.
 func (d *deadlines) tunnel(x *Exchange) {
 	d.request, d.attempt, d.response, d.touched = 0, 0, 0, 0
 	x.w.Clock.Set(&d.timer, 0)
+}
+
+// halfTunnel: one end has closed its half. What the other still has to say may take any time, but not its silence: an
+// end that never closes would keep the tunnel for ever.
+func (d *deadlines) halfTunnel(x *Exchange) {
+	d.touched = x.w.Clock.Now()
+	d.arm(x)
 }
 
 func (d *deadlines) stop(x *Exchange) { x.w.Clock.Set(&d.timer, 0) }

@@ -199,3 +199,28 @@ func TestAnEndpointThatDoesNotAnswerIsEjected(t *testing.T) {
 		t.Error("no endpoint was ejected although none answers")
 	}
 }
+
+func TestATunnelEndsWhenOneHalfIsClosedAndTheOtherStaysSilent(t *testing.T) {
+	s := newSim(t, 1, nil)
+	c := s.request("GET /")
+	c.x.Req.Upgrade = c.x.Req.StoreString("websocket")
+	c.start()
+	b := s.dialer.connect()
+	b.head(101, "Upgrade: websocket")
+	s.advance(2 * time.Hour)
+	if c.over {
+		t.Fatal("a tunnel may be silent while both of its ends are open")
+	}
+	c.x.OnRequestEnd()
+	for range 3 {
+		s.advance(streamIdleTimeout - aBit)
+		b.data("x")
+	}
+	if c.over {
+		t.Fatal("the half that is open may go on")
+	}
+	s.advance(streamIdleTimeout + aBit)
+	if e := s.one(); !c.over || !b.gone || e.Reason != "stream_idle_timeout" || e.Status != 101 {
+		t.Errorf("%+v", e)
+	}
+}

@@ -226,6 +226,7 @@ func (x *Exchange) OnEnd() {
 // endTunnelHalf finishes the tunnel once both halves are closed.
 func (x *Exchange) endTunnelHalf() {
 	if x.tunnelEnds++; x.tunnelEnds < 2 {
+		x.limits.halfTunnel(x)
 		return
 	}
 	x.dropAttempt()
