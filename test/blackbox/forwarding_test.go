@@ -21,8 +21,8 @@ func added(host string) string {
 	if host == "" {
 		forwarded, hostLine = "Forwarded: for=127.0.0.1;proto=http\r\n", ""
 	}
-	return "X-Forwarded-For: 127.0.0.1\r\n" + forwarded + "X-Real-IP: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n" + hostLine +
-		"X-Request-Id: ID\r\nVia: 1.1 rauta\r\n"
+	return "X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nVia: 1.1 rauta\r\n" +
+		"X-Request-Id: ID\r\n" + forwarded + hostLine
 }
 
 // TestTheBackEndGetsExactlyTheCanonicalRequest compares every byte.
