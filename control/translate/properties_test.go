@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -105,7 +107,11 @@ func whole(t *testing.T, what string, c *config.Config) {
 func TestEveryConfigurationIsOneThatTheDataPlaneTakes(t *testing.T) {
 	for _, dir := range caseDirs(t) {
 		objects, opt := loadCase(t, dir)
-		whole(t, dir, Translate(objects, opt).Config)
+		c := Translate(objects, opt).Config
+		whole(t, dir, c)
+		if _, errs := certs.NewStore(new(certs.Store), c.Certificates); errors.Join(errs...) != nil {
+			t.Errorf("%s: %v", dir, errs)
+		}
 	}
 }
 

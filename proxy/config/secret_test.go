@@ -93,3 +93,23 @@ func TestRedactHidesCredentialsInHeaderEditsAndLeavesTheOriginal(t *testing.T) {
 		t.Error("the original has changed")
 	}
 }
+
+func TestRedactShowsCertificatesWithoutKeys(t *testing.T) {
+	const certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	const misplaced = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+	c := &Config{Certificates: []Certificate{{Name: "a/b", Chain: "c2VjcmV0\n" + certificate + misplaced + certificate, Key: Secret("c2VjcmV0")}}}
+	shown := Redact(c)
+	text, err := json.Marshal(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(text), "c2VjcmV0") || !strings.Contains(string(text), redacted) || bytes.Contains(shown.Certificates[0].Key.Reveal(), []byte("c2Vj")) {
+		t.Errorf("redacted: %s", text)
+	}
+	if shown.Certificates[0].Chain != certificate+certificate {
+		t.Errorf("the chain is shown as %q", shown.Certificates[0].Chain)
+	}
+	if string(c.Certificates[0].Key.Reveal()) != "c2VjcmV0" {
+		t.Error("the original has changed")
+	}
+}
