@@ -3,6 +3,8 @@
 package loop
 
 import (
+	"runtime"
+	"runtime/debug"
 	"testing"
 	"testing/fstest"
 )
@@ -65,5 +67,34 @@ func TestTheContainersMemoryIsTheSmallestLimitOfItsGroups(t *testing.T) {
 		if got := containerMemory(c.files); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+func TestASmallHeapHasTheSameHeadroomAsALargerOne(t *testing.T) {
+	for _, c := range []struct {
+		live    uint64
+		percent int
+	}{
+		{0, 400}, {1 << 20, 400}, {8 << 20, 200}, {16 << 20, 100}, {20 << 20, 75}, {32 << 20, 50}, {1 << 40, 50},
+	} {
+		if got := gcPercentFor(c.live); got != c.percent {
+			t.Errorf("%d bytes: %d percent, want %d", c.live, got, c.percent)
+		}
+	}
+}
+
+func TestTheHeadroomFollowsTheHeap(t *testing.T) {
+	before := debug.SetGCPercent(gcPercent)
+	defer debug.SetGCPercent(before)
+	c := newCollector()
+	runtime.GC()
+	c.adjust()
+	small := c.percent
+	held := make([]byte, 4*gcHeadroomBytes)
+	runtime.GC()
+	c.adjust()
+	runtime.KeepAlive(held)
+	if small <= gcPercent || c.percent != gcPercent {
+		t.Errorf("%d percent with a small heap, %d with a large one", small, c.percent)
 	}
 }

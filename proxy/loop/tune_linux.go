@@ -28,8 +28,9 @@ type Tuning struct {
 	ContainerLimit int64
 }
 
-// gcPercent is GOGC unless the environment says otherwise. Requests allocate nothing, so the collector runs for
-// configuration changes only; running it a little earlier costs nothing that anyone notices and keeps the heap small.
+// gcPercent is GOGC unless the environment says otherwise, from gcHeadroomBytes / gcPercent of live heap on. Requests
+// allocate nothing, so the collector runs for configuration changes and handshakes only; running it a little earlier costs
+// nothing that anyone notices and keeps the heap small.
 const gcPercent = 50
 
 // Tune fits the Go runtime to this many workers and to the container's memory. Call it once, before the workers run.
@@ -38,6 +39,7 @@ func Tune(workers int) Tuning {
 	runtime.GOMAXPROCS(t.MaxProcs)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+		newCollector().watch()
 	}
 	t.ContainerLimit = containerMemory(os.DirFS("/"))
 	if t.ContainerLimit > 0 && os.Getenv("GOMEMLIMIT") == "" {
