@@ -16,7 +16,8 @@ type hook struct {
 	kind    string // when the table does not have it
 	value   func() float64
 	labels  func() []Label // info metrics
-	ordinal int            // of registration, to keep labels of one name in order
+	each    func(emit func(value float64, labels ...Label))
+	ordinal int // of registration, to keep labels of one name in order
 }
 
 // Gauge registers a value that each scrape asks for. name may carry labels in exposition syntax. f must not block.
@@ -33,6 +34,11 @@ func (r *Registry) Counter(name string, f func() float64) {
 // Info registers a gauge that is always 1 and whose labels each scrape asks for. f must not block.
 func (r *Registry) Info(name string, f func() []Label) {
 	r.register(hook{series: name, kind: "gauge", labels: f})
+}
+
+// Gauges registers a gauge with as many series as each scrape finds: f calls emit once for each of them. f must not block.
+func (r *Registry) Gauges(name string, f func(emit func(value float64, labels ...Label))) {
+	r.register(hook{series: name, kind: "gauge", each: f})
 }
 
 func (r *Registry) register(h hook) {
@@ -220,6 +226,10 @@ func (r *Registry) writeHooks(x *exposition) {
 	for i, h := range hooks {
 		if i == 0 || hooks[i-1].name != h.name {
 			x.familyOf(h.name, h.kind)
+		}
+		if h.each != nil {
+			h.each(func(value float64, labels ...Label) { x.single(x.infoSeries(h.name, labels), value) })
+			continue
 		}
 		series, value := h.series, 1.0
 		if h.labels != nil {

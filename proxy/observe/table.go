@@ -8,7 +8,7 @@ type Metric struct {
 }
 
 // Metrics returns the description of every metric that RAUTA exposes, in the order of the exposition. What proxy/server
-// registers with Gauge, Counter or Info is listed here too, so that it has a help text.
+// registers with Gauge, Gauges, Counter or Info is listed here too, so that it has a help text.
 func Metrics() []Metric {
 	route, endpoint := []string{"route", "method", "code"}, []string{"cluster", "endpoint", "code"}
 	worker := []string{"worker"}
@@ -42,6 +42,10 @@ func Metrics() []Metric {
 		{"rauta_tls_handshakes_total", "counter", []string{"worker", "result"},
 			`TLS handshakes with clients, by result ("ok", "failed": refused, too slow, or given up for newer ones).`},
 		{"rauta_tls_handshakes", "gauge", worker, "TLS handshakes under way, most of them waiting for the client."},
+		{"rauta_certificate_expiry_timestamp_seconds", "gauge", []string{"listener", "name"},
+			"When a certificate that a listener serves expires, as Unix time; beyond 5000 those that expire first."},
+		{"rauta_tls_names_closed", "gauge", []string{"listener"},
+			"Hostnames of a listener that refuse every handshake, because no certificate for them can be used."},
 		{"rauta_access_log_dropped_total", "counter", nil,
 			"Access log lines that were dropped because the writer could not keep up."},
 		{"rauta_access_log_write_errors_total", "counter", nil,

@@ -132,6 +132,7 @@ func (s *Server) registerMetrics() {
 		return []observe.Label{{Name: "hash", Value: hex.EncodeToString(c.Hash[:8])}}
 	})
 	s.reloads.registerMetrics(r)
+	s.registerCertificateMetrics()
 	if p, ok := s.plane.(*loopPlane); ok {
 		p.registerMetrics(r)
 	}

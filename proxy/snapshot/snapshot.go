@@ -40,6 +40,9 @@ type Snapshot struct {
 	certificates *certs.Store
 }
 
+// Certificate returns a certificate of the configuration, nil if there is none of the name or it can't be used.
+func (s *Snapshot) Certificate(name string) *certs.Certificate { return s.certificates.Lookup(name) }
+
 // Port is one listening socket, shared by the listeners on its address.
 type Port struct {
 	// Addr is where to listen; its address is unspecified for all addresses of the host.

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/snapshot"
+)
+
+// certificateSeriesMax is how many certificates have a series of their own: as many as routes.
+const certificateSeriesMax = 5000
+
+// expiry is when a certificate of a listener expires, in Unix seconds.
+type expiry struct {
+	listener, name string
+	at             int64
+}
+
+// expiries returns each certificate of each listener once, those that expire first before the others.
+func expiries(s *snapshot.Snapshot) []expiry {
+	seen := map[expiry]bool{}
+	eachServed(s, func(listener string, names []string) {
+		for _, name := range names {
+			if c := s.Certificate(name); c != nil {
+				seen[expiry{listener, name, c.NotAfter.Unix()}] = true
+			}
+		}
+	})
+	out := make([]expiry, 0, len(seen))
+	for e := range seen {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b expiry) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.listener, b.listener), strings.Compare(a.name, b.name))
+	})
+	return out[:min(len(out), certificateSeriesMax)]
+}
+
+// closedNames counts the hostnames of each listener with TLS that have no certificate.
+func closedNames(s *snapshot.Snapshot) map[string]int {
+	closed := map[string]int{}
+	eachServed(s, func(listener string, names []string) {
+		n := 1
+		if slices.ContainsFunc(names, func(name string) bool { return s.Certificate(name) != nil }) {
+			n = 0
+		}
+		closed[listener] += n
+	})
+	return closed
+}
+
+// eachServed calls f with the certificates of every hostname that a listener means to serve. A listener that names hosts
+// and has no certificates besides serves nothing but its hosts.
+func eachServed(s *snapshot.Snapshot, f func(listener string, certificates []string)) {
+	for i := range s.Config.Listeners {
+		l := &s.Config.Listeners[i]
+		if l.Protocol != config.ProtocolHTTPS || l.TLS == nil {
+			continue
+		}
+		if len(l.TLS.Certificates) > 0 || len(l.TLS.Hosts) == 0 {
+			f(l.Name, l.TLS.Certificates)
+		}
+		for j := range l.TLS.Hosts {
+			f(l.Name, l.TLS.Hosts[j].Certificates)
+		}
+	}
+}
+
+func (s *Server) registerCertificateMetrics() {
+	r := s.opt.Registry
+	r.Gauges("rauta_certificate_expiry_timestamp_seconds", func(emit func(float64, ...observe.Label)) {
+		for _, e := range expiries(s.live.Current()) {
+			emit(float64(e.at), observe.Label{Name: "listener", Value: e.listener}, observe.Label{Name: "name", Value: e.name})
+		}
+	})
+	r.Gauges("rauta_tls_names_closed", func(emit func(float64, ...observe.Label)) {
+		closed := closedNames(s.live.Current())
+		for _, listener := range slices.Sorted(maps.Keys(closed)) {
+			emit(float64(closed[listener]), observe.Label{Name: "listener", Value: listener})
+		}
+	})
+}
