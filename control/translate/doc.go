@@ -21,5 +21,8 @@
 //     second rule above.
 //   - A port speaks the PROXY protocol or it does not: the oldest Gateway on the port decides, a younger one that
 //     disagrees gets its listener refused. The Ingress listener follows the Gateways on its port.
+//   - A port is TLS or plain text: the oldest Gateway on it decides. An HTTPS listener without a usable certificate keeps
+//     its hostname, and refuses every handshake for it: the listener for all hostnames must not take its clients. The same
+//     holds for hosts in the tls sections of Ingresses, of which the oldest with a usable certificate decides.
 //   - The wildcard host of an Ingress covers any number of labels, as in the Gateway API, not exactly one.
 package translate
