@@ -83,11 +83,10 @@ func (h *handshake) OnEvent(ev Events) {
 
 // receive takes what has come while the turn is the worker's.
 func (h *handshake) receive() {
+	if h.state == handshakeGathers && h.gathered() {
+		h.start()
+	}
 	for h.readable && (h.state == handshakeGathers || h.state == handshakeWaits) {
-		if h.state == handshakeGathers && h.gathered() {
-			h.start()
-			return
-		}
 		buf := h.c.w.readBuffer[:handshakeReadBytes]
 		n, st := h.c.Read(buf)
 		switch st {
@@ -101,10 +100,15 @@ func (h *handshake) receive() {
 			h.fail(h.c.Err())
 			return
 		}
+		// A short receive has emptied the socket. Behind a FIN comes no event.
+		h.readable = n == len(buf) || h.hangUp != 0
 		h.in = append(h.in, buf[:n]...)
-		if h.state == handshakeWaits {
+		switch {
+		case h.state == handshakeWaits:
 			h.state = handshakeRuns
 			h.resume <- struct{}{}
+		case h.gathered():
+			h.start()
 		}
 	}
 }
@@ -228,13 +232,14 @@ func (h *handshake) succeed() {
 	s := h.secure
 	h.end()
 	s.shake = nil
-	s.hangUp = h.hangUp != 0
+	s.empty, s.hangUp = !h.readable, h.hangUp != 0
 	s.adopt(h.in[h.used:], h.unsent)
 	c.tls = s
 	c.handler = nil
 	h.opt.Done(c, nil)
-	// What came behind the handshake brings no further event.
-	c.Ready(Readable | h.hangUp)
+	if s.in != nil || h.readable { // what came behind the handshake brings no further event
+		c.Ready(Readable | h.hangUp)
+	}
 }
 
 // fail closes the connection and tells why.

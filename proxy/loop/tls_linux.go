@@ -30,7 +30,7 @@ type TLSOptions struct {
 	// Deadline on the worker's clock; 0 means none. The connection is closed when it passes before the end.
 	Deadline clock.Time
 	// Done is called once, on the worker's thread: with nil, then it sets the connection's handler, which gets Readable
-	// in the next turn; or with the reason of the failure, then the connection has been closed. It is not called after
+	// as soon as there is something to read; or with the reason of the failure, then the connection has been closed. It is not called after
 	// Close or Reset.
 	Done func(c *Conn, err error)
 }
@@ -71,7 +71,7 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 	if opt.Client {
 		h.start()
 	} else {
-		h.readable = true // bytes may be there already; asking costs one call
+		h.readable = c.slot != noSlot // before that, the first event tells
 		h.receive()
 	}
 	if w.handshakes.len > handshakesMax {

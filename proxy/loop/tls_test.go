@@ -238,6 +238,7 @@ func TestCloseSaysGoodbyeAndResetDoesNot(t *testing.T) {
 				c.Close()
 			}
 		}))
+		c.Ready(Readable)
 	})
 	if _, err := r.dial().Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("after Close the client sees %v", err)
