@@ -31,7 +31,8 @@ type Files struct {
 	To      Publisher
 	Log     *slog.Logger
 
-	stamp    string          // of what was read last
+	stamp    string // of what was read last
+	secrets  translate.Memo
 	reported map[string]bool // problems that have been logged; they are logged again only after they were gone
 }
 
@@ -45,7 +46,7 @@ func (f *Files) Load() error {
 		return err
 	}
 	options := f.Options
-	options.Now = time.Now()
+	options.Now, options.Memo = time.Now(), &f.secrets
 	result := translate.Translate(loaded.Objects, options)
 	f.logProblems(loaded, result.Problems)
 	return f.To.Publish(result.Config, result.Endpoints)

@@ -56,6 +56,8 @@ type Options struct {
 	WithoutTLS bool `json:"withoutTLS,omitempty"`
 	// Now is what the dates of certificates are compared with; the zero time means that they are not.
 	Now time.Time `json:"now,omitzero"`
+	// Memo makes later runs faster; nil for none.
+	Memo *Memo `json:"-"`
 	// Addresses are published in the status of Gateways and Ingresses: IP addresses or host names of the node or of
 	// the load balancer in front.
 	Addresses []string `json:"addresses,omitempty"`

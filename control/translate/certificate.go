@@ -40,10 +40,10 @@ func (t *translator) certificate(k key) *certificate {
 	if c := t.certificates[k]; c != nil {
 		return c
 	}
-	c := &certificate{config: config.Certificate{Name: k.namespace + "/" + k.name}}
-	c.read(t.in.secrets[k])
+	c := t.opt.Memo.read(t.in.secrets[k])
+	c.config.Name = k.namespace + "/" + k.name
 	if c.failure == "" {
-		c.defects = append(c.defects, c.validity(t.opt.Now)...)
+		c.defects = slices.Concat(c.defects, c.validity(t.opt.Now))
 	}
 	t.certificates[k] = c
 	return c

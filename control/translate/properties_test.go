@@ -234,6 +234,9 @@ func eachText(where string, v reflect.Value, f func(where string, set func(strin
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
+			if v.Type().Elem().Kind() == reflect.Uint8 {
+				return
+			}
 			eachText(fmt.Sprintf("%s[%d]", where, i), v.Index(i), f)
 		}
 	case reflect.Map:

@@ -22,6 +22,7 @@ func Translate(o *Objects, opt Options) *Result {
 
 		certificates: map[key]*certificate{},
 	}
+	t.opt.Memo.begin()
 	t.in = t.index(o)
 	t.checkAnnotations()
 	t.gatewayClasses()

@@ -1,0 +1,56 @@
+package translate
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+func TestARunThatRemembersGivesTheSame(t *testing.T) {
+	memo := &Memo{}
+	for _, dir := range caseDirs(t) { // each also changes what the one before has left
+		objects, opt := loadCase(t, dir)
+		want := encode(t, Translate(objects, opt))
+		opt.Memo = memo
+		for range 2 {
+			if got := encode(t, Translate(objects, opt)); !bytes.Equal(got, want) {
+				t.Errorf("%s: with a memory\n%s\nwithout\n%s", dir, got, want)
+			}
+		}
+	}
+}
+
+func TestSecretsAreReadAgainOnlyWhenTheyChange(t *testing.T) {
+	objects, opt := loadCase(t, "testdata/gateway/https-listeners")
+	memo := &Memo{}
+	opt.Memo = memo
+	Translate(objects, opt)
+	first := memo.present
+	if len(first) != 4 { // of five Secrets one is not used
+		t.Fatalf("%d Secrets are remembered", len(first))
+	}
+	opt.Now = time.Unix(10_000_000_000, 0) // all have expired
+	expired := Translate(objects, opt)
+	for k, c := range memo.present {
+		if first[k] != c || len(c.defects) > 0 || c.used {
+			t.Error("a Secret was read again, or what is remembered was changed")
+		}
+	}
+	if len(expired.Problems) < 5 {
+		t.Errorf("expired certificates are not reported: %v", expired.Problems)
+	}
+	for _, s := range objects.Secrets {
+		s.StringData["tls.key"] = "x"
+	}
+	Translate(objects, opt)
+	for k := range memo.present {
+		if first[k] != nil {
+			t.Error("a Secret that changed was not read again")
+		}
+	}
+	objects.Gateways = nil
+	Translate(objects, opt)
+	if len(memo.present) != 0 {
+		t.Error("what is not used any more is still remembered")
+	}
+}
