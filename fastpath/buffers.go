@@ -78,10 +78,10 @@ type inbound struct {
 	buf []byte
 }
 
-// space returns where to read: the worker's shared buffer, or behind what was kept.
-func (i *inbound) space(w *loop.Worker) []byte {
+// space returns where to read: chunk bytes of the worker's shared buffer, or behind what was kept.
+func (i *inbound) space(w *loop.Worker, chunk int) []byte {
 	if len(i.buf) == 0 {
-		return w.ReadBuffer()[:readChunk]
+		return w.ReadBuffer()[:chunk]
 	}
 	if cap(i.buf)-len(i.buf) < headRoom/4 {
 		next := w.GetBuffer(2 * cap(i.buf))[:0]

@@ -45,6 +45,7 @@ type clientConn struct {
 	inside   bool // consume is on the stack
 	paused   bool // the exchange takes no body
 	starved  bool // the exchange waits for OnWritable
+	chunk    int  // bytes that one read may take: see adaptChunk
 	ended    bool // of a tunnel: the back end's half is over
 	req      requestState
 	body     responseBody
@@ -71,7 +72,7 @@ type responseBody struct {
 
 // Dial implements upstream.Dialer.
 func (e *Engine) Dial(p *upstream.Pool) {
-	c := &clientConn{e: e, pool: p}
+	c := &clientConn{e: e, pool: p, chunk: readChunk}
 	c.timer.Fire = c.onConnectTimeout
 	conn, err := e.loop.Connect(p.Endpoint().Addr, c)
 	if err != nil {

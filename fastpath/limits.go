@@ -2,6 +2,7 @@ package fastpath
 
 import (
 	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/loop"
 )
 
 // Sizes in bytes.
@@ -9,6 +10,8 @@ const (
 	// readChunk is the most that one read takes from a socket. It bounds what has to be kept for a peer that stalls in
 	// the middle of it.
 	readChunk = 64 << 10
+	// readChunkMax: the same for a response whose client takes everything at once.
+	readChunkMax = loop.ReadBufferBytes
 	// joinMax: what is at most this large is copied behind what is already waiting, so that it leaves in one send; two
 	// sends cost 10% more than one (DESIGN section 1, BenchmarkProxyKeepAlive).
 	joinMax = 16 << 10

@@ -112,7 +112,7 @@ func (c *serverConn) read() {
 		if !c.readable {
 			return
 		}
-		space := c.in.space(c.e.loop)
+		space := c.in.space(c.e.loop, readChunk)
 		n, st := c.conn.Read(space)
 		switch st {
 		case loop.Again:
