@@ -9,6 +9,9 @@
 // Engines call it on the worker's thread; everybody else may only call Post, Send, Stop, Stats and the methods of
 // Group. A Handler gets edge-triggered events: it works until a call says Again, or asks to be called again with Ready.
 //
+// A connection is plain or TLS (Conn.StartTLS), behind the same calls. crypto/tls computes a handshake on a goroutine of
+// its own, of which only few run at a time; it never touches the socket.
+//
 // One turn is: poll; read the clock; events of connected (upstream) sockets; events of accepted sockets; accept; the
 // mailbox; timers; the ready list; end-of-turn handlers; close what was closed. Connected sockets go first, so that a
 // request never picks a pooled connection whose close already lies in the same batch of events.

@@ -271,7 +271,7 @@ func (h *handshake) onDeadline(clock.Time) {
 // handshakeList holds the handshakes of a worker, oldest first.
 type handshakeList struct {
 	first, last *handshake
-	len         int
+	len, max    int
 }
 
 func (l *handshakeList) push(h *handshake) {

@@ -67,26 +67,39 @@ func TestAHandshakeThatStallsAnywhereIsCutAtItsDeadline(t *testing.T) {
 
 func TestBeyondTheLimitTheOldestHandshakeIsGivenUp(t *testing.T) {
 	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
-	var oldest net.Conn
-	for i := range 3 {
-		c := dial(t, r.addr)
-		if i == 0 {
-			oldest = c
-			r.untilStats("the first", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == 1 })
-		}
-	}
-	r.untilStats("all", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == 3 })
-	on(t, r.w, func() {
-		if n := r.w.CloseHandshakes(1); n != 1 || r.w.Handshakes() != 2 {
-			t.Errorf("%d were given up, %d are left", n, r.w.Handshakes())
-		}
-	})
-	if _, err := oldest.Read(make([]byte, 1)); err != io.EOF {
-		t.Errorf("the oldest client sees %v", err)
+	on(t, r.w, func() { r.w.handshakes.max = 2 })
+	var conns []net.Conn
+	for n := range 3 {
+		conns = append(conns, dial(t, r.addr))
+		r.untilStats("the connection to be accepted", func(s *WorkerStats) bool { return s.Accepts.Load() == uint64(n+1) })
 	}
 	if err := receive(t, r.failed); !errors.Is(err, ErrHandshakeEvicted) {
 		t.Errorf("the reason is %v", err)
 	}
+	if _, err := conns[0].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the oldest client sees %v", err)
+	}
+	roundTrip(t, r.over(conns[2], r.client()), []byte("x"))
+}
+
+func TestHandshakesMakeRoomUnderPressureTheOldestFirst(t *testing.T) {
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	var conns []net.Conn
+	for n := range 3 {
+		conns = append(conns, dial(t, r.addr))
+		r.untilStats("the handshake to begin", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == int64(n+1) })
+	}
+	on(t, r.w, func() {
+		if n := r.w.CloseHandshakes(2); n != 2 || r.w.Handshakes() != 1 {
+			t.Errorf("%d were given up, %d are left", n, r.w.Handshakes())
+		}
+	})
+	for _, c := range conns[:2] {
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("an old client sees %v", err)
+		}
+	}
+	roundTrip(t, r.over(conns[2], r.client()), []byte("x"))
 }
 
 func TestAConnectionThatIsClosedDuringItsHandshakeIsNotHeardOfAgain(t *testing.T) {

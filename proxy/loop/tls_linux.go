@@ -74,7 +74,7 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 		h.readable = c.slot != noSlot // before that, the first event tells
 		h.receive()
 	}
-	if w.handshakes.len > handshakesMax {
+	if w.handshakes.len > w.handshakes.max {
 		w.handshakes.first.fail(ErrHandshakeEvicted)
 	}
 }

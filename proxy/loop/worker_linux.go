@@ -132,6 +132,7 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 		events:     make([]unix.EpollEvent, eventsMax),
 		readBuffer: make([]byte, ReadBufferBytes),
 		buffers:    newBuffers(),
+		handshakes: handshakeList{max: handshakesMax},
 	}
 	w.mailbox.eventFD = eventFD
 	w.turnBegan = w.time.read()
