@@ -292,12 +292,18 @@ func TestARetiredPoolClosesIdleAtOnceAndBusyOnRelease(t *testing.T) {
 	}
 }
 
-func TestRetireOfAnEndpointThatThisWorkerNeverUsedDoesNothing(t *testing.T) {
+// A request that was matched by an older configuration finds the endpoint there when it is sent once more.
+func TestAnEndpointThatThisWorkerFirstUsesAfterItsRetirementKeepsNoConnection(t *testing.T) {
 	c := newTestCluster(config.Cluster{}, 2, 1)
 	w := newTestWorker(1)
-	w.Retire(c.Set().Endpoints()[0])
-	if len(w.pools) != 0 {
-		t.Fatal("retire made a pool")
+	e := c.Set().Endpoints()[0]
+	w.Retire(e)
+	w.Retire(e)
+	w.dialer.atOnce = true
+	late := acquire(e.Pool(w.Worker))
+	e.Pool(w.Worker).Release(late.conn)
+	if !late.conn.closed || len(w.pools) != 0 || w.Clock.Len() != 0 {
+		t.Fatal("the worker holds a connection to an endpoint that is gone")
 	}
 }
 

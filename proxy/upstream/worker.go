@@ -43,7 +43,12 @@ func (w *Worker) AllowRetry() bool { return w.budget.allowRetry(w.Clock.Now()) }
 func (w *Worker) Retire(e *Endpoint) {
 	if p := e.pools[w.ID]; p != nil {
 		p.retire()
+		return
 	}
+	// A request of an older configuration may still be sent there again: its connection must not stay.
+	p := newPool(e, w)
+	p.retired = true
+	e.pools[w.ID] = p
 }
 
 // CloseIdle closes the idle connections of every pool of this worker, for the end of a drain.
