@@ -75,7 +75,29 @@ func (o *outbound) write(c *loop.Conn, p []byte) {
 
 // inbound is what was read from one connection and can't be used yet. It holds a buffer only while there is something.
 type inbound struct {
-	buf []byte
+	buf      []byte
+	readable bool // the socket may hold bytes
+	hangUp   bool // the peer has closed its half
+}
+
+// receive reads up to chunk bytes. data is all that has come and was not used: it is in the shared buffer or, behind what
+// was kept, in buf; keep says what is left of it. filled reports whether there may be more at once.
+func (i *inbound) receive(c *loop.Conn, chunk int) (data []byte, filled bool, st loop.Status) {
+	space := i.space(c.Worker(), chunk)
+	n, st := c.Read(space)
+	if st != loop.OK {
+		i.readable = false
+		return nil, false, st
+	}
+	filled = n == len(space)
+	if !filled && !i.hangUp {
+		i.readable = false // a short read has emptied the socket; the edge comes with the next byte
+	}
+	if kept := len(i.buf); kept > 0 {
+		i.buf = i.buf[:kept+n]
+		return i.buf, filled, st
+	}
+	return space[:n], filled, st
 }
 
 // space returns where to read: chunk bytes of the worker's shared buffer, or behind what was kept.

@@ -39,16 +39,14 @@ type clientConn struct {
 	parser wire.ResponseParser
 	head   *message.Response // held only while a head is parsed
 
-	state    clientState
-	readable bool
-	hangUp   bool
-	inside   bool // consume is on the stack
-	paused   bool // the exchange takes no body
-	starved  bool // the exchange waits for OnWritable
-	chunk    int  // bytes that one read may take: see adaptChunk
-	ended    bool // of a tunnel: the back end's half is over
-	req      requestState
-	body     responseBody
+	state   clientState
+	inside  bool // consume is on the stack
+	paused  bool // the exchange takes no body
+	starved bool // the exchange waits for OnWritable
+	chunk   int  // bytes that one read may take: see adaptChunk
+	ended   bool // of a tunnel: the back end's half is over
+	req     requestState
+	body    responseBody
 }
 
 // requestState belongs to the request under way.
@@ -107,7 +105,7 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 		return
 	}
 	if ev&(loop.HangUp|loop.Error) != 0 {
-		c.hangUp = true
+		c.in.hangUp = true
 		if c.conn.Closed() && c.state != clientClosed { // the loop did, after a panic
 			c.inside = false
 			c.fail(upstream.CauseShutdown, "", c.conn.Err())
@@ -118,10 +116,10 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 		c.flush()
 	}
 	if ev&(loop.Readable|loop.HangUp|loop.Error) != 0 {
-		c.readable = true
+		c.in.readable = true
 		c.read()
 	}
-	if c.out.broken && c.state != clientClosed && !c.readable {
+	if c.out.broken && c.state != clientClosed && !c.in.readable {
 		// Whatever the back end had sent before it closed has been read.
 		c.fail(upstream.CauseReset, "", c.conn.Err())
 	}

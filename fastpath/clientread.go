@@ -15,7 +15,7 @@ func (c *clientConn) read() {
 			return
 		}
 		if c.ended { // every further event of the socket says so again, the exchange is told once
-			c.readable = false
+			c.in.readable = false
 			return
 		}
 		if fresh && len(c.in.buf) > 0 {
@@ -23,33 +23,22 @@ func (c *clientConn) read() {
 			c.consumeAndKeep(c.in.buf)
 			continue
 		}
-		if !c.readable {
+		if !c.in.readable {
 			return
 		}
-		space := c.in.space(c.e.loop, c.chunk)
-		n, st := c.conn.Read(space)
+		data, filled, st := c.in.receive(c.conn, c.chunk)
 		switch st {
 		case loop.Again:
-			c.readable = false
 			return
 		case loop.EOF:
-			c.readable = false
 			c.eof()
 			return
 		case loop.Failed:
 			c.fail(upstream.CauseReset, "", c.conn.Err())
 			return
 		}
-		if n < len(space) && !c.hangUp {
-			c.readable = false // a short read has emptied the socket; the edge comes with the next byte
-		}
-		data := space[:n]
-		if kept := len(c.in.buf); kept > 0 {
-			c.in.buf = c.in.buf[:kept+n]
-			data = c.in.buf
-		}
 		c.consumeAndKeep(data)
-		c.adaptChunk(n == len(space))
+		c.adaptChunk(filled)
 	}
 	if c.state != clientClosed && !c.paused {
 		c.conn.Ready(loop.Readable)
@@ -190,14 +179,14 @@ func (c *clientConn) onBody(data []byte) int {
 // complete ends the response; rest is how many bytes follow it, which must be none if the connection is to be used again.
 func (c *clientConn) complete(rest int) {
 	sink := c.sink
-	reusable := c.req.ended && !c.req.upgrade && !c.body.closes && !c.hangUp && rest == 0 && c.out.waiting() == 0 &&
+	reusable := c.req.ended && !c.req.upgrade && !c.body.closes && !c.in.hangUp && rest == 0 && c.out.waiting() == 0 &&
 		!c.out.broken
 	c.sink = nil
 	c.state = idle
 	sink.OnEnd()
-	if reusable && c.readable { // the last read filled its buffer: more may follow in the socket than belongs here
+	if reusable && c.in.readable { // the last read filled its buffer: more may follow in the socket than belongs here
 		_, reusable = c.silent()
-		c.readable = false
+		c.in.readable = false
 	}
 	if reusable {
 		c.pool.Release(c)
@@ -208,7 +197,7 @@ func (c *clientConn) complete(rest int) {
 
 // eof: the back end has closed its half.
 func (c *clientConn) eof() {
-	c.hangUp = true
+	c.in.hangUp = true
 	switch {
 	case c.state == awaitRespBody && c.body.framing == message.UntilClose:
 		c.complete(0)

@@ -64,7 +64,7 @@ func (c *clientConn) PauseBody() { c.paused = true }
 // ResumeBody implements upstream.Stream.
 func (c *clientConn) ResumeBody() {
 	c.paused = false
-	if !c.inside && (c.readable || len(c.in.buf) > 0) {
+	if !c.inside && (c.in.readable || len(c.in.buf) > 0) {
 		c.conn.Ready(loop.Readable)
 	}
 }

@@ -77,7 +77,7 @@ func (e *Engine) CloseIdle(n int) int {
 	for scanned := 0; c != nil && c.inIdle && closed < n && scanned < n*idleScanFactor; scanned++ {
 		next := c.idleNext
 		if !c.justAccepted() {
-			c.readable = true
+			c.in.readable = true
 			c.read()
 			if c.inIdle {
 				c.close()

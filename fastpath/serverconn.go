@@ -38,8 +38,6 @@ type serverConn struct {
 
 	state    serverState
 	version  message.Version // of the request being served
-	readable bool            // the socket may hold bytes
-	hangUp   bool            // the client has closed its half
 	inside   bool            // consume is on the stack
 	paused   bool            // the exchange takes no body
 	starved  bool            // the exchange was told to wait for OnClientWritable
@@ -81,7 +79,7 @@ func nanos(ns int64) clock.Time { return clock.Time(ns) }
 // OnEvent implements loop.Handler.
 func (c *serverConn) OnEvent(ev loop.Events) {
 	if ev&loop.HangUp != 0 {
-		c.hangUp = true
+		c.in.hangUp = true
 	}
 	if ev&loop.Error != 0 || c.out.broken {
 		c.inside = false // it still stands if a panic has brought us here
@@ -92,7 +90,7 @@ func (c *serverConn) OnEvent(ev loop.Events) {
 		c.flush()
 	}
 	if ev&(loop.Readable|loop.HangUp) != 0 {
-		c.readable = true
+		c.in.readable = true
 		c.read()
 	}
 }
@@ -109,30 +107,19 @@ func (c *serverConn) read() {
 			c.consumeAndKeep(c.in.buf)
 			continue
 		}
-		if !c.readable {
+		if !c.in.readable {
 			return
 		}
-		space := c.in.space(c.e.loop, readChunk)
-		n, st := c.conn.Read(space)
+		data, _, st := c.in.receive(c.conn, readChunk)
 		switch st {
 		case loop.Again:
-			c.readable = false
 			return
 		case loop.EOF:
-			c.readable = false
 			c.eof()
 			return
 		case loop.Failed:
 			c.gone("client_reset")
 			return
-		}
-		if n < len(space) && !c.hangUp {
-			c.readable = false // a short read has emptied the socket; the edge comes with the next byte
-		}
-		data := space[:n]
-		if kept := len(c.in.buf); kept > 0 {
-			c.in.buf = c.in.buf[:kept+n]
-			data = c.in.buf
 		}
 		c.consumeAndKeep(data)
 	}
@@ -354,7 +341,7 @@ func (c *serverConn) refuse(data []byte, status int, reason string) {
 
 // eof: the client has closed its half.
 func (c *serverConn) eof() {
-	c.hangUp = true
+	c.in.hangUp = true
 	switch c.state {
 	case tunnelling:
 		c.state = awaitResponse // nothing more comes in this direction

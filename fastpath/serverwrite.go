@@ -95,7 +95,7 @@ func (c *serverConn) ResumeBody() {
 		c.body.since, c.body.touched, c.body.bytes = now, now, 0
 	}
 	c.paused = false
-	if !c.inside && (c.readable || len(c.in.buf) > 0) {
+	if !c.inside && (c.in.readable || len(c.in.buf) > 0) {
 		c.conn.Ready(loop.Readable)
 	}
 }
@@ -155,7 +155,7 @@ func (c *serverConn) awaitNext() {
 	c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.KeepAlive)
 	c.arm()
 	c.e.idle.push(c)
-	if !c.inside && (c.readable || len(c.in.buf) > 0) {
+	if !c.inside && (c.in.readable || len(c.in.buf) > 0) {
 		c.conn.Ready(loop.Readable)
 	}
 }
@@ -163,8 +163,8 @@ func (c *serverConn) awaitNext() {
 // linger ends the connection so that the client gets to see the response: closing with unread bytes in the socket
 // would reset the connection and might destroy it (RFC 9112 section 9.6).
 func (c *serverConn) linger() {
-	unread := c.state == awaitBody || len(c.in.buf) > 0 || c.readable || c.inside
-	if c.hangUp && !c.readable || !unread { // its end has been read, or nothing of a further request is here
+	unread := c.state == awaitBody || len(c.in.buf) > 0 || c.in.readable || c.inside
+	if c.in.hangUp && !c.in.readable || !unread { // its end has been read, or nothing of a further request is here
 		c.close()
 		return
 	}
