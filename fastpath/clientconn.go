@@ -106,9 +106,8 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 	}
 	if ev&(loop.HangUp|loop.Error) != 0 {
 		c.in.hangUp = true
-		if c.conn.Closed() && c.state != clientClosed { // the loop did, after a panic
-			c.inside = false
-			c.fail(upstream.CauseShutdown, "", c.conn.Err())
+		if c.conn.Closed() {
+			c.panicked()
 			return
 		}
 	}
@@ -178,6 +177,20 @@ func (c *clientConn) fail(cause upstream.Cause, detail string, err error) {
 	c.drop()
 	if sink != nil {
 		sink.OnFailure(f)
+	}
+}
+
+// panicked gives up what the loop has closed after a panic, which may have left consume in the middle.
+func (c *clientConn) panicked() {
+	if c.inside {
+		c.inside = false
+		c.in.release(c.e.loop)
+		if c.head != nil {
+			c.releaseHead()
+		}
+	}
+	if c.state != clientClosed {
+		c.fail(upstream.CauseShutdown, "", c.conn.Err())
 	}
 }
 

@@ -74,6 +74,7 @@ func (c *clientConn) Cancel() { c.drop() }
 
 // OnTurnEnd implements loop.TurnHandler.
 func (c *clientConn) OnTurnEnd() {
+	c.e.loop.Blame(c.conn)
 	c.out.dirty = false
 	if c.state != clientClosed && !c.out.blocked && c.out.waiting() > 0 {
 		c.flush()

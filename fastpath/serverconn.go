@@ -82,7 +82,10 @@ func (c *serverConn) OnEvent(ev loop.Events) {
 		c.in.hangUp = true
 	}
 	if ev&loop.Error != 0 || c.out.broken {
-		c.inside = false // it still stands if a panic has brought us here
+		if c.inside { // a panic has brought us here
+			c.inside = false
+			c.in.release(c.e.loop)
+		}
 		c.gone("client_reset")
 		return
 	}

@@ -197,6 +197,7 @@ func (c *serverConn) markDirty() {
 
 // OnTurnEnd implements loop.TurnHandler.
 func (c *serverConn) OnTurnEnd() {
+	c.e.loop.Blame(c.conn)
 	c.out.dirty = false
 	if c.state != closed && !c.out.blocked && c.out.waiting() > 0 {
 		c.flush()
