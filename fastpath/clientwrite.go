@@ -2,6 +2,7 @@ package fastpath
 
 import (
 	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 )
@@ -69,8 +70,27 @@ func (c *clientConn) ResumeBody() {
 	}
 }
 
-// Cancel implements upstream.Stream.
-func (c *clientConn) Cancel() { c.drop() }
+// Cancel implements upstream.Stream. A tunnel of which both halves have ended is not cut off: what waits is still
+// written, as long as the back end takes some of it within WriteIdle.
+func (c *clientConn) Cancel() {
+	if c.ended && c.req.halfClosed && c.out.waiting() > 0 && !c.out.broken {
+		c.sink = nil
+		c.timer.Fire = c.onWriteTimeout
+		c.armWrite()
+		return
+	}
+	c.drop()
+}
+
+func (c *clientConn) armWrite() {
+	c.e.loop.Wheel().Set(&c.timer, c.e.loop.Now()+nanos(c.e.limits.WriteIdle))
+}
+
+func (c *clientConn) onWriteTimeout(clock.Time) {
+	c.e.loop.Blame(c.conn)
+	defer c.e.loop.Blame(nil)
+	c.drop()
+}
 
 // OnTurnEnd implements loop.TurnHandler.
 func (c *clientConn) OnTurnEnd() {
@@ -103,6 +123,13 @@ func (c *clientConn) flush() {
 	}
 	if drained && c.req.halfClosed {
 		c.conn.CloseWrite()
+	}
+	if c.sink == nil && c.state == clientTunnel { // see Cancel
+		if drained {
+			c.drop()
+			return
+		}
+		c.armWrite()
 	}
 	if c.starved && c.out.waiting() <= bufferedLow && c.sink != nil {
 		c.starved = false

@@ -69,6 +69,9 @@ type backendBodyState struct {
 	closes  bool // the back end closes after it
 }
 
+// tunnelEndTime is how long the last bytes of a tunnel may take to be written.
+const tunnelEndTime = 30 * time.Second
+
 // Dial implements upstream.Dialer.
 func (c *core) Dial(p *upstream.Pool) {
 	dialer := &net.Dialer{Timeout: time.Duration(p.ConnectTimeout())}
@@ -210,8 +213,16 @@ func (b *backendConn) ResumeBody() {
 	b.changed.Broadcast()
 }
 
-// Cancel implements upstream.Stream.
-func (b *backendConn) Cancel() { b.drop() }
+// Cancel implements upstream.Stream. A tunnel whose halves have both ended is not cut off: what waits is still written,
+// for tunnelEndTime at most.
+func (b *backendConn) Cancel() {
+	if b.hangUp && b.state == backendTunnel && b.req.ended && len(b.out)+b.writing > 0 && !b.broken {
+		b.sink = nil
+		b.nc.SetWriteDeadline(time.Now().Add(tunnelEndTime))
+		return
+	}
+	b.drop()
+}
 
 // fail ends the connection and tells the exchange how far it had come.
 func (b *backendConn) fail(cause upstream.Cause, detail string, err error) {
@@ -281,6 +292,9 @@ func (b *backendConn) writeLoop() {
 		// A failed write is not reported: the reader finds what the back end may have answered before it closed, and
 		// then the end of the connection.
 		b.broken = err != nil
+		if b.sink == nil && b.state == backendTunnel && (b.broken || len(b.out) == 0 && !b.halfClose) {
+			b.drop() // see Cancel
+		}
 		if b.starved && len(b.out) <= bufferedLow && b.sink != nil {
 			b.starved = false
 			b.sink.OnWritable()
