@@ -7,6 +7,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 # What runs on event loops or feeds them, and is tested once more with the race detector and with the invariants on.
 DATAPLANE := ./proxy/... ./fastpath/... ./h2/... ./control/...
+# Tests of the whole data plane that are worth the race detector too.
+STORMS    := AStorm|ConfigurationChanges|Tunnel|WebSocket|Bodies|HTTPS
 # How long each fuzz target runs.
 FUZZTIME  ?= 10s
 # SHORT=1 makes loadtest run for less than two minutes.
@@ -47,7 +49,8 @@ h2spec: ## run the conformance suite of HTTP/2 (pinned in test/h2spec)
 race: ## run the tests of the data plane with -race -tags invariants
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo '$(GO) test -race -tags invariants $(DATAPLANE)'; \
-		$(GO) test -race -tags invariants $(DATAPLANE); \
+		$(GO) test -race -tags invariants $(DATAPLANE) && \
+		$(GO) test -race -tags invariants -run '$(STORMS)' ./test/blackbox; \
 	else \
 		echo 'race: skipped, the race detector needs cgo and a C compiler'; \
 	fi
