@@ -26,8 +26,7 @@ type deadlines struct {
 }
 
 func (d *deadlines) reset() {
-	timer := d.timer
-	*d = deadlines{timer: timer}
+	d.start, d.request, d.attempt, d.response, d.touched, d.prefix = 0, 0, 0, 0, 0, 0
 }
 
 // within turns a rule's timeout into a deadline: 0 takes the default, a negative one means none.

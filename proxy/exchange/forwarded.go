@@ -44,7 +44,10 @@ func removeForwarded(h *message.Head) {
 	const prefix = "x-forwarded-"
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		if f.Name.Len > uint32(len(prefix)) && message.EqualFold(h.Bytes(f.Name)[:len(prefix)], prefix) {
+		if f.Name.Len <= uint32(len(prefix)) {
+			continue
+		}
+		if name := h.Bytes(f.Name); name[0]|0x20 == prefix[0] && message.EqualFold(name[:len(prefix)], prefix) {
 			f.ID = message.Removed
 		}
 	}

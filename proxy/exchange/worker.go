@@ -99,12 +99,14 @@ func (x *Exchange) Discard() { x.w.put(x) }
 func (w *Worker) put(x *Exchange) {
 	w.active--
 	x.Req.Reset()
-	x.own.Reset()
+	if x.own.Status != 0 {
+		x.own.Reset()
+	}
 	x.down, x.peer, x.rule, x.backend = nil, nil, nil, nil
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
 	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds = phaseHead, false, false, false, 0
 	x.limits.reset()
-	x.rec = observe.Record{}
+	x.resetRecord()
 	if cap(x.head) > headKeepMax {
 		x.head = nil
 	}
