@@ -83,7 +83,6 @@ func TestHTTP2MemoryComesBackAfterABomb(t *testing.T) { // attack row 30
 	b.requests = nil // the back end's own memory
 	b.mu.Unlock()
 	const buffers = 8 << 20 // what the workers keep for reuse may have grown by that
-	if after := heap(); after > before+before/10+buffers {
-		t.Errorf("%d KiB before, %d KiB after", before>>10, after>>10)
-	}
+	// What the last connections held is given back some turns after they have been counted out.
+	until(t, "memory to come back to what it was", func() bool { return heap() <= before+before/10+buffers })
 }
