@@ -183,7 +183,7 @@ func (c *clientConn) complete(rest int) {
 		!c.out.broken
 	c.sink = nil
 	c.state = idle
-	sink.OnEnd()
+	sink.OnEnd(nil)
 	if reusable && c.in.readable { // the last read filled its buffer: more may follow in the socket than belongs here
 		_, reusable = c.silent()
 		c.in.readable = false
@@ -203,7 +203,7 @@ func (c *clientConn) eof() {
 		c.complete(0)
 	case c.state == clientTunnel:
 		c.ended = true
-		c.sink.OnEnd()
+		c.sink.OnEnd(nil)
 	case c.state == idle:
 		c.drop()
 	default:

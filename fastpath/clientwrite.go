@@ -43,8 +43,8 @@ func (c *clientConn) SendData(p []byte) bool {
 	return false
 }
 
-// SendEnd implements upstream.Stream.
-func (c *clientConn) SendEnd() {
+// SendEnd implements upstream.Stream. Trailers are dropped (attack row 14).
+func (c *clientConn) SendEnd(*message.Head) {
 	if c.state == clientClosed || c.req.ended && c.state != clientTunnel {
 		return
 	}

@@ -264,7 +264,7 @@ func (c *serverConn) begin(x *exchange.Exchange, buffered int) {
 	sized0 := req.Framing == message.Sized && req.Length == 0
 	x.Start()
 	if sized0 && c.x == x {
-		x.OnRequestEnd()
+		x.OnRequestEnd(nil)
 	}
 }
 
@@ -300,7 +300,7 @@ func (c *serverConn) onBody(data []byte) int {
 		x.OnRequestData(part)
 	}
 	if done && c.x == x {
-		x.OnRequestEnd()
+		x.OnRequestEnd(nil)
 	}
 	return n
 }
@@ -348,7 +348,7 @@ func (c *serverConn) eof() {
 	switch c.state {
 	case tunnelling:
 		c.state = awaitResponse // nothing more comes in this direction
-		c.x.OnRequestEnd()
+		c.x.OnRequestEnd(nil)
 	case awaitBody:
 		if c.x == nil && c.out.waiting() > 0 {
 			c.state = awaitResponse // it has seen the early answer and reads the rest of it: flush leads on

@@ -54,11 +54,11 @@ func appendInt(dst []byte, first byte, bits uint, n int) []byte {
 // appendLength appends the header of a string literal that is not Huffman-coded (RFC 7541 section 5.2).
 func appendLength(dst []byte, n int) []byte { return appendInt(dst, 0, 7, n) }
 
-// blockBytes bounds the size of the block that appendResponse writes.
-func blockBytes(r *message.Response) int {
+// blockBytes bounds the size of the block that is written of a head.
+func blockBytes(h *message.Head) int {
 	n := 64
-	for i := range r.Fields {
-		f := &r.Fields[i]
+	for i := range h.Fields {
+		f := &h.Fields[i]
 		n += int(f.Name.Len) + int(f.Value.Len) + 12
 	}
 	return n
@@ -67,12 +67,7 @@ func blockBytes(r *message.Response) int {
 // appendResponse appends the header block of a response.
 func appendResponse(dst []byte, r *message.Response, toHead bool) []byte {
 	dst = appendStatus(dst, r.Status)
-	for i := range r.Fields {
-		f := &r.Fields[i]
-		if !notWritten[f.ID] {
-			dst = appendField(dst, &r.Head, f)
-		}
-	}
+	dst = appendFields(dst, &r.Head)
 	bodyless := toHead || r.Status == 204 || r.Status == 304
 	switch {
 	case r.Status < 200 || r.Status == 204: // RFC 9110 section 8.6: no Content-Length here
@@ -80,6 +75,17 @@ func appendResponse(dst []byte, r *message.Response, toHead bool) []byte {
 		dst = appendContentLength(dst, r.Length)
 	case r.Framing == message.NoBody && !bodyless:
 		dst = appendContentLength(dst, 0)
+	}
+	return dst
+}
+
+// appendFields appends the fields of a head or of trailers.
+func appendFields(dst []byte, h *message.Head) []byte {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if !notWritten[f.ID] {
+			dst = appendField(dst, h, f)
+		}
 	}
 	return dst
 }

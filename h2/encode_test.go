@@ -42,8 +42,8 @@ func TestBlocksAreWhatADecoderReads(t *testing.T) {
 			}
 		}
 		block := appendResponse(nil, &r, false)
-		if len(block) > blockBytes(&r) {
-			t.Fatalf("%d bytes, expected %d at most", len(block), blockBytes(&r))
+		if len(block) > blockBytes(&r.Head) {
+			t.Fatalf("%d bytes, expected %d at most", len(block), blockBytes(&r.Head))
 		}
 		fields := decodeBlock(t, block)
 		if fields[0].Name != ":status" || len(fields[0].Value) != 3 {

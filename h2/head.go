@@ -59,11 +59,17 @@ type headReader struct {
 	scheme  message.Span
 	path    message.Span
 	cookies []message.Span
+	// trailers are the fields of a blockTrailers.
+	trailers message.Head
 }
 
 // begin makes the reader ready for a block.
 func (h *headReader) begin(mode blockMode, req *message.Request, decoder *hpack.Decoder) {
-	*h = headReader{limits: h.limits, mode: mode, req: req, decoder: decoder, arena: h.arena[:0], cookies: h.cookies[:0], length: -1}
+	h.trailers.Reset()
+	*h = headReader{
+		limits: h.limits, mode: mode, req: req, decoder: decoder, arena: h.arena[:0], cookies: h.cookies[:0], length: -1,
+		trailers: h.trailers,
+	}
 	decoder.SetEmitEnabled(mode != blockIgnored)
 }
 
@@ -98,6 +104,8 @@ func (h *headReader) onField(f hpack.HeaderField) {
 	case h.mode == blockRequest:
 		h.regular = true
 		h.onRegular(f.Name, f.Value)
+	case h.mode == blockTrailers:
+		h.onTrailer(f.Name, f.Value)
 	}
 }
 
@@ -157,6 +165,30 @@ func (h *headReader) onRegular(name, value string) {
 		return
 	}
 	h.req.Append(span, h.store(value), id)
+}
+
+// onTrailer takes a field that follows a body. Which of them are passed on is for the exchange to say.
+func (h *headReader) onTrailer(name, value string) {
+	if h.fields++; h.fields > h.limits.Fields {
+		h.stop(problem{431, "too_many_fields"})
+		return
+	}
+	id := message.LookupIDString(name)
+	switch id {
+	case message.Connection, message.ProxyConnection, message.KeepAlive, message.TransferEncoding, message.Upgrade:
+		h.malformed("connection_specific_field")
+		return
+	}
+	h.trailers.Append(h.store(name), h.store(value), id)
+}
+
+// finishTrailers returns the fields of a blockTrailers, valid until the next block; nil for none.
+func (h *headReader) finishTrailers() *message.Head {
+	if len(h.trailers.Fields) == 0 {
+		return nil
+	}
+	h.trailers.Received = h.arena
+	return &h.trailers
 }
 
 // onConnectionField consumes the fields that describe the framing or that no HTTP/2 message may have (RFC 9113 section

@@ -184,7 +184,7 @@ func (c *serverConn) refuse(s *stream, p problem) {
 	}
 }
 
-// onTrailers takes the end of a request body (RFC 9113 section 8.1). The fields are dropped (attack row 14).
+// onTrailers takes the end of a request body (RFC 9113 section 8.1).
 func (c *serverConn) onTrailers(s *stream, fragment []byte) {
 	endStream := c.block.endStream
 	if !c.decode(blockTrailers, nil, fragment) {
@@ -199,36 +199,55 @@ func (c *serverConn) onTrailers(s *stream, fragment []byte) {
 		c.streamError(s.id, codeProtocol, "content_length_mismatch")
 	default:
 		s.recvEnded = true
-		s.onBody(nil)
+		s.touched = c.e.loop.Now()
+		s.passEnd(c.e.head.finishTrailers())
 		if !s.dead {
 			s.responseWritten()
 		}
 	}
 }
 
-// writeHead frames a response head, in several frames if it must (RFC 9113 section 4.3).
+// writeHead frames a response head.
 func (c *serverConn) writeHead(s *stream, resp *message.Response) {
-	c.out.reserve(c.e.loop, frameHeaderBytes+blockBytes(resp))
+	at := c.beginBlock(s, blockBytes(&resp.Head))
+	c.out.buf = appendResponse(c.out.buf, resp, s.toHead)
+	c.endBlock(s, at)
+}
+
+// writeTrailers frames the fields that follow a body. The caller ends the stream.
+func (c *serverConn) writeTrailers(s *stream, trailers *message.Head) {
+	at := c.beginBlock(s, blockBytes(trailers))
+	c.out.buf = appendFields(c.out.buf, trailers)
+	c.endBlock(s, at)
+}
+
+// beginBlock begins a header block of up to n bytes; it returns where its frame begins.
+func (c *serverConn) beginBlock(s *stream, n int) (at int) {
+	c.out.reserve(c.e.loop, frameHeaderBytes+n)
 	s.lastFrame = c.out.place()
-	at := len(c.out.buf)
-	b := appendFrameHeader(c.out.buf, 0, frameHeaders, flagEndHeaders, s.id)
+	at = len(c.out.buf)
+	c.out.buf = appendFrameHeader(c.out.buf, 0, frameHeaders, flagEndHeaders, s.id)
 	if !c.started {
 		// The client may have made the compression table smaller than we take it for: we use none (RFC 7541 section 4.2).
-		b = append(b, reprTableSize)
+		c.out.buf = append(c.out.buf, reprTableSize)
 		c.started = true
 	}
-	b = appendResponse(b, resp, s.toHead)
+	return at
+}
+
+// endBlock completes a header block, in several frames if it must (RFC 9113 section 4.3).
+func (c *serverConn) endBlock(s *stream, at int) {
+	b := c.out.buf
 	n := len(b) - at - frameHeaderBytes
 	if n > frameBytesMax {
-		c.writeLongHead(s, at, b)
+		c.writeLongBlock(s, at, b)
 		return
 	}
 	b[at], b[at+1], b[at+2] = byte(n>>16), byte(n>>8), byte(n)
-	c.out.buf = b
 }
 
-// writeLongHead frames the block that b has behind at and a frame header.
-func (c *serverConn) writeLongHead(s *stream, at int, b []byte) {
+// writeLongBlock frames the block that b has behind at and a frame header.
+func (c *serverConn) writeLongBlock(s *stream, at int, b []byte) {
 	block := append([]byte(nil), b[at+frameHeaderBytes:]...)
 	c.out.buf = b[:at]
 	typ, first := frameHeaders, true

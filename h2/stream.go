@@ -38,13 +38,17 @@ type stream struct {
 	bodyBytes  int64  // received
 	since      clock.Time
 	touched    clock.Time // the last time body came
+	// trailers came while body waits, nil for none.
+	trailers *message.Head
 
 	// Sending.
 	pend       []byte // what waits for the window or its turn
 	pendOff    int
 	sendWindow int64
 	progress   clock.Time // the last time that bytes of pend went out
-	lastFrame  uint64     // place of the header of the last frame that may end the stream
+	// pendTrailers follow what waits, nil for none. They are encoded in their turn, because a block changes compression state.
+	pendTrailers *message.Head
+	lastFrame    uint64 // place of the header of the last frame that may end the stream
 }
 
 func (s *stream) pending() []byte { return s.pend[s.pendOff:] }
@@ -185,7 +189,7 @@ func (s *stream) sentBytes(n int) {
 func (s *stream) afterPump() {
 	switch {
 	case s.endAsked && len(s.pending()) == 0:
-		s.writeEnd()
+		s.writeEnd(s.pendTrailers)
 		s.responseWritten()
 	case s.starved && len(s.pending()) <= bufferedLow && s.x != nil:
 		s.starved = false
@@ -193,13 +197,17 @@ func (s *stream) afterPump() {
 	}
 }
 
-// writeEnd ends our half of the stream: on the last frame if it has not left yet, else with a frame of its own.
-func (s *stream) writeEnd() {
+// writeEnd ends our half of the stream, with trailers unless they are nil: on the last frame if it has not left yet, else
+// with a frame of its own.
+func (s *stream) writeEnd(trailers *message.Head) {
 	if s.sentEnd {
 		return
 	}
 	c := s.c
 	s.sentEnd = true
+	if trailers != nil {
+		c.writeTrailers(s, trailers)
+	}
 	const flagsAt = 4
 	if flags := c.out.at(s.lastFrame + flagsAt); flags != nil && c.out.at(s.lastFrame) != nil {
 		*flags |= flagEndStream
@@ -210,15 +218,30 @@ func (s *stream) writeEnd() {
 }
 
 // SendEnd implements exchange.Downstream.
-func (s *stream) SendEnd() {
+func (s *stream) SendEnd(trailers *message.Head) {
 	if s.dead || s.mute {
 		return
 	}
 	s.endAsked = true
+	if s.toHead {
+		trailers = nil
+	}
 	if len(s.pending()) == 0 {
-		s.writeEnd()
+		s.writeEnd(trailers)
+	} else {
+		s.pendTrailers = copyTrailers(trailers)
 	}
 	s.c.markDirty()
+}
+
+// copyTrailers makes trailers outlive a call; nil stays nil.
+func copyTrailers(trailers *message.Head) *message.Head {
+	if trailers == nil {
+		return nil
+	}
+	own := new(message.Head)
+	own.Copy(trailers)
+	return own
 }
 
 // PauseBody implements exchange.Downstream.
@@ -284,14 +307,18 @@ func (s *stream) onBody(p []byte) {
 		x.OnRequestData(p)
 		c.creditStream(s, len(p))
 	}
-	s.passEnd()
+	s.passEnd(nil)
 }
 
-// passEnd tells the exchange that the body is complete, once it has had all of it.
-func (s *stream) passEnd() {
-	if s.x != nil && s.recvEnded && !s.endPassed && len(s.body) == 0 {
+// passEnd tells the exchange that the body is complete, once it has had all of it. trailers end the body, nil for none.
+func (s *stream) passEnd(trailers *message.Head) {
+	switch {
+	case s.x == nil || !s.recvEnded || s.endPassed:
+	case len(s.body) > 0:
+		s.trailers = copyTrailers(trailers)
+	default:
 		s.endPassed = true
-		s.x.OnRequestEnd()
+		s.x.OnRequestEnd(trailers)
 	}
 }
 
@@ -309,5 +336,5 @@ func (s *stream) resume() {
 		s.c.e.loop.PutBuffer(body)
 		s.c.creditStream(s, n)
 	}
-	s.passEnd()
+	s.passEnd(s.trailers)
 }

@@ -164,7 +164,7 @@ func (b *backendConn) SendData(p []byte) bool {
 }
 
 // SendEnd implements upstream.Stream.
-func (b *backendConn) SendEnd() {
+func (b *backendConn) SendEnd(*message.Head) {
 	if b.state == backendClosed || b.req.ended && b.state != backendTunnel {
 		return
 	}

@@ -181,7 +181,7 @@ func (b *backendConn) finish(rest int) {
 		b.writing == 0 && !b.broken
 	b.sink = nil
 	b.state = backendIdle
-	sink.OnEnd()
+	sink.OnEnd(nil)
 	if reusable {
 		b.pool.Release(b)
 		return
@@ -195,7 +195,7 @@ func (b *backendConn) eof() {
 	case b.state == backendBody && b.body.framing == message.UntilClose:
 		b.finish(0)
 	case b.state == backendTunnel:
-		b.sink.OnEnd()
+		b.sink.OnEnd(nil)
 	case b.state == backendIdle:
 		b.drop()
 	default:

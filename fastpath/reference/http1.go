@@ -262,7 +262,7 @@ func (r *request) carryUp(nc net.Conn) {
 				return
 			}
 			if err == io.EOF {
-				x.OnRequestEnd()
+				x.OnRequestEnd(nil)
 				return
 			}
 			r.x, r.aborted = nil, true

@@ -89,7 +89,7 @@ func (r *request) begin(head []byte, peer *exchange.Peer, version message.Versio
 	r.complete = !body
 	x.Start()
 	if sized0 && r.x == x {
-		x.OnRequestEnd()
+		x.OnRequestEnd(nil)
 	}
 	return body && r.x != nil
 }
@@ -145,7 +145,7 @@ func (r *request) SendData(p []byte) bool {
 }
 
 // SendEnd implements exchange.Downstream.
-func (r *request) SendEnd() {
+func (r *request) SendEnd(*message.Head) {
 	r.ended = true
 	r.changed.Broadcast()
 }
@@ -321,7 +321,7 @@ func (r *request) onBody(p []byte, err error, slow bool) {
 	case r.x != x:
 	case err == io.EOF:
 		r.complete = true
-		x.OnRequestEnd()
+		x.OnRequestEnd(nil)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		r.closeAsked = true
 		x.OnBadRequestBody(408, "body_timeout")

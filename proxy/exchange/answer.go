@@ -80,7 +80,7 @@ func (x *Exchange) sendAnswer(reason string) {
 		x.rec.BytesOut += int64(len(body))
 		x.down.SendData(body)
 	}
-	x.down.SendEnd()
+	x.down.SendEnd(nil)
 	x.down.Finished()
 	x.finish(reason)
 }

@@ -114,7 +114,7 @@ func TestRetriesHaveABudget(t *testing.T) {
 func TestAnEmptyBodyEndsAtTheBackEndToo(t *testing.T) {
 	s := newSim(t, 2, nil)
 	c := s.request("POST /").sized(0).start()
-	c.x.OnRequestEnd()
+	c.x.OnRequestEnd(nil)
 	b := s.dialer.connect()
 	b.wants("head POST /", "end")
 	b.answer(200, "x")
@@ -125,7 +125,7 @@ func TestAnEmptyBodyEndsAtTheBackEndToo(t *testing.T) {
 	s = newSim(t, 2, nil)
 	c = s.request("POST /").chunked().start()
 	b = s.dialer.connect()
-	c.x.OnRequestEnd()
+	c.x.OnRequestEnd(nil)
 	b.wants("head POST /", "end")
 	b.fail(upstream.StageUnsent, upstream.CauseReset)
 	b = s.dialer.connect()
@@ -194,7 +194,7 @@ func TestTheRequestBodyWaitsForAConnection(t *testing.T) {
 	}
 	c.x.OnRequestData([]byte("abc"))
 	c.x.OnRequestData([]byte("def"))
-	c.x.OnRequestEnd()
+	c.x.OnRequestEnd(nil)
 	b.wants("head POST /", "data abc", "data def", "end")
 }
 

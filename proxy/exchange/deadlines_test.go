@@ -66,7 +66,7 @@ func TestTheResponseTimeoutWaitsForTheWholeRequest(t *testing.T) {
 		s.advance(20 * time.Second) // a slow upload is the engine's to judge
 		c.x.OnRequestData([]byte("x"))
 	}
-	c.x.OnRequestEnd()
+	c.x.OnRequestEnd(nil)
 	s.advance(60*time.Second - aBit)
 	if c.over {
 		t.Fatal("it fires early")
@@ -97,7 +97,7 @@ func TestAResponseThatOvertakesItsRequestIsNotWaitedFor(t *testing.T) {
 	c.x.OnRequestData([]byte("a"))
 	b.head(200)
 	b.data("A")
-	c.x.OnRequestEnd()
+	c.x.OnRequestEnd(nil)
 	for range 10 {
 		s.advance(50 * time.Second)
 		b.data("B")
@@ -141,8 +141,8 @@ func TestATunnelHasNoDeadline(t *testing.T) {
 		t.Fatalf("the tunnel was closed: %q", c.events)
 	}
 	c.x.OnRequestData([]byte("hi"))
-	c.x.OnRequestEnd()
-	b.sink.OnEnd()
+	c.x.OnRequestEnd(nil)
+	b.sink.OnEnd(nil)
 	c.wants("head 101", "end", "finished")
 	if e := s.one(); e.Reason != "" || e.Status != 101 || e.BytesIn != 2 {
 		t.Errorf("%+v", e)
@@ -211,7 +211,7 @@ func TestATunnelEndsWhenOneHalfIsClosedAndTheOtherStaysSilent(t *testing.T) {
 	if c.over {
 		t.Fatal("a tunnel may be silent while both of its ends are open")
 	}
-	c.x.OnRequestEnd()
+	c.x.OnRequestEnd(nil)
 	for range 3 {
 		s.advance(streamIdleTimeout - aBit)
 		b.data("x")

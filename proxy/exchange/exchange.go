@@ -27,8 +27,9 @@ type Downstream interface {
 	// SendData sends a part of the body; p is only valid during the call. It reports whether more may follow at once;
 	// after false the exchange waits for OnClientWritable.
 	SendData(p []byte) (more bool)
-	// SendEnd ends the response, or half-closes a tunnel.
-	SendEnd()
+	// SendEnd ends the response, or half-closes a tunnel. trailers are the fields that follow the body, nil for none; they
+	// are only valid during the call, and dropped where the protocol does not carry them.
+	SendEnd(trailers *message.Head)
 	// PauseBody stops OnRequestData until ResumeBody.
 	PauseBody()
 	ResumeBody()
@@ -81,6 +82,7 @@ type Exchange struct {
 	received     received
 	rec          observe.Record
 	own          message.Response // RAUTA's own answers
+	trailers     *message.Head    // of the request, nil for none
 	head         []byte           // what Req.Received points to after Start
 	next         *Exchange        // free list
 }
@@ -164,17 +166,20 @@ func (x *Exchange) OnRequestData(p []byte) {
 	}
 }
 
-// OnRequestEnd: the request body is complete, or the client has closed its half of a tunnel.
-func (x *Exchange) OnRequestEnd() {
+// OnRequestEnd: the request body is complete, or the client has closed its half of a tunnel. trailers followed the body,
+// nil for none; they are only used, and edited, during the call.
+func (x *Exchange) OnRequestEnd(trailers *message.Head) {
 	if x.phase == phaseTunnel {
-		x.attempt.stream.SendEnd()
+		x.attempt.stream.SendEnd(nil)
 		x.endTunnelHalf()
 		return
 	}
 	x.requestEnded = true
+	trailers = passable(trailers, true)
+	x.keepTrailers(trailers)
 	if x.attempt.stream != nil {
 		x.sent()
-		x.attempt.stream.SendEnd()
+		x.attempt.stream.SendEnd(trailers)
 	}
 }
 

@@ -177,10 +177,33 @@ func (c *fakeClient) SendData(p []byte) bool {
 	return !c.full
 }
 
-func (c *fakeClient) SendEnd() {
+func (c *fakeClient) SendEnd(trailers *message.Head) {
 	if !c.silent {
-		c.note("end")
+		c.note("end%s", trailerText(trailers))
 	}
+}
+
+// trailerText is empty without trailers.
+func trailerText(h *message.Head) string {
+	var b strings.Builder
+	if h != nil {
+		for i := range h.Fields {
+			if f := &h.Fields[i]; f.ID != message.Removed {
+				fmt.Fprintf(&b, " %s=%s", h.Bytes(f.Name), h.Bytes(f.Value))
+			}
+		}
+	}
+	return b.String()
+}
+
+// trailerFields makes trailers; lines are "name: value".
+func trailerFields(lines ...string) *message.Head {
+	h := new(message.Head)
+	for _, l := range lines {
+		name, value, _ := strings.Cut(l, ": ")
+		h.Add(name, value, message.LookupIDString(name))
+	}
+	return h
 }
 
 func (c *fakeClient) PauseBody() {
@@ -367,9 +390,9 @@ func (c *fakeConn) SendData(p []byte) bool {
 	return !c.full
 }
 
-func (c *fakeConn) SendEnd() {
+func (c *fakeConn) SendEnd(trailers *message.Head) {
 	if !c.silent {
-		c.note("end")
+		c.note("end%s", trailerText(trailers))
 	}
 	c.ended = true
 }
@@ -418,10 +441,13 @@ func (c *fakeConn) head(status int, lines ...string) {
 func (c *fakeConn) data(s string) { c.sink.OnData([]byte(s)) }
 
 // end completes a response, and gives the connection back if the request was complete too.
-func (c *fakeConn) end() {
+func (c *fakeConn) end() { c.endWith(nil) }
+
+// endWith is end with trailers.
+func (c *fakeConn) endWith(trailers *message.Head) {
 	sink := c.sink
 	c.sink = nil
-	sink.OnEnd()
+	sink.OnEnd(trailers)
 	if c.ended {
 		c.pool.Release(c)
 	} else {

@@ -108,7 +108,7 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 	s.SendHead(&x.Req)
 	if x.Req.Framing == message.NoBody || x.requestEnded {
 		if x.requestEnded { // an empty body, which ended before there was a stream, or on the attempt before
-			s.SendEnd()
+			s.SendEnd(x.trailers)
 		}
 		x.requestEnded = true
 		x.sent()
@@ -211,14 +211,14 @@ func (x *Exchange) OnData(p []byte) {
 }
 
 // OnEnd implements upstream.Sink.
-func (x *Exchange) OnEnd() {
+func (x *Exchange) OnEnd(trailers *message.Head) {
 	if x.phase == phaseTunnel {
-		x.down.SendEnd()
+		x.down.SendEnd(nil)
 		x.endTunnelHalf()
 		return
 	}
 	x.attempt.stream = nil
-	x.down.SendEnd()
+	x.down.SendEnd(passable(trailers, false))
 	x.down.Finished()
 	x.finish("")
 }

@@ -112,7 +112,7 @@ func (r *schedule) begin() {
 	sized0 := c.x.Req.Framing == message.Sized && c.x.Req.Length == 0
 	c.start()
 	if sized0 && !c.over {
-		c.x.OnRequestEnd()
+		c.x.OnRequestEnd(nil)
 	}
 }
 
@@ -132,7 +132,7 @@ func (r *schedule) client(c *randomClient) {
 		}
 	case n < 5 && tunnel && c.left == 0:
 		c.left = 1 // its half is closed
-		c.x.OnRequestEnd()
+		c.x.OnRequestEnd(nil)
 	case tunnel && c.left == 0 && !c.paused:
 		c.x.OnRequestData(make([]byte, 30))
 	case c.ended || c.paused:
@@ -141,11 +141,11 @@ func (r *schedule) client(c *randomClient) {
 		c.ended = c.left == 0
 		c.x.OnRequestData(make([]byte, 30))
 		if c.ended && !c.over {
-			c.x.OnRequestEnd()
+			c.x.OnRequestEnd(nil)
 		}
 	case n < 6:
 		c.ended = true
-		c.x.OnRequestEnd()
+		c.x.OnRequestEnd(nil)
 	default:
 		c.x.OnRequestData(make([]byte, 40))
 	}
@@ -169,7 +169,7 @@ func (r *schedule) backEnd() {
 	case n == 0 && x.phase == phaseTunnel:
 		if !b.half {
 			b.half = true
-			b.sink.OnEnd() // its half of the tunnel
+			b.sink.OnEnd(nil) // its half of the tunnel
 		}
 	case n == 1:
 		stage := upstream.StageSent

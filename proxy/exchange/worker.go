@@ -105,6 +105,9 @@ func (w *Worker) put(x *Exchange) {
 	x.down, x.peer, x.rule, x.backend = nil, nil, nil, nil
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
 	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds = phaseHead, false, false, false, 0
+	if x.trailers != nil {
+		x.trailers = nil
+	}
 	x.limits.reset()
 	x.resetRecord()
 	if cap(x.head) > headKeepMax {

@@ -31,7 +31,7 @@ func (c *fakeConn) Close() {
 
 func (c *fakeConn) SendHead(*message.Request) {}
 func (c *fakeConn) SendData([]byte) bool      { return true }
-func (c *fakeConn) SendEnd()                  {}
+func (c *fakeConn) SendEnd(*message.Head)     {}
 func (c *fakeConn) PauseBody()                {}
 func (c *fakeConn) ResumeBody()               {}
 func (c *fakeConn) Cancel()                   {}
@@ -101,7 +101,7 @@ func (s *fakeSink) OnFailure(f Failure) {
 }
 func (s *fakeSink) OnHead(*message.Response) {}
 func (s *fakeSink) OnData([]byte)            {}
-func (s *fakeSink) OnEnd()                   {}
+func (s *fakeSink) OnEnd(*message.Head)      {}
 func (s *fakeSink) OnWritable()              {}
 
 func acquire(p *Pool) *fakeSink {

@@ -12,8 +12,9 @@ type Stream interface {
 	// SendData sends a part of the body, or raw bytes once the stream is a tunnel. p is only valid during the call.
 	// It reports whether more may follow at once; after false the caller waits for Sink.OnWritable.
 	SendData(p []byte) (more bool)
-	// SendEnd ends the body, or half-closes a tunnel.
-	SendEnd()
+	// SendEnd ends the body, or half-closes a tunnel. trailers are the fields that follow the body, nil for none; they are
+	// only valid during the call, and dropped where the protocol does not carry them.
+	SendEnd(trailers *message.Head)
 	// PauseBody stops OnData until ResumeBody; what arrives stays in the socket. ResumeBody never calls the sink
 	// before it returns.
 	PauseBody()
@@ -32,8 +33,9 @@ type Sink interface {
 	OnHead(resp *message.Response)
 	// OnData delivers a part of the body; p is valid during the call.
 	OnData(p []byte)
-	// OnEnd: the response (or the peer's half of a tunnel) is complete. For a response the stream is over.
-	OnEnd()
+	// OnEnd: the response (or the peer's half of a tunnel) is complete. For a response the stream is over. trailers are the
+	// fields that followed the body, nil for none; they are valid, and may be edited, during the call.
+	OnEnd(trailers *message.Head)
 	// OnWritable: SendData may go on.
 	OnWritable()
 	// OnFailure: the stream is over, or could not be had.
