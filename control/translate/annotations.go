@@ -33,12 +33,12 @@ const (
 	annotationProxyProtocol   = annotationPrefix + "proxy-protocol-from"
 )
 
-// Kinds that annotations apply to.
+// Kinds of objects.
 const (
-	annotationService   = "Service"
-	annotationHTTPRoute = "HTTPRoute"
-	annotationIngress   = "Ingress"
-	annotationGateway   = "Gateway"
+	kindService   = "Service"
+	kindHTTPRoute = "HTTPRoute"
+	kindIngress   = "Ingress"
+	kindGateway   = "Gateway"
 )
 
 // Annotation is one row of the table of annotations.
@@ -71,7 +71,7 @@ const (
 
 // Annotations is the table of all annotations, by name. docs/annotations.md is made from it.
 func Annotations() []Annotation {
-	service, route := []string{annotationService}, []string{annotationHTTPRoute, annotationIngress}
+	service, route := []string{kindService}, []string{kindHTTPRoute, kindIngress}
 	return []Annotation{{
 		Name: annotationConnectTimeout, Kinds: service, Type: "duration from 1ms to 24h, such as 500ms",
 		Default: "5s", OnInvalid: "the default",
@@ -105,7 +105,7 @@ func Annotations() []Annotation {
 		Doc:      "Requests of one worker that may wait for a connection to one endpoint; further ones are answered 503.",
 		validate: func(v string) error { _, err := parseCount(v, 1); return err },
 	}, {
-		Name: annotationProxyProtocol, Kinds: []string{annotationGateway}, Type: "comma-separated list of up to 64 CIDRs",
+		Name: annotationProxyProtocol, Kinds: []string{kindGateway}, Type: "comma-separated list of up to 64 CIDRs",
 		Default: "no PROXY protocol", OnInvalid: "the Gateway is not accepted, because either guess would be unsafe",
 		Doc: "Addresses of the load balancers in front. Connections from there must begin with a PROXY protocol header " +
 			"(version 1 or 2), others are refused. All Gateways on a port must agree.",
@@ -129,19 +129,19 @@ func (t *translator) checkAnnotations() {
 		t.checkAnnotationsOf("GatewayClass", o, table)
 	}
 	for _, o := range t.in.gateways {
-		t.checkAnnotationsOf(annotationGateway, o, table)
+		t.checkAnnotationsOf(kindGateway, o, table)
 	}
-	for _, o := range t.in.routes {
-		t.checkAnnotationsOf(annotationHTTPRoute, o, table)
+	for _, o := range t.in.httpRoutes {
+		t.checkAnnotationsOf(kindHTTPRoute, o, table)
 	}
 	for _, o := range t.in.ingresses {
-		t.checkAnnotationsOf(annotationIngress, o, table)
+		t.checkAnnotationsOf(kindIngress, o, table)
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.in.ingressClasses)) {
 		t.checkAnnotationsOf("IngressClass", t.in.ingressClasses[name], table)
 	}
 	for _, o := range t.in.serviceList {
-		t.checkAnnotationsOf(annotationService, o, table)
+		t.checkAnnotationsOf(kindService, o, table)
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.in.namespaces)) {
 		t.checkAnnotationsOf("Namespace", t.in.namespaces[name], table)
@@ -187,7 +187,7 @@ func (t *translator) clusterAnnotations(svc *corev1.Service, c *config.Cluster) 
 			c.HashOn = &on
 		}
 	} else if hashed {
-		t.reporter(annotationService, svc).errorf("metadata.annotations["+annotationHashOn+"]",
+		t.reporter(kindService, svc).errorf("metadata.annotations["+annotationHashOn+"]",
 			"set "+annotationLoadBalancer+" to maglev or remove it", "hash-on has no effect with load-balancer %s", c.Policy)
 	}
 	if d, err := parseTimeout(values[annotationConnectTimeout], false); err == nil {

@@ -123,7 +123,7 @@ type Problem struct {
 type Statuses struct {
 	GatewayClasses []GatewayClassStatus `json:"gatewayClasses,omitempty"`
 	Gateways       []GatewayStatus      `json:"gateways,omitempty"`
-	HTTPRoutes     []HTTPRouteStatus    `json:"httpRoutes,omitempty"`
+	HTTPRoutes     []RouteStatus        `json:"httpRoutes,omitempty"`
 	Ingresses      []IngressStatus      `json:"ingresses,omitempty"`
 }
 
@@ -140,8 +140,8 @@ type GatewayStatus struct {
 	Status    gatewayv1.GatewayStatus `json:"status"`
 }
 
-// HTTPRouteStatus holds RAUTA's entries of status.parents; those of other controllers must be kept by the writer.
-type HTTPRouteStatus struct {
+// RouteStatus is the status of one route: it holds RAUTA's entries of status.parents; those of other controllers must be kept by the writer.
+type RouteStatus struct {
 	Namespace string                        `json:"namespace"`
 	Name      string                        `json:"name"`
 	Parents   []gatewayv1.RouteParentStatus `json:"parents"`

@@ -1,7 +1,9 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,20 +12,49 @@ import (
 	"rauta.io/rauta/proxy/config"
 )
 
-// httpRoutes compiles each HTTPRoute that refers to a Gateway of ours and attaches it to the listeners that take it.
-func (t *translator) httpRoutes() {
+// routeObject is what routes of every kind have in common.
+type routeObject struct {
+	metav1.Object
+	kind      string
+	spec      *gatewayv1.CommonRouteSpec
+	hostnames []gatewayv1.Hostname
+	// compile does what doesn't depend on the parent.
+	compile func(*routeObject, reporter) compiledRoute
+	// statuses is the list of Statuses for this kind.
+	statuses *[]RouteStatus
+}
+
+// routeObjects returns the routes of all kinds, oldest first: the older of two that exclude each other stays.
+func (t *translator) routeObjects() []*routeObject {
+	var out []*routeObject
+	for _, o := range t.in.httpRoutes {
+		out = append(out, &routeObject{Object: o, kind: kindHTTPRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
+			compile: func(r *routeObject, report reporter) compiledRoute { return t.compileHTTPRoute(r, o, report) }, statuses: &t.statuses.HTTPRoutes})
+	}
+	slices.SortStableFunc(out, func(a, b *routeObject) int {
+		return cmp.Or(cmp.Compare(created(a), created(b)), strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName()))
+	})
+	return out
+}
+
+// routes compiles each route that refers to a Gateway of ours and attaches it to the listeners that take it.
+func (t *translator) routes() {
 	gateways := map[key]*gateway{}
 	for _, g := range t.gateways {
 		gateways[keyOf(g.object)] = g
 	}
-	for _, o := range t.in.routes {
-		report := t.reporter("HTTPRoute", o)
+	for _, o := range t.routeObjects() {
+		report := t.reporter(o.kind, o)
 		parents := t.parents(o, report, gateways)
 		if len(parents) == 0 {
 			continue
 		}
 		t.attach(o, report, parents)
 	}
+	byName := func(a, b RouteStatus) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	}
+	slices.SortFunc(t.statuses.HTTPRoutes, byName)
 }
 
 // parent is one parentRef that names a Gateway of ours.
@@ -33,18 +64,18 @@ type parent struct {
 	field   string
 }
 
-func (t *translator) parents(o *gatewayv1.HTTPRoute, report reporter, gateways map[key]*gateway) []parent {
+func (t *translator) parents(o *routeObject, report reporter, gateways map[key]*gateway) []parent {
 	var out []parent
-	if len(o.Spec.ParentRefs) == 0 {
+	if len(o.spec.ParentRefs) == 0 {
 		report.warnf("spec.parentRefs", "name the Gateway that the route belongs to", "the route has no parent and is not served")
 	}
-	for i, ref := range o.Spec.ParentRefs {
+	for i, ref := range o.spec.ParentRefs {
 		field := fmt.Sprintf("spec.parentRefs[%d]", i)
 		if (ref.Group != nil && *ref.Group != gatewayv1.GroupName) || (ref.Kind != nil && *ref.Kind != "Gateway") {
 			report.warnf(field, "refer to a Gateway", "parents other than Gateways are ignored")
 			continue
 		}
-		k := key{o.Namespace, string(ref.Name)}
+		k := key{o.GetNamespace(), string(ref.Name)}
 		if ref.Namespace != nil {
 			k.namespace = string(*ref.Namespace)
 		}
@@ -67,9 +98,9 @@ func (t *translator) exists(k key) bool {
 	return false
 }
 
-func (t *translator) attach(o *gatewayv1.HTTPRoute, report reporter, parents []parent) {
-	route := t.compileRoute(o, report)
-	status := HTTPRouteStatus{Namespace: o.Namespace, Name: o.Name}
+func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
+	route := o.compile(o, report)
+	status := RouteStatus{Namespace: o.GetNamespace(), Name: o.GetName()}
 	attached := map[*listener]bool{}
 	used := false
 	for _, p := range parents {
@@ -95,12 +126,12 @@ func (t *translator) attach(o *gatewayv1.HTTPRoute, report reporter, parents []p
 			}
 		}
 		conditions := []metav1.Condition{
-			condition(gatewayv1.RouteConditionAccepted, ok, reason, o.Generation, message),
-			condition(gatewayv1.RouteConditionResolvedRefs, route.refs == "", orResolved(route.refs), o.Generation, route.refsMessage),
+			condition(gatewayv1.RouteConditionAccepted, ok, reason, o.GetGeneration(), message),
+			condition(gatewayv1.RouteConditionResolvedRefs, route.refs == "", orResolved(route.refs), o.GetGeneration(), route.refsMessage),
 		}
 		if ok && route.partial != "" {
 			conditions = append(conditions, condition(gatewayv1.RouteConditionPartiallyInvalid, true,
-				gatewayv1.RouteReasonUnsupportedValue, o.Generation, route.partial))
+				gatewayv1.RouteReasonUnsupportedValue, o.GetGeneration(), route.partial))
 		}
 		status.Parents = append(status.Parents, gatewayv1.RouteParentStatus{
 			ParentRef: *p.ref.DeepCopy(), ControllerName: gatewayv1.GatewayController(t.opt.ControllerName), Conditions: conditions})
@@ -111,7 +142,7 @@ func (t *translator) attach(o *gatewayv1.HTTPRoute, report reporter, parents []p
 	if len(attached) > 0 && !anyProgrammed(attached) {
 		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
 	}
-	t.statuses.HTTPRoutes = append(t.statuses.HTTPRoutes, status)
+	*o.statuses = append(*o.statuses, status)
 }
 
 func orResolved(reason gatewayv1.RouteConditionReason) gatewayv1.RouteConditionReason {
@@ -132,11 +163,11 @@ func anyProgrammed(listeners map[*listener]bool) bool {
 
 // match finds the listeners that a parentRef selects and that take the route. Whether a listener is programmed plays
 // no part: attachment rests on allowedRoutes and parentRefs alone (Gateway API, ListenerStatus.attachedRoutes).
-func (t *translator) match(o *gatewayv1.HTTPRoute, p parent) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
+func (t *translator) match(o *routeObject, p parent) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
 	var selected, allowed, matched []*listener
 	var hostnames [][]string
-	wanted := make([]string, len(o.Spec.Hostnames))
-	for i, h := range o.Spec.Hostnames {
+	wanted := make([]string, len(o.hostnames))
+	for i, h := range o.hostnames {
 		wanted[i] = string(h)
 	}
 	for _, l := range p.gateway.listeners {
@@ -145,7 +176,7 @@ func (t *translator) match(o *gatewayv1.HTTPRoute, p parent) ([]*listener, [][]s
 			continue
 		}
 		selected = append(selected, l)
-		if !l.admits(o.Namespace, t.in.namespaces[o.Namespace]) {
+		if !l.admits(o.kind, o.GetNamespace(), t.in.namespaces[o.GetNamespace()]) {
 			continue
 		}
 		allowed = append(allowed, l)
@@ -161,7 +192,7 @@ func (t *translator) match(o *gatewayv1.HTTPRoute, p parent) ([]*listener, [][]s
 			fmt.Sprintf("Gateway %s has no listener with this sectionName and port", name)
 	case len(allowed) == 0:
 		return nil, nil, gatewayv1.RouteReasonNotAllowedByListeners,
-			fmt.Sprintf("no selected listener of Gateway %s allows HTTPRoutes from namespace %s", name, o.Namespace)
+			fmt.Sprintf("no selected listener of Gateway %s allows %ss from namespace %s", name, o.kind, o.GetNamespace())
 	case len(matched) == 0:
 		return nil, nil, gatewayv1.RouteReasonNoMatchingListenerHostname,
 			fmt.Sprintf("no selected listener of Gateway %s has a hostname that meets %s", name, strings.Join(wanted, ", "))

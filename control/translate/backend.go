@@ -58,15 +58,15 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 			fmt.Sprintf("back ends of kind %q in group %q are not supported", kind, group))
 		return "", invalidKind
 	}
-	target := key{c.object.Namespace, string(ref.Name)}
+	target := key{c.object.GetNamespace(), string(ref.Name)}
 	if ref.Namespace != nil {
 		target.namespace = string(*ref.Namespace)
 	}
-	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: "HTTPRoute",
-		Namespace: gatewayv1.Namespace(c.object.Namespace)}
+	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: gatewayv1.Kind(c.object.kind),
+		Namespace: gatewayv1.Namespace(c.object.GetNamespace())}
 	if !c.t.in.granted(from, "", "Service", target) {
 		c.unresolved(gatewayv1.RouteReasonRefNotPermitted, field,
-			fmt.Sprintf("add a ReferenceGrant in namespace %s from HTTPRoutes in namespace %s to Services", target.namespace, c.object.Namespace),
+			fmt.Sprintf("add a ReferenceGrant in namespace %s from %ss in namespace %s to Services", target.namespace, c.object.kind, c.object.GetNamespace()),
 			fmt.Sprintf("no ReferenceGrant in namespace %s permits the reference to Service %s", target.namespace, target.name))
 		return "", invalidNotPermitted
 	}

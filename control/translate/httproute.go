@@ -19,7 +19,7 @@ const (
 	reasonInvalidRule       = "invalid_rule"
 )
 
-// compiledRoute is an HTTPRoute as far as it doesn't depend on the parent.
+// compiledRoute is a route as far as it doesn't depend on the parent.
 type compiledRoute struct {
 	config   config.Route
 	accepted bool
@@ -30,14 +30,20 @@ type compiledRoute struct {
 	refsMessage string
 }
 
-// routeCompiler compiles one HTTPRoute.
+// routeCompiler compiles one route whose rules are those of an HTTPRoute, or can be said in its terms.
 type routeCompiler struct {
 	t      *translator
-	object *gatewayv1.HTTPRoute
+	object *routeObject
 	report reporter
 	out    compiledRoute
 	// defects of the rule at hand.
 	defects []string
+}
+
+// routeRule is one rule: what all kinds of routes share, and what reads the matches, which they don't.
+type routeRule struct {
+	*gatewayv1.HTTPRouteRule
+	matches func(c *routeCompiler, field string) []config.Match
 }
 
 // created is the creation time in Unix seconds, 0 if the object has none because it came from a file.
@@ -49,15 +55,26 @@ func created(o metav1.Object) int64 {
 	return at.Unix()
 }
 
-func (t *translator) compileRoute(o *gatewayv1.HTTPRoute, report reporter) compiledRoute {
+// compileHTTPRoute compiles an HTTPRoute.
+func (t *translator) compileHTTPRoute(r *routeObject, o *gatewayv1.HTTPRoute, report reporter) compiledRoute {
+	rules := make([]routeRule, 0, len(o.Spec.Rules))
+	for i := range o.Spec.Rules {
+		rule := &o.Spec.Rules[i]
+		rules = append(rules, routeRule{rule, func(c *routeCompiler, field string) []config.Match { return c.httpMatches(rule, field) }})
+	}
+	return t.compileRoute(r, rules, report)
+}
+
+// compileRoute compiles a route of any kind.
+func (t *translator) compileRoute(o *routeObject, rules []routeRule, report reporter) compiledRoute {
 	c := routeCompiler{t: t, object: o, report: report}
 	c.out.config = config.Route{
-		Name:    "httproute/" + o.Namespace + "/" + o.Name,
-		Source:  config.Source{Kind: "HTTPRoute", Namespace: o.Namespace, Name: o.Name},
+		Name:    strings.ToLower(o.kind) + "/" + o.GetNamespace() + "/" + o.GetName(),
+		Source:  config.Source{Kind: o.kind, Namespace: o.GetNamespace(), Name: o.GetName()},
 		Created: created(o),
 	}
 	c.out.refsMessage = "all references are resolved"
-	for i, h := range o.Spec.Hostnames {
+	for i, h := range o.hostnames {
 		if problem := hostnameError(string(h), true); problem != "" {
 			c.defect(fmt.Sprintf("spec.hostnames[%d]", i), "write a name such as www.example.com or *.example.com",
 				"%q %s; the route is not served", h, problem)
@@ -67,18 +84,17 @@ func (t *translator) compileRoute(o *gatewayv1.HTTPRoute, report reporter) compi
 		c.out.message = strings.Join(c.defects, "; ")
 		return c.out
 	}
-	if o.Spec.UseDefaultGateways != "" && o.Spec.UseDefaultGateways != gatewayv1.GatewayDefaultScopeNone {
+	if o.spec.UseDefaultGateways != "" && o.spec.UseDefaultGateways != gatewayv1.GatewayDefaultScopeNone {
 		report.warnf("spec.useDefaultGateways", "name the Gateway in parentRefs", "default Gateways are not supported yet")
 	}
-	rules := o.Spec.Rules
-	if len(rules) == 0 {
-		rules = []gatewayv1.HTTPRouteRule{{}} // the default of the API: everything, to no back end
+	if len(rules) == 0 { // the default of the API: everything, to no back end
+		rules = []routeRule{{&gatewayv1.HTTPRouteRule{}, func(*routeCompiler, string) []config.Match { return anyMatch() }}}
 	}
 	limits := limitsOf(o)
 	var bad, messages []string
 	for i := range rules {
 		c.defects = nil
-		if rule := c.rule(&rules[i], i); rule != nil {
+		if rule := c.rule(rules[i], i); rule != nil {
 			limits.apply(rule)
 			c.out.config.Rules = append(c.out.config.Rules, *rule)
 		}
@@ -114,13 +130,13 @@ func (c *routeCompiler) unresolved(reason gatewayv1.RouteConditionReason, field,
 // rule compiles one rule. It returns nil if the matches are not valid: then nobody can say which requests it is for.
 // If the matches are valid but what to do is not, the rule stays and answers 500, so that its requests don't fall
 // through to a rule with less protection.
-func (c *routeCompiler) rule(r *gatewayv1.HTTPRouteRule, i int) *config.Rule {
+func (c *routeCompiler) rule(r routeRule, i int) *config.Rule {
 	field := fmt.Sprintf("spec.rules[%d]", i)
 	rule := &config.Rule{Name: strconv.Itoa(i)}
 	if r.Name != nil && *r.Name != "" {
 		rule.Name = c.ruleName(string(*r.Name), field, rule.Name)
 	}
-	c.matches(r, field, rule)
+	rule.Matches = r.matches(c, field)
 	if len(c.defects) > 0 {
 		return nil
 	}
@@ -131,12 +147,12 @@ func (c *routeCompiler) rule(r *gatewayv1.HTTPRouteRule, i int) *config.Rule {
 		c.defect(field+".sessionPersistence", "remove it; "+annotationHashOn+" on the Service keeps clients on one endpoint",
 			"session persistence is not supported yet; the rule is served without it")
 	}
-	fail := c.timeouts(r, field, rule)
-	filters, failed := c.filters(r, field)
+	fail := c.timeouts(r.HTTPRouteRule, field, rule)
+	filters, failed := c.filters(r.HTTPRouteRule, field)
 	if failed == "" {
 		failed = fail
 	}
-	backends, ok := c.backends(r, field)
+	backends, ok := c.backends(r.HTTPRouteRule, field)
 	if failed == "" && !ok {
 		failed = reasonInvalidRule
 	}

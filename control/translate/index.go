@@ -23,7 +23,7 @@ func keyOf(o metav1.Object) key { return key{o.GetNamespace(), o.GetName()} }
 type index struct {
 	classes        []*gatewayv1.GatewayClass
 	gateways       []*gatewayv1.Gateway
-	routes         []*gatewayv1.HTTPRoute
+	httpRoutes     []*gatewayv1.HTTPRoute
 	ingresses      []*networkingv1.Ingress
 	ingressClasses map[string]*networkingv1.IngressClass
 	services       map[key]*corev1.Service
@@ -38,7 +38,7 @@ func (t *translator) index(o *Objects) index {
 	in := index{
 		classes:        ordered(t, "GatewayClass", o.GatewayClasses),
 		gateways:       ordered(t, "Gateway", o.Gateways),
-		routes:         ordered(t, "HTTPRoute", o.HTTPRoutes),
+		httpRoutes:     ordered(t, "HTTPRoute", o.HTTPRoutes),
 		ingresses:      ordered(t, "Ingress", o.Ingresses),
 		serviceList:    ordered(t, "Service", o.Services),
 		ingressClasses: map[string]*networkingv1.IngressClass{},

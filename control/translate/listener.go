@@ -3,6 +3,7 @@ package translate
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -206,28 +207,52 @@ func (l *listener) readCertificates(t *translator) {
 	}
 }
 
-// findKinds works out supportedKinds: HTTPRoute on HTTP and HTTPS, nothing elsewhere so far.
+// servedKinds are the kinds of routes that listeners with a protocol take, in the order of the API reference.
+func servedKinds(p gatewayv1.ProtocolType) []gatewayv1.Kind {
+	switch p {
+	case gatewayv1.HTTPProtocolType, gatewayv1.HTTPSProtocolType:
+		return []gatewayv1.Kind{kindHTTPRoute}
+	}
+	return nil
+}
+
+// findKinds works out supportedKinds: of the kinds that the protocol allows those that the listener asks for.
 func (l *listener) findKinds() {
 	group := gatewayv1.Group(gatewayv1.GroupName)
-	route := gatewayv1.RouteGroupKind{Group: &group, Kind: "HTTPRoute"}
-	serves := l.spec.Protocol == gatewayv1.HTTPProtocolType || l.spec.Protocol == gatewayv1.HTTPSProtocolType
+	served := servedKinds(l.spec.Protocol)
 	l.kinds = []gatewayv1.RouteGroupKind{}
 	if l.spec.AllowedRoutes == nil || len(l.spec.AllowedRoutes.Kinds) == 0 {
-		if serves {
-			l.kinds = append(l.kinds, route)
+		for _, k := range served {
+			l.kinds = append(l.kinds, gatewayv1.RouteGroupKind{Group: &group, Kind: k})
 		}
 		return
 	}
 	for i, k := range l.spec.AllowedRoutes.Kinds {
-		if serves && k.Kind == "HTTPRoute" && (k.Group == nil || *k.Group == group) {
-			if len(l.kinds) == 0 {
-				l.kinds = append(l.kinds, route)
+		if slices.Contains(served, k.Kind) && (k.Group == nil || *k.Group == group) {
+			if !l.takes(string(k.Kind)) {
+				l.kinds = append(l.kinds, gatewayv1.RouteGroupKind{Group: &group, Kind: k.Kind})
 			}
 			continue
 		}
-		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidRouteKinds, fmt.Sprintf("allowedRoutes.kinds[%d]", i), "use HTTPRoute",
+		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidRouteKinds, fmt.Sprintf("allowedRoutes.kinds[%d]", i), hintKinds(served),
 			fmt.Sprintf("routes of kind %q are not supported on a listener with protocol %s", k.Kind, l.spec.Protocol))
 	}
+}
+
+func hintKinds(served []gatewayv1.Kind) string {
+	if len(served) == 0 {
+		return "use another protocol"
+	}
+	var names []string
+	for _, k := range served {
+		names = append(names, string(k))
+	}
+	return "use " + strings.Join(names, " or ")
+}
+
+// takes reports whether routes of a kind may attach.
+func (l *listener) takes(kind string) bool {
+	return slices.ContainsFunc(l.kinds, func(k gatewayv1.RouteGroupKind) bool { return string(k.Kind) == kind })
 }
 
 func (l *listener) readSelector() {
@@ -251,9 +276,9 @@ func (l *listener) from() gatewayv1.FromNamespaces {
 	return gatewayv1.NamespacesFromSame
 }
 
-// admits reports whether HTTPRoutes of a namespace may attach.
-func (l *listener) admits(namespace string, o *corev1.Namespace) bool {
-	if len(l.kinds) == 0 {
+// admits reports whether routes of a kind in a namespace may attach.
+func (l *listener) admits(kind, namespace string, o *corev1.Namespace) bool {
+	if !l.takes(kind) {
 		return false
 	}
 	switch l.from() {

@@ -35,13 +35,20 @@ func knownMethod(m gatewayv1.HTTPMethod) bool {
 	return false
 }
 
-func (c *routeCompiler) matches(r *gatewayv1.HTTPRouteRule, field string, rule *config.Rule) {
+// anyMatch takes every request.
+func anyMatch() []config.Match {
+	return []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}}
+}
+
+func (c *routeCompiler) httpMatches(r *gatewayv1.HTTPRouteRule, field string) []config.Match {
 	if len(r.Matches) == 0 {
-		rule.Matches = []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}}
+		return anyMatch()
 	}
+	var out []config.Match
 	for i := range r.Matches {
-		rule.Matches = append(rule.Matches, c.match(&r.Matches[i], fmt.Sprintf("%s.matches[%d]", field, i)))
+		out = append(out, c.match(&r.Matches[i], fmt.Sprintf("%s.matches[%d]", field, i)))
 	}
+	return out
 }
 
 func (c *routeCompiler) match(m *gatewayv1.HTTPRouteMatch, field string) config.Match {

@@ -27,7 +27,7 @@ func Translate(o *Objects, opt Options) *Result {
 	t.checkAnnotations()
 	t.gatewayClasses()
 	t.listeners()
-	t.httpRoutes()
+	t.routes()
 	t.ingresses()
 	t.gatewayStatuses()
 	return t.result()
