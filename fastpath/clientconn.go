@@ -9,6 +9,7 @@ import (
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/upstream"
+	"rauta.io/rauta/proxy/websocket"
 )
 
 // clientState is what a connection to a back end waits for.
@@ -54,10 +55,11 @@ type requestState struct {
 	head       bool // HEAD
 	upgrade    bool // asked to switch protocols
 	chunked    bool
-	ended      bool // sent completely
-	halfClosed bool // of a tunnel: the client's half is over
-	answered   bool // a byte of the response has come
-	begun      bool // the final head has been delivered
+	ended      bool                         // sent completely
+	halfClosed bool                         // of a tunnel: the client's half is over
+	answered   bool                         // a byte of the response has come
+	begun      bool                         // the final head has been delivered
+	accept     *[websocket.AcceptBytes]byte // what the back end must answer to a key of ours; nil: the key is the client's
 }
 
 // responseBody belongs to the response body under way.

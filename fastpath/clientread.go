@@ -131,6 +131,10 @@ func (c *clientConn) deliver(head *message.Response, rest int) {
 		c.sink.OnHead(head)
 		return
 	}
+	if head.Status == 101 && c.req.accept != nil && !accepts(head, c.req.accept) {
+		c.fail(upstream.CauseProtocol, "bad_websocket_accept", nil)
+		return
+	}
 	c.req.begun = true
 	c.body = responseBody{framing: head.Framing, left: head.Length, closes: head.Close}
 	head.Close = false // that was about this connection, not the client's

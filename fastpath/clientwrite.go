@@ -12,6 +12,9 @@ func (c *clientConn) SendHead(req *message.Request) {
 	c.req.head = req.MethodID == message.MethodHead
 	c.req.upgrade = req.Upgrade.Len > 0
 	c.req.chunked = req.Framing == message.Streamed
+	if req.ExtendedConnect() {
+		c.req.accept = openWebSocket(req)
+	}
 	c.body.chunks.Reset()
 	line := int(req.Method.Len + req.Path.Len + req.Query.Len + req.Authority.Len + req.Upgrade.Len)
 	c.out.reserve(c.e.loop, headBytes(&req.Head, line))

@@ -122,10 +122,11 @@ func newServerConn(e *Engine, conn *loop.Conn, peer exchange.Peer) *serverConn {
 // begin sends our preface and takes what has been read.
 func (c *serverConn) begin(initial []byte) {
 	c.out.reserve(c.e.loop, 64)
-	b := appendFrameHeader(c.out.buf, 3*settingBytes, frameSettings, 0, 0)
+	b := appendFrameHeader(c.out.buf, 4*settingBytes, frameSettings, 0, 0)
 	b = appendSetting(b, settingMaxConcurrentStreams, uint32(c.e.limits.Streams))
 	b = appendSetting(b, settingInitialWindowSize, streamWindow)
 	b = appendSetting(b, settingMaxHeaderListSize, uint32(c.e.limits.HeadBytes))
+	b = appendSetting(b, settingEnableConnectProtocol, 1)
 	c.out.buf = appendWindowUpdate(b, 0, connWindow-windowDefault)
 	c.markDirty()
 	c.readDeadline = c.conn.AcceptedAt() + nanos(c.e.limits.HeadTimeout)

@@ -109,8 +109,7 @@ func (c *serverConn) onWatch(now clock.Time) {
 			continue // more than one has gone
 		}
 		s := c.streams[i]
-		receives := !s.recvEnded && s.x != nil
-		again = again || receives || len(s.pending()) > 0
+		again = again || s.receives() || len(s.pending()) > 0
 		c.watchStream(s, now)
 	}
 	if again {
@@ -124,7 +123,7 @@ func (c *serverConn) watchStream(s *stream, now clock.Time) {
 		c.streamError(s.id, codeCancel, "client_write_timeout")
 		return
 	}
-	if s.recvEnded || s.x == nil || s.begun {
+	if !s.receives() {
 		return
 	}
 	if s.paused { // it is the back end that is slow

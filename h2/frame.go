@@ -48,12 +48,13 @@ const (
 
 // Settings (RFC 9113 section 6.5.2).
 const (
-	settingEnablePush           = 0x2
-	settingMaxConcurrentStreams = 0x3
-	settingInitialWindowSize    = 0x4
-	settingMaxFrameSize         = 0x5
-	settingMaxHeaderListSize    = 0x6
-	settingBytes                = 6
+	settingEnablePush            = 0x2
+	settingMaxConcurrentStreams  = 0x3
+	settingInitialWindowSize     = 0x4
+	settingMaxFrameSize          = 0x5
+	settingMaxHeaderListSize     = 0x6
+	settingEnableConnectProtocol = 0x8 // RFC 8441 section 3
+	settingBytes                 = 6
 )
 
 const (

@@ -24,6 +24,7 @@ const (
 	pseudoScheme
 	pseudoAuthority
 	pseudoPath
+	pseudoProtocol // RFC 8441 section 4
 )
 
 // blockMode says what a header block is.
@@ -59,6 +60,8 @@ type headReader struct {
 	scheme  message.Span
 	path    message.Span
 	cookies []message.Span
+	// protocol is what an extended CONNECT asks for (RFC 8441).
+	protocol message.Span
 	// trailers are the fields of a blockTrailers.
 	trailers message.Head
 }
@@ -125,6 +128,8 @@ func (h *headReader) onPseudo(name, value string) {
 		bit = pseudoAuthority
 	case ":path":
 		bit = pseudoPath
+	case ":protocol":
+		bit = pseudoProtocol
 	}
 	if bit == 0 || h.pseudo&bit != 0 {
 		h.malformed("bad_pseudo_header")
@@ -141,6 +146,8 @@ func (h *headReader) onPseudo(name, value string) {
 		h.req.Authority = span
 	case pseudoPath:
 		h.path = span
+	case pseudoProtocol:
+		h.protocol = span
 	}
 }
 
@@ -258,7 +265,11 @@ func (h *headReader) finish(endStream bool) problem {
 		return problem{0, "bad_method"}
 	}
 	h.req.MethodID = message.LookupMethod(method)
-	if h.req.MethodID == message.MethodConnect {
+	if h.pseudo&pseudoProtocol != 0 {
+		if p := h.finishConnect(); p.bad() {
+			return p
+		}
+	} else if h.req.MethodID == message.MethodConnect {
 		if h.pseudo&(pseudoScheme|pseudoPath) != 0 || h.pseudo&pseudoAuthority == 0 { // RFC 9113 section 8.5
 			return problem{0, "bad_pseudo_header"}
 		}
@@ -347,6 +358,7 @@ func (h *headReader) joinCookies() {
 func (h *headReader) finishFraming(endStream bool) problem {
 	req := h.req
 	switch {
+	case h.pseudo&pseudoProtocol != 0: // DATA is the tunnel's
 	case endStream && h.length > 0:
 		return problem{0, "content_length_mismatch"} // RFC 9113 section 8.1.1
 	case endStream:

@@ -24,6 +24,7 @@ func FuzzRequestHead(f *testing.F) {
 	seed(":method", "POST", ":scheme", "https", ":path", "/", "host", "a:80", "content-length", "5", "te", "trailers")
 	seed(":method", "OPTIONS", ":scheme", "http", ":path", "*", ":authority", "a", "cookie", "a=b", "cookie", "c=d; e=f")
 	seed(":method", "PUT", ":scheme", "http", ":path", "/%2e%2e/", ":authority", "[::1]", "expect", "100-continue", "a_b", "c")
+	seed(":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":path", "/", ":authority", "a", "sec-websocket-key", "b")
 	limits := DefaultLimits()
 	f.Fuzz(func(t *testing.T, block []byte, endStream bool) {
 		h := &headReader{limits: &limits}
@@ -53,7 +54,9 @@ func checkRequest(t *testing.T, req *message.Request, endStream bool) {
 	if !message.ValidAuthority(req.Bytes(req.Authority)) || !isToken(req.Bytes(req.Method)) {
 		t.Errorf("authority %q, method %q", req.Bytes(req.Authority), req.Bytes(req.Method))
 	}
-	if endStream != (req.Framing == message.NoBody) || req.Upgrade.Len > 0 || req.MethodID == message.MethodConnect {
+	tunnel := req.ExtendedConnect()
+	if !tunnel && endStream != (req.Framing == message.NoBody) || req.MethodID == message.MethodConnect ||
+		tunnel && (req.Framing != message.NoBody || string(req.Bytes(req.Upgrade)) != "websocket" || req.MethodID != message.MethodGet) {
 		t.Errorf("framing %d, upgrade %v, method %v", req.Framing, req.Upgrade, req.MethodID)
 	}
 	cookies := 0

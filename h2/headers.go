@@ -150,17 +150,18 @@ func (c *serverConn) onRequest(id uint32, fragment []byte) {
 		c.e.exchange.Shard.FieldDropped(h.dropped)
 	}
 	s.recvEnded = endStream
-	s.endPassed = endStream
 	s.length = -1
 	if x.Req.Framing == message.Sized {
 		s.length = x.Req.Length
 	}
 	s.toHead = x.Req.MethodID == message.MethodHead
+	s.connect = x.Req.ExtendedConnect()
+	s.endPassed = endStream && !s.connect
 	if p.bad() {
 		c.refuse(s, p)
 		return
 	}
-	if !endStream {
+	if s.receives() {
 		c.watch()
 	}
 	if n := c.e.limits.RequestsPerConn; n > 0 && c.opened >= uint32(n) {
@@ -197,6 +198,8 @@ func (c *serverConn) onTrailers(s *stream, fragment []byte) {
 		c.streamError(s.id, codeProtocol, "bad_trailers")
 	case s.length >= 0 && s.bodyBytes != s.length:
 		c.streamError(s.id, codeProtocol, "content_length_mismatch")
+	case s.connect: // RFC 9113 section 8.5: a tunnel has DATA only
+		c.streamError(s.id, codeProtocol, "trailers_in_tunnel")
 	default:
 		s.recvEnded = true
 		s.touched = c.e.loop.Now()

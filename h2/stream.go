@@ -26,6 +26,8 @@ type stream struct {
 	sentEnd   bool // END_STREAM has been framed
 	recvEnded bool // END_STREAM has come
 	endPassed bool // the exchange knows
+	connect   bool // asked for a tunnel (RFC 8441)
+	tunnel    bool // and got it: DATA is the tunnel's
 
 	// Receiving.
 	body       []byte // what came while paused; holds a buffer only then
@@ -58,6 +60,9 @@ func (s *stream) SendHead(resp *message.Response) {
 	c := s.c
 	if s.dead || s.mute {
 		return
+	}
+	if s.connect && resp.Status == statusSwitching {
+		s.openTunnel(resp)
 	}
 	if resp.Status >= 200 {
 		s.begun = true
@@ -262,7 +267,11 @@ func (s *stream) ResumeBody() {
 func (s *stream) Abort() {
 	s.x = nil
 	if !s.dead {
-		s.c.reset(s, codeInternal)
+		code := codeInternal
+		if s.tunnel { // RFC 8441 section 5: what a reset is in TCP
+			code = codeCancel
+		}
+		s.c.reset(s, code)
 	}
 }
 
@@ -301,7 +310,7 @@ func (s *stream) onBody(p []byte) {
 	switch {
 	case x == nil: // answered already: what is left of the response waits for the client
 	case len(p) == 0:
-	case s.paused || len(s.body) > 0:
+	case s.paused || s.held() || len(s.body) > 0:
 		s.bufferBody(p)
 	default:
 		x.OnRequestData(p)
@@ -314,7 +323,7 @@ func (s *stream) onBody(p []byte) {
 func (s *stream) passEnd(trailers *message.Head) {
 	switch {
 	case s.x == nil || !s.recvEnded || s.endPassed:
-	case len(s.body) > 0:
+	case len(s.body) > 0 || s.held():
 		s.trailers = copyTrailers(trailers)
 	default:
 		s.endPassed = true
@@ -325,7 +334,7 @@ func (s *stream) passEnd(trailers *message.Head) {
 // resume passes on what came while the exchange took no body.
 func (s *stream) resume() {
 	s.resumed = false
-	if s.dead || s.paused || s.x == nil {
+	if s.dead || s.paused || s.held() || s.x == nil {
 		return
 	}
 	if n := len(s.body); n > 0 {

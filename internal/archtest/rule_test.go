@@ -54,6 +54,8 @@ func additions() []edge {
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
 		{"fastpath", "proxy/proxyproto", "a PROXY header comes before the first head"},
+		{"fastpath", "proxy/websocket", "it opens WebSockets for clients that asked in HTTP/2"},
+		{"h2", "proxy/websocket", "extended CONNECT stands for the upgrade that HTTP/1 has"},
 
 		{"fastpath/reference", "fastpath", "both engines have the same limits"},
 		{"fastpath/reference", "fastpath/wire", "both engines classify bad heads by the same reasons"},
@@ -78,7 +80,7 @@ func additions() []edge {
 func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
-		"proxy/clock", "proxy/proxyproto", "test/blackbox",
+		"proxy/clock", "proxy/proxyproto", "proxy/websocket", "test/blackbox",
 	}
 }
 
@@ -114,6 +116,7 @@ func owners() []owner {
 func loopOwned() []string {
 	return []string{
 		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/message", "proxy/proxyproto",
+		"proxy/websocket",
 	}
 }
 

@@ -142,6 +142,10 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	x.limits.touched = now
 	x.limits.headArrived(x)
 	x.attempt.endpoint.Report(x.w.Upstream, !unavailable(resp.Status))
+	if x.Req.ExtendedConnect() && resp.Status < 300 { // it would open a tunnel to a back end that has not agreed to one
+		x.fail(502, "upgrade_ignored")
+		return
+	}
 	x.rule.Filters.Response(resp)
 	x.backend.Filters.Response(resp)
 	if !resp.Has(message.Date) {

@@ -223,7 +223,8 @@ type Request struct {
 	HasQuery bool
 	// ReceivedTarget is the request target as received, for the access log.
 	ReceivedTarget Span
-	// Upgrade is the protocol asked for with "Connection: upgrade" (a single token), empty if none.
+	// Upgrade is the protocol asked for with "Connection: upgrade" (a single token), or with CONNECT and :protocol, empty if
+	// none.
 	Upgrade Span
 	// ExpectContinue: the client waits for 100 (Continue).
 	ExpectContinue bool
@@ -232,6 +233,9 @@ type Request struct {
 	// TETrailers: the client accepts trailers (TE: trailers).
 	TETrailers bool
 }
+
+// ExtendedConnect reports whether the upgrade was asked for with CONNECT (RFC 8441), where any 2xx response opens the tunnel.
+func (r *Request) ExtendedConnect() bool { return r.Version == HTTP2 && r.Upgrade.Len > 0 }
 
 // Reset empties the request and keeps its memory.
 func (r *Request) Reset() {
