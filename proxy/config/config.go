@@ -17,6 +17,8 @@ type Config struct {
 	Listeners []Listener `json:"listeners,omitempty"`
 	// Routes in order of precedence between equal matches: older first, then by Name. Listeners refer to them by Name.
 	Routes []Route `json:"routes,omitempty"`
+	// L4Routes in the same order. Listeners with ProtocolTLS, ProtocolTCP and ProtocolUDP refer to them by Name.
+	L4Routes []L4Route `json:"l4Routes,omitempty"`
 	// Clusters in order of Name. Rules refer to them by Name.
 	Clusters []Cluster `json:"clusters,omitempty"`
 	// Certificates in order of Name. Listeners refer to them by Name.
@@ -30,6 +32,10 @@ type Protocol string
 const (
 	ProtocolHTTP  Protocol = "HTTP"
 	ProtocolHTTPS Protocol = "HTTPS"
+	// ProtocolTLS forwards by server name: as received with Listener.Passthrough, else what is inside.
+	ProtocolTLS Protocol = "TLS"
+	ProtocolTCP Protocol = "TCP"
+	ProtocolUDP Protocol = "UDP"
 )
 
 // Listener is one logical listener. Several of them may share an address and port; a request on that port goes to the
@@ -49,9 +55,12 @@ type Listener struct {
 	// ProxyProtocol, if set, makes a PROXY protocol header (v1 or v2) mandatory on connections from these CIDRs and
 	// refuses connections from anywhere else. Every listener on one address and port must agree.
 	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
-	// TLS is set with ProtocolHTTPS only.
+	// TLS is set with ProtocolHTTPS, and with ProtocolTLS unless Passthrough is.
 	TLS *TLS `json:"tls,omitempty"`
-	// Attached routes, in no significant order.
+	// Passthrough of ProtocolTLS forwards what the client sends without decrypting it.
+	Passthrough bool `json:"passthrough,omitempty"`
+	// Attached routes, in no significant order: Routes with ProtocolHTTP and ProtocolHTTPS, L4Routes with the others. Of
+	// those that a client meets equally well, the first in the order of the configuration gets all of it.
 	Attached []Attachment `json:"attached,omitempty"`
 }
 

@@ -13,6 +13,8 @@ type Digest struct {
 	All [32]byte
 	// Routes has the same for each of Config.Routes: proxy/snapshot keeps what did not change.
 	Routes [][32]byte
+	// L4Routes has it for each of Config.L4Routes.
+	L4Routes [][32]byte
 }
 
 // Hash returns the hash of a configuration: NewDigest(c).All.
@@ -20,11 +22,15 @@ func Hash(c *Config) [32]byte { return NewDigest(c).All }
 
 // NewDigest hashes a configuration.
 func NewDigest(c *Config) Digest {
-	out := Digest{Routes: make([][32]byte, len(c.Routes))}
+	out := Digest{Routes: make([][32]byte, len(c.Routes)), L4Routes: make([][32]byte, len(c.L4Routes))}
 	d := newDigest()
 	for i := range c.Routes {
 		d.route(&c.Routes[i])
 		out.Routes[i] = d.sum()
+	}
+	for i := range c.L4Routes {
+		d.l4Route(&c.L4Routes[i])
+		out.L4Routes[i] = d.sum()
 	}
 	d.count(len(c.Listeners))
 	for i := range c.Listeners {
@@ -33,6 +39,11 @@ func NewDigest(c *Config) Digest {
 	d.count(len(c.Routes))
 	for i := range out.Routes {
 		d.buf = append(d.buf, out.Routes[i][:]...)
+		d.flushFull()
+	}
+	d.count(len(c.L4Routes))
+	for i := range out.L4Routes {
+		d.buf = append(d.buf, out.L4Routes[i][:]...)
 		d.flushFull()
 	}
 	d.count(len(c.Clusters))
@@ -119,6 +130,7 @@ func (d *digest) listener(l *Listener) {
 	if d.flag(l.TLS != nil) {
 		d.tls(l.TLS)
 	}
+	d.flag(l.Passthrough)
 	d.count(len(l.Attached))
 	for i := range l.Attached {
 		d.text(l.Attached[i].Route)
@@ -170,18 +182,32 @@ func (d *digest) rule(r *Rule) {
 		d.values(m.Query)
 	}
 	d.filters(r.Filters)
-	d.count(len(r.Backends))
-	for i := range r.Backends {
-		b := &r.Backends[i]
+	d.backends(r.Backends)
+	d.number(int64(r.Timeouts.Request))
+	d.number(int64(r.Timeouts.BackendRequest))
+	d.number(int64(r.Timeouts.Response))
+	d.number(r.BodyBytesMax)
+}
+
+func (d *digest) backends(list []Backend) {
+	d.count(len(list))
+	for i := range list {
+		b := &list[i]
 		d.text(b.Cluster)
 		d.number(int64(b.Weight))
 		d.filters(b.Filters)
 		d.text(b.Invalid)
 	}
-	d.number(int64(r.Timeouts.Request))
-	d.number(int64(r.Timeouts.BackendRequest))
-	d.number(int64(r.Timeouts.Response))
-	d.number(r.BodyBytesMax)
+}
+
+func (d *digest) l4Route(r *L4Route) {
+	d.text(r.Name)
+	d.text(r.Source.Kind)
+	d.text(r.Source.Namespace)
+	d.text(r.Source.Name)
+	d.number(r.Created)
+	d.backends(r.Backends)
+	d.number(int64(r.IdleTimeout))
 }
 
 func (d *digest) values(list []ValueMatch) {

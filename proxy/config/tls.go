@@ -108,10 +108,12 @@ func checkTLS(l *Listener) (field string, err error) {
 	switch {
 	case t == nil && l.Protocol == ProtocolHTTPS:
 		return "tls", fmt.Errorf("protocol %s needs tls", ProtocolHTTPS)
+	case (t != nil) == l.Passthrough && l.Protocol == ProtocolTLS:
+		return "tls", fmt.Errorf("protocol %s needs either tls or passthrough", ProtocolTLS)
 	case t == nil:
 		return "", nil
-	case l.Protocol != ProtocolHTTPS:
-		return "tls", fmt.Errorf("only protocol %s has tls", ProtocolHTTPS)
+	case l.Protocol != ProtocolHTTPS && l.Protocol != ProtocolTLS:
+		return "tls", fmt.Errorf("only the protocols %s and %s have tls", ProtocolHTTPS, ProtocolTLS)
 	}
 	if err := CheckTLSVersions(t.MinVersion, t.MaxVersion); err != nil {
 		return "tls.minVersion", err

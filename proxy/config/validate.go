@@ -38,6 +38,10 @@ const (
 	PartCertificate
 	// PartTLSReference: a name in Config.Listeners[Index].TLS that leads nowhere. The listener goes without it.
 	PartTLSReference
+	// PartL4Route: Config.L4Routes[Index].
+	PartL4Route
+	// PartL4Backend: Config.L4Routes[Index].Backends[Sub]. Its share is refused.
+	PartL4Backend
 )
 
 // Error is one problem of a Config.
@@ -63,6 +67,7 @@ func Validate(c *Config) []error {
 	v.clusters()
 	v.certificates()
 	v.routes()
+	v.l4Routes()
 	v.listeners()
 	return v.errs
 }
@@ -71,6 +76,7 @@ type validator struct {
 	config       *Config
 	clusterNames map[string]bool
 	routeNames   map[string]bool
+	l4RouteNames map[string]bool
 
 	certificateNames map[string]bool
 	errs             []error
@@ -179,24 +185,34 @@ func (v *validator) rule(route, index int) {
 			report(PartRuleFilters, 0, err, "filters[%d]", i)
 		}
 	}
-	sum := uint64(0)
+	v.backends(r.Backends, func(item int, field string, err error) {
+		report(PartBackend, item, err, "backends[%d].%s", item, field)
+	})
 	for i := range r.Backends {
 		b := &r.Backends[i]
+		for j := range b.Filters {
+			if err := CheckFilter(&b.Filters[j]); err != nil {
+				report(PartBackend, i, err, "backends[%d].filters[%d]", i, j)
+			}
+		}
+	}
+}
+
+// backends checks weights and clusters.
+func (v *validator) backends(list []Backend, report func(item int, field string, err error)) {
+	sum := uint64(0)
+	for i := range list {
+		b := &list[i]
 		if sum+uint64(b.Weight) > weightSumMax {
-			report(PartBackend, i, fmt.Errorf("the sum of the weights is above %d; divide all of them", uint32(weightSumMax)), "backends[%d].weight", i)
+			report(i, "weight", fmt.Errorf("the sum of the weights is above %d; divide all of them", uint32(weightSumMax)))
 		} else {
 			sum += uint64(b.Weight)
 		}
 		switch {
 		case b.Cluster == "" && b.Invalid == "":
-			report(PartBackend, i, errors.New("no cluster, and no reason why"), "backends[%d].cluster", i)
+			report(i, "cluster", errors.New("no cluster, and no reason why"))
 		case b.Invalid == "" && !v.clusterNames[b.Cluster]:
-			report(PartBackend, i, fmt.Errorf("cluster %q does not exist", b.Cluster), "backends[%d].cluster", i)
-		}
-		for j := range b.Filters {
-			if err := CheckFilter(&b.Filters[j]); err != nil {
-				report(PartBackend, i, err, "backends[%d].filters[%d]", i, j)
-			}
+			report(i, "cluster", fmt.Errorf("cluster %q does not exist", b.Cluster))
 		}
 	}
 }
@@ -256,7 +272,7 @@ func (v *validator) listeners() {
 		}
 		v.references(i, l)
 		for j := range l.Attached {
-			if field, err := v.checkAttachment(&l.Attached[j]); err != nil {
+			if field, err := v.checkAttachment(l.Protocol, &l.Attached[j]); err != nil {
 				path := fmt.Sprintf("listeners[%q].attached[%d].%s", l.Name, j, field)
 				v.report(Error{Part: PartAttachment, Index: i, Sub: j, Path: path, Err: err})
 			}
@@ -274,8 +290,12 @@ func checkListener(l *Listener) (field string, err error) {
 	if l.Port == 0 {
 		return "port", errors.New("port 0 is not between 1 and 65535")
 	}
-	if l.Protocol != ProtocolHTTP && l.Protocol != ProtocolHTTPS {
-		return "protocol", fmt.Errorf("protocol %q is not one of %s, %s", l.Protocol, ProtocolHTTP, ProtocolHTTPS)
+	if l.Protocol != ProtocolHTTP && l.Protocol != ProtocolHTTPS && !l.Protocol.L4() {
+		return "protocol", fmt.Errorf("protocol %q is not one of %s, %s, %s, %s, %s", l.Protocol, ProtocolHTTP, ProtocolHTTPS,
+			ProtocolTLS, ProtocolTCP, ProtocolUDP)
+	}
+	if field, err := checkL4(l); err != nil {
+		return field, err
 	}
 	if l.Hostname != "" {
 		if err := CheckHostname(l.Hostname, true); err != nil {
@@ -295,8 +315,11 @@ func checkListener(l *Listener) (field string, err error) {
 	return checkTLS(l)
 }
 
-func (v *validator) checkAttachment(a *Attachment) (field string, err error) {
-	if !v.routeNames[a.Route] {
+func (v *validator) checkAttachment(p Protocol, a *Attachment) (field string, err error) {
+	switch {
+	case p.L4() && !v.l4RouteNames[a.Route]:
+		return "route", fmt.Errorf("there is no L4 route %q", a.Route)
+	case !p.L4() && !v.routeNames[a.Route]:
 		return "route", fmt.Errorf("route %q does not exist", a.Route)
 	}
 	if len(a.Hostnames) == 0 {

@@ -33,6 +33,7 @@ type compiler struct {
 
 	bad      map[place]error // of config.Validate
 	byName   map[string]int  // index in next.Routes, which is the precedence
+	l4ByName map[string]int  // the same for next.L4Routes
 	vanished bool            // a route of the last generation is gone
 }
 
@@ -42,6 +43,7 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 	own := &config.Config{
 		Listeners: slices.Clone(cfg.Listeners),
 		Routes:    slices.Clone(cfg.Routes),
+		L4Routes:  slices.Clone(cfg.L4Routes),
 		Clusters:  slices.Clone(cfg.Clusters),
 
 		Certificates: slices.Clone(cfg.Certificates),
@@ -54,8 +56,9 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 			Routes:   make([]*Route, 0, len(own.Routes)),
 			Problems: config.Validate(own),
 		},
-		bad:    map[place]error{},
-		byName: make(map[string]int, len(own.Routes)),
+		bad:      map[place]error{},
+		byName:   make(map[string]int, len(own.Routes)),
+		l4ByName: make(map[string]int, len(own.L4Routes)),
 	}
 	for _, err := range c.next.Problems {
 		if e, ok := errors.AsType[*config.Error](err); ok {
@@ -65,6 +68,7 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 	c.clusters()
 	c.certificates()
 	c.routes(digest)
+	c.l4Routes(digest)
 	c.ports()
 	return c.next, c.vanished
 }
@@ -212,11 +216,20 @@ func (c *compiler) rule(routeIndex, index int, r *config.Route) Rule {
 		if err := c.bad[place{config.PartBackend, routeIndex, index, i}]; err != nil && b.Invalid == "" {
 			b.Cluster, b.Invalid = nil, err.Error()
 		}
-		b.Weight = min(b.Weight, math.MaxUint32-rule.weights)
-		rule.weights += b.Weight
-		b.upTo = rule.weights
 	}
+	rule.weights = share(rule.Backends)
 	return rule
+}
+
+// share lays the weights side by side and returns their sum, which never exceeds 32 bits.
+func share(list []Backend) (sum uint32) {
+	for i := range list {
+		b := &list[i]
+		b.Weight = min(b.Weight, math.MaxUint32-sum)
+		sum += b.Weight
+		b.upTo = sum
+	}
+	return sum
 }
 
 func (c *compiler) backend(cfg *config.Backend) Backend {
@@ -241,15 +254,17 @@ func (c *compiler) backend(cfg *config.Backend) Backend {
 type socket struct {
 	addr      netip.AddrPort
 	proxy     []netip.Prefix
-	listeners []*Listener
-	parts     [][]part // by listener
+	configs   []*config.Listener
+	listeners []*Listener // by config
+	parts     [][]part    // by listener
 	first     *config.Listener
-	tls       []certs.Listener // empty for plain text, else by listener
+	tls       []certs.Listener // empty for plain text
+	l4        [][]l4Part       // by listener
 }
 
 // tlsOf compiles the TLS side of a socket; nil for plain text.
 func (c *compiler) tlsOf(s *socket, prev *Port) *certs.Table {
-	if len(s.tls) == 0 {
+	if s.first.Protocol.Family() != config.ProtocolTLS {
 		return nil
 	}
 	var before *certs.Table
@@ -290,11 +305,15 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 			continue
 		}
 		at := netip.AddrPortFrom(addr, cfg.Port)
+		if cfg.Protocol == config.ProtocolUDP {
+			c.udpPort(at, i)
+			continue
+		}
 		s := sockets[at]
 		if s == nil {
 			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg}
 			sockets[at] = s
-		} else if s.first.Protocol != cfg.Protocol {
+		} else if s.first.Protocol.Family() != cfg.Protocol.Family() {
 			c.problem(&config.Error{
 				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].protocol", cfg.Name),
 				Err: fmt.Errorf("listener %q on %s has protocol %s; use another port", s.first.Name, at, s.first.Protocol),
@@ -307,6 +326,13 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 			})
 			continue
 		}
+		if other := s.rival(cfg); other != nil {
+			c.problem(&config.Error{
+				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].hostname", cfg.Name),
+				Err: fmt.Errorf("listener %q on %s has the same hostname and does something else with it; use another", other.Name, at),
+			})
+			continue
+		}
 		l := &Listener{Name: cfg.Name, Hostname: cfg.Hostname, Port: cfg.Port}
 		if old := listenersBefore[cfg.Name]; old != nil && *old == *l {
 			l = old
@@ -314,8 +340,10 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 		if cfg.TLS != nil {
 			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, TLS: cfg.TLS})
 		}
+		s.configs = append(s.configs, cfg)
 		s.listeners = append(s.listeners, l)
 		s.parts = append(s.parts, c.parts(i, l))
+		s.l4 = append(s.l4, c.l4Parts(i))
 	}
 	return sockets
 }
@@ -340,7 +368,7 @@ func (c *compiler) parts(index int, l *Listener) []part {
 	for i := range cfg.Attached {
 		a := &cfg.Attached[i]
 		precedence, ok := c.byName[a.Route]
-		if !ok || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
+		if !ok || cfg.Protocol.L4() || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
 			continue
 		}
 		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, precedence: precedence})
@@ -371,6 +399,7 @@ func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
 
 func (c *compiler) port(s *socket, prev *Port) *Port {
 	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
+	s.forward(p)
 	sitesBefore := map[string]*site{}
 	if prev != nil {
 		for _, old := range prev.sites {
@@ -384,10 +413,11 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 		}
 	}
 	for _, hostname := range hostnames {
-		p.sites = append(p.sites, c.site(s, hostname, sitesBefore[hostname]))
+		p.sites = append(p.sites, s.named(c.site(s, hostname, sitesBefore[hostname]), sitesBefore[hostname]))
 	}
 	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
-		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS {
+		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS &&
+		p.TCP == prev.TCP && p.L4 == prev.L4 && p.ByServerName == prev.ByServerName {
 		return prev
 	}
 	p.hosts = route.BuildHosts(hostnames)

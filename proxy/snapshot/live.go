@@ -25,6 +25,8 @@ type Options struct {
 	// NextProtos are the protocols of TLS ports (ALPN, RFC 7301), the most wanted first. With none TLS is not served:
 	// listeners with config.ProtocolHTTPS have no port.
 	NextProtos []string
+	// WithoutL4: listeners with config.ProtocolTLS, ProtocolTCP and ProtocolUDP have no port either.
+	WithoutL4 bool
 }
 
 func (o *Options) workers() int { return max(o.Workers, 1) }
@@ -32,6 +34,9 @@ func (o *Options) workers() int { return max(o.Workers, 1) }
 // serves reports whether listeners with a protocol get a port. Without TLS an HTTPS listener must not: its port would
 // answer in plain text.
 func (o *Options) serves(p config.Protocol) bool {
+	if p.L4() {
+		return !o.WithoutL4 && (p != config.ProtocolTLS || len(o.NextProtos) > 0)
+	}
 	return p == config.ProtocolHTTP || p == config.ProtocolHTTPS && len(o.NextProtos) > 0
 }
 
@@ -112,8 +117,11 @@ func (l *Live) retain(s *Snapshot) {
 	if l.opt.Registry == nil {
 		return
 	}
-	routes := make([]string, 0, len(s.Routes))
+	routes := make([]string, 0, len(s.Routes)+len(s.L4Routes))
 	for _, r := range s.Routes {
+		routes = append(routes, r.Name)
+	}
+	for _, r := range s.L4Routes {
 		routes = append(routes, r.Name)
 	}
 	endpoints := make([]observe.EndpointKey, 0, len(s.Clusters))

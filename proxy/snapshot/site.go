@@ -17,6 +17,7 @@ type site struct {
 	table     *route.Table
 	targets   []target // by route.Entry.Rule
 	parts     []part
+	names     *serverNames // of listeners with config.ProtocolTLS, which have nothing else; nil for others
 }
 
 // target is what a table entry leads to.

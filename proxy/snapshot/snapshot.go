@@ -28,12 +28,15 @@ type Snapshot struct {
 	Hash [32]byte
 	// Config is what was published; parts that did not change are those of earlier generations.
 	Config *config.Config
-	// Ports are the sockets to serve, in order of Addr.
-	Ports []*Port
+	// Ports are the sockets to serve, in order of Addr; UDPPorts are those for datagrams.
+	Ports    []*Port
+	UDPPorts []*UDPPort
 	// Clusters by name.
 	Clusters map[string]*upstream.Cluster
 	// Routes in order of precedence. Routes that could not be used are missing.
 	Routes []*Route
+	// L4Routes likewise.
+	L4Routes []*L4Route
 	// Problems are what was left out of Config, and why.
 	Problems []error
 
@@ -51,6 +54,11 @@ type Port struct {
 	ProxyProtocolFrom []netip.Prefix
 	// TLS is set if clients speak TLS on the port; a connection to such a port must never be served without it.
 	TLS *certs.Table
+	// TCP: everything on the port belongs to L4, which is nil if no route is attached.
+	TCP bool
+	L4  *L4Route
+	// ByServerName: what becomes of a connection is in its ClientHello: see Port.Hello.
+	ByServerName bool
 	// Listeners in the order of the configuration.
 	Listeners []*Listener
 
@@ -147,10 +155,14 @@ type Backend struct {
 // Pick returns a back end for an evenly distributed random number: each gets its weight's share of the 2^32 numbers, to
 // within one. It returns nil when the weights sum to 0.
 func (r *Rule) Pick(random uint32) *Backend {
-	n := uint32(uint64(random) * uint64(r.weights) >> 32)
-	for i := range r.Backends {
-		if n < r.Backends[i].upTo {
-			return &r.Backends[i]
+	return pick(r.Backends, r.weights, random)
+}
+
+func pick(list []Backend, weights, random uint32) *Backend {
+	n := uint32(uint64(random) * uint64(weights) >> 32)
+	for i := range list {
+		if n < list[i].upTo {
+			return &list[i]
 		}
 	}
 	return nil
