@@ -32,6 +32,12 @@ func (w *Worker) random(n int) int {
 	return int(hi)
 }
 
+// Random returns an evenly distributed number, for choices that need spread and not secrecy.
+func (w *Worker) Random() uint32 {
+	w.rng += 0x9e3779b97f4a7c15
+	return uint32(mix(w.rng) >> 32)
+}
+
 // CountRequest notes a request that is sent for the first time; retries are a share of these.
 func (w *Worker) CountRequest() { w.budget.countRequest(w.Clock.Now()) }
 
