@@ -225,6 +225,10 @@ func (c *serverConn) onHead(data []byte) int {
 	n, reason := c.parser.Parse(data, &x.Req, &c.e.limits.Request)
 	if reason != wire.OK {
 		c.e.exchange.Shard.ParseError(uint8(reason))
+		if reason == wire.UnknownProtocol && c.requests == 0 { // no answer in HTTP/1 would be understood
+			c.close()
+			return 0
+		}
 		c.refuse(data, reason.Status(), reason.String())
 		return 0
 	}

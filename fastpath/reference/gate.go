@@ -42,6 +42,11 @@ type refusal struct{ reason wire.Reason }
 
 func (r *refusal) Error() string { return "refuse the message: " + r.reason.String() }
 
+// foreign reports whether the connection has begun with something that is no HTTP at all, and gets no answer.
+func (g *gate) foreign() bool {
+	return g.err != nil && g.err.reason == wire.UnknownProtocol && len(g.head) == 0
+}
+
 // take hands out good bytes; 0 without an error means that more are needed.
 func (g *gate) take(p []byte) (int, error) {
 	if g.given == g.cleared {

@@ -283,6 +283,10 @@ func (e *Engine) refuseHTTP1(ctx *fasthttp.RequestCtx, err error) {
 	timeout := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, fasthttp.ErrTimeout)
 	var network net.Error
 	switch {
+	case c.gate.foreign():
+		c.core.exchange.Shard.ParseError(uint8(wire.UnknownProtocol))
+		c.cut()
+		return
 	case c.gate.err != nil && c.gate.state == gateHead:
 		r.begin(c.gate.buf, &c.peer, message.HTTP11, 0)
 	case timeout || errors.As(err, &network) && network.Timeout():

@@ -9,6 +9,7 @@ const (
 	BareLF
 	BareCR
 	BadRequestLine
+	UnknownProtocol
 	BadMethod
 	ConnectMethod
 	BadTarget
@@ -61,6 +62,7 @@ var reasons = [reasonCount]reasonInfo{
 	BareLF:                      {"bare_lf", 400},
 	BareCR:                      {"bare_cr", 400},
 	BadRequestLine:              {"bad_request_line", 400},
+	UnknownProtocol:             {"unknown_protocol", 400},
 	BadMethod:                   {"bad_method", 400},
 	ConnectMethod:               {"connect_method", 405},
 	BadTarget:                   {"bad_target", 400},

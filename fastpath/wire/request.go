@@ -125,12 +125,12 @@ func (p *RequestParser) requestLine(buf []byte, end int, req *message.Request) R
 		return BadMethod
 	}
 	j := len(line) - len(" HTTP/1.1")
-	if j <= i {
-		return BadRequestLine
+	if j <= i || line[j] != ' ' {
+		return badRequestLine(line)
 	}
 	version, reason := parseVersion(line[j+1:])
-	if line[j] != ' ' {
-		return BadRequestLine
+	if reason == BadRequestLine {
+		return badRequestLine(line)
 	}
 	if reason != OK {
 		return reason
@@ -147,6 +147,19 @@ func (p *RequestParser) requestLine(buf []byte, end int, req *message.Request) R
 	target := message.Span{Off: uint32(p.start + i + 1), Len: uint32(j - i - 1)}
 	req.ReceivedTarget = target
 	return p.target(req, target)
+}
+
+// badRequestLine tells a line that is no request in any version of HTTP from one that is malformed: three words of which
+// the last names something else.
+func badRequestLine(line []byte) Reason {
+	const name = "http/"
+	i, j := bytes.IndexByte(line, ' '), bytes.LastIndexByte(line, ' ')
+	last := line[j+1:]
+	words := bytes.Count(line, []byte{' '}) == 2 && j > i+1 && len(last) > 0
+	if words && (len(last) < len(name) || !message.EqualFold(last[:len(name)], name)) {
+		return UnknownProtocol
+	}
+	return BadRequestLine
 }
 
 // parseVersion reads HTTP-version (RFC 9112 section 2.3); b has 8 bytes.
