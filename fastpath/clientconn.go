@@ -86,6 +86,9 @@ func (e *Engine) Dial(p *upstream.Pool) {
 // Slot implements upstream.Conn.
 func (c *clientConn) Slot() *upstream.Slot { return &c.slot }
 
+// Capacity implements upstream.Conn.
+func (c *clientConn) Capacity() int { return 1 }
+
 // Start implements upstream.Conn.
 func (c *clientConn) Start(sink upstream.Sink) upstream.Stream {
 	c.sink = sink

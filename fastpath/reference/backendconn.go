@@ -123,6 +123,9 @@ func dialFailure(err error) upstream.Failure {
 // Slot implements upstream.Conn.
 func (b *backendConn) Slot() *upstream.Slot { return &b.slot }
 
+// Capacity implements upstream.Conn.
+func (b *backendConn) Capacity() int { return 1 }
+
 // Start implements upstream.Conn.
 func (b *backendConn) Start(sink upstream.Sink) upstream.Stream {
 	b.sink = sink

@@ -255,12 +255,23 @@ type HashOn struct {
 	Name string `json:"name,omitempty"`
 }
 
+// BackendProtocol is what is spoken to the endpoints of a cluster.
+type BackendProtocol string
+
+// Back end protocols. Empty is HTTP/1.1 in plain text; over TLS it leaves the choice to the handshake (ALPN).
+const (
+	BackendHTTP1 BackendProtocol = "HTTP1"
+	BackendH2    BackendProtocol = "H2"
+)
+
 // Cluster is one Service port: a set of endpoints that are interchangeable, and how to use them. The endpoints
 // themselves are not part of the Config; they change far more often and are published per cluster.
 type Cluster struct {
 	// Name is "namespace/service:port".
-	Name   string `json:"name"`
-	Policy Policy `json:"policy,omitempty"`
+	Name string `json:"name"`
+	// Protocol: with BackendH2 in plain text by prior knowledge (RFC 9113 section 3.3).
+	Protocol BackendProtocol `json:"protocol,omitempty"`
+	Policy   Policy          `json:"policy,omitempty"`
 	// HashOn is set with PolicyMaglev only.
 	HashOn *HashOn `json:"hashOn,omitempty"`
 	// ConnectTimeout: default 5 s.

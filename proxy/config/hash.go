@@ -269,6 +269,7 @@ func (d *digest) pathModifier(m *PathModifier) {
 
 func (d *digest) cluster(c *Cluster) {
 	d.text(c.Name)
+	d.text(string(c.Protocol))
 	d.text(string(c.Policy))
 	if d.flag(c.HashOn != nil) {
 		d.text(string(c.HashOn.Kind))

@@ -110,6 +110,9 @@ func checkUnique(names map[string]bool, name string) error {
 }
 
 func checkCluster(c *Cluster) (field string, err error) {
+	if c.Protocol != "" && c.Protocol != BackendHTTP1 && c.Protocol != BackendH2 {
+		return "protocol", fmt.Errorf("protocol %q is not one of %s, %s", c.Protocol, BackendHTTP1, BackendH2)
+	}
 	switch c.Policy {
 	case "", PolicyP2C, PolicyRoundRobin, PolicyRandom:
 		if c.HashOn != nil {

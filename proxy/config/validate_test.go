@@ -123,6 +123,7 @@ func TestEveryProblemIsLocatedAndExplained(t *testing.T) {
 		{func(c *Config) { c.Clusters[0].HashOn.Name = "" }, PartCluster, `clusters["c"].hashOn: header name is empty`},
 		{func(c *Config) { c.Clusters[0].HashOn.Kind = HashPath }, PartCluster, `clusters["c"].hashOn: kind path takes no name`},
 		{func(c *Config) { c.Clusters[0].Policy = "" }, PartCluster, `clusters["c"].hashOn: a hash key needs`},
+		{func(c *Config) { c.Clusters[1].Protocol = "HTTP3" }, PartCluster, `clusters["d"].protocol: protocol "HTTP3"`},
 		{func(c *Config) { c.Clusters[1].Policy = "best" }, PartCluster, `clusters["d"].policy: policy "best"`},
 		{func(c *Config) { c.Clusters[1].ConnectTimeout = -1 }, PartCluster, `clusters["d"].connectTimeout: a connect timeout`},
 		{func(c *Config) { c.Clusters[1].PendingMax = -1 }, PartCluster, `clusters["d"].pendingMax: -1`},

@@ -349,6 +349,7 @@ type fakeConn struct {
 }
 
 func (c *fakeConn) Slot() *upstream.Slot { return &c.slot }
+func (c *fakeConn) Capacity() int        { return 1 }
 func (c *fakeConn) Close()               { c.gone = true }
 
 func (c *fakeConn) Start(sink upstream.Sink) upstream.Stream {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -155,7 +154,7 @@ func (l *Live) SetEndpoints(cluster string, eps []config.Endpoint) (removed []*u
 
 // setEndpoints skips a set that is as it should be, so that publishing 10,000 clusters of which one changed is cheap.
 func setEndpoints(c *upstream.Cluster, eps []config.Endpoint) []*upstream.Endpoint {
-	if set := c.Set(); len(set.Rejected()) == 0 && slices.Equal(set.Infos(), eps) {
+	if c.Has(eps) {
 		return nil
 	}
 	return c.SetEndpoints(eps)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +61,8 @@ type shared struct {
 
 // NewCluster makes a cluster with the settings c for the given number of workers. prev, if not nil, is the cluster of
 // the same name with earlier settings: its endpoints are carried over with their pools, to which the new settings
-// apply as soon as a worker picks through the new cluster. reg may be nil.
+// apply as soon as a worker picks through the new cluster. If another protocol is to be spoken, they are made anew by
+// the SetEndpoints that must follow before a worker uses the cluster. reg may be nil.
 func NewCluster(c config.Cluster, reg *observe.Registry, workers int, prev *Cluster) *Cluster {
 	n := &Cluster{
 		settings:       c,
@@ -117,6 +119,13 @@ func (c *Cluster) ConnectTimeout() int64 { return c.connectTimeout }
 
 // Set returns the current endpoints.
 func (c *Cluster) Set() *Set { return c.set.Load() }
+
+// Has reports whether the endpoints of c are as eps says, so that SetEndpoints would change nothing.
+func (c *Cluster) Has(eps []config.Endpoint) bool {
+	s := c.Set()
+	return len(s.rejected) == 0 && slices.Equal(s.infos, eps) &&
+		!slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return e.Protocol != c.settings.Protocol })
+}
 
 // SetEndpoints replaces the endpoints of c and returns those that are no longer part of it; the caller has every
 // worker Retire them, and tells the registry what is left. What is expensive (the Maglev table) happens before the

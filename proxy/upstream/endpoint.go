@@ -18,6 +18,8 @@ type Endpoint struct {
 	Addr netip.AddrPort
 	// Name is Addr as text.
 	Name string
+	// Protocol is what is spoken to it. With another one it is another Endpoint, whose connections are new.
+	Protocol config.BackendProtocol
 	// Info describes the target as it was when the endpoint was made. Terminating is always false here: it changes
 	// while the endpoint lives, and Set.Infos has it.
 	Info config.Endpoint
@@ -35,7 +37,9 @@ type Endpoint struct {
 }
 
 func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoint {
-	e := &Endpoint{Addr: addr, Name: addr.String(), Info: info, pools: make([]*Pool, c.workers)}
+	e := &Endpoint{
+		Addr: addr, Name: addr.String(), Protocol: c.settings.Protocol, Info: info, pools: make([]*Pool, c.workers),
+	}
 	e.Info.Terminating = false
 	e.cluster.Store(c)
 	if c.registry != nil {
@@ -65,6 +69,14 @@ func (e *Endpoint) load(w *Worker) int {
 		return p.active + p.waiting
 	}
 	return 0
+}
+
+// streamsAssumed is how many streams a connection to e is taken to carry before it is there.
+func (e *Endpoint) streamsAssumed() int {
+	if e.Protocol == config.BackendH2 {
+		return streamsAssumed
+	}
+	return 1
 }
 
 // sameTarget reports whether info describes what e was made for; the address is known to be equal.

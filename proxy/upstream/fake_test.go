@@ -10,18 +10,20 @@ import (
 	"rauta.io/rauta/proxy/message"
 )
 
-// fakeConn is a connection and its only stream.
+// fakeConn is a connection and all of its streams.
 type fakeConn struct {
-	slot    Slot
-	pool    *Pool
-	id      int
-	started int
-	closed  bool
-	report  bool // Close reports Closed
+	slot     Slot
+	pool     *Pool
+	id       int
+	capacity int
+	started  int
+	closed   bool
+	report   bool // Close reports Closed
 }
 
 func (c *fakeConn) Start(Sink) Stream { c.started++; return c }
 func (c *fakeConn) Slot() *Slot       { return &c.slot }
+func (c *fakeConn) Capacity() int     { return c.capacity }
 func (c *fakeConn) Close() {
 	c.closed = true
 	if c.report {
@@ -41,8 +43,9 @@ type fakeDialer struct {
 	pending []*Pool
 	made    int
 	dials   int
-	atOnce  bool     // answer with a connection before Dial returns
-	failure *Failure // answer with this before Dial returns
+	carries func() int // capacity of the connections; nil: 1
+	atOnce  bool       // answer with a connection before Dial returns
+	failure *Failure   // answer with this before Dial returns
 }
 
 func (d *fakeDialer) Dial(p *Pool) {
@@ -59,7 +62,11 @@ func (d *fakeDialer) Dial(p *Pool) {
 
 func (d *fakeDialer) conn(p *Pool) *fakeConn {
 	d.made++
-	return &fakeConn{pool: p, id: d.made}
+	c := &fakeConn{pool: p, id: d.made, capacity: 1}
+	if d.carries != nil {
+		c.capacity = d.carries()
+	}
+	return c
 }
 
 // connect answers the oldest dial with a connection.
@@ -157,7 +164,7 @@ func expect(t *testing.T, p *Pool, active, idle, waiting int, connections int64)
 		t.Fatalf("active %d, idle %d, waiting %d, connections %d; want %d, %d, %d, %d",
 			p.Active(), p.Idle(), p.Waiting(), p.endpoint.Connections(), active, idle, waiting, connections)
 	}
-	if p.conns != p.active+p.idle.count {
+	if p.endpoint.streamsAssumed() == 1 && p.conns != p.active+p.idle.count {
 		t.Fatalf("%d connections, but %d active and %d idle", p.conns, p.active, p.idle.count)
 	}
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 // TestWhateverHappensTheBooksBalanceAndEveryRequestIsAnsweredOnce drives the pools of three workers to one endpoint with
 // random events.
 func TestWhateverHappensTheBooksBalanceAndEveryRequestIsAnsweredOnce(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(80) {
 		m := newModel(seed)
 		for step := range 2000 {
 			m.step()
@@ -42,12 +43,18 @@ type model struct {
 func newModel(seed uint64) *model {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	settings := config.Cluster{PendingMax: 6, ConnectionsMax: rng.IntN(6)} // 0: no limit
+	if seed%4 >= 2 {
+		settings.Protocol = config.BackendH2
+	}
 	m := &model{rng: rng, cluster: newTestCluster(settings, 3, 1), open: make([][]*fakeSink, 3)}
 	if seed%2 == 0 {
 		m.cluster.SetLimits(Limits{IdleMax: 3, IdleTimeout: time.Second, AgeMax: 2 * time.Second})
 	}
 	for id := range 3 {
 		w := newTestWorker(id)
+		if settings.Protocol == config.BackendH2 {
+			w.dialer.carries = func() int { return 1 + rng.IntN(4) }
+		}
 		m.workers = append(m.workers, w)
 		m.pools = append(m.pools, m.cluster.Set().Endpoints()[0].Pool(w.Worker))
 	}
@@ -57,7 +64,7 @@ func newModel(seed uint64) *model {
 func (m *model) step() {
 	i := m.rng.IntN(3)
 	w, p := m.workers[i], m.pools[i]
-	switch m.rng.IntN(9) {
+	switch m.rng.IntN(10) {
 	case 0, 1, 2:
 		m.open[i] = append(m.open[i], acquire(p))
 	case 3, 4:
@@ -80,6 +87,19 @@ func (m *model) step() {
 		for _, w := range m.workers {
 			w.advance(d)
 		}
+	case 9:
+		m.change(i)
+	}
+}
+
+// change has a connection that carries several streams say how many it takes from now on.
+func (m *model) change(i int) {
+	if m.cluster.settings.Protocol != config.BackendH2 || len(m.open[i]) == 0 {
+		return
+	}
+	if c := m.open[i][m.rng.IntN(len(m.open[i]))].conn; c != nil {
+		c.capacity = m.rng.IntN(5)
+		m.pools[i].Changed(c)
 	}
 }
 
@@ -91,7 +111,10 @@ func (m *model) end(i, k int) {
 	case s.conn == nil:
 		p.Forget(&s.Waiter)
 	case m.rng.IntN(4) == 0:
-		p.Closed(s.conn)
+		conn := s.conn
+		// All its streams end.
+		m.open[i] = slices.DeleteFunc(m.open[i], func(s *fakeSink) bool { return s.conn == conn })
+		p.Closed(conn)
 	default:
 		p.Release(s.conn)
 	}
@@ -117,12 +140,14 @@ func (m *model) check(t *testing.T, seed uint64, step int) {
 	total := 0
 	for i, p := range m.pools {
 		waiting, active := 0, 0
+		carries := map[*fakeConn]int{}
 		for _, s := range m.open[i] {
 			switch {
 			case s.Queued():
 				waiting++
 			case s.conn != nil:
 				active++
+				carries[s.conn]++
 				if s.conn.closed {
 					t.Fatalf("seed %d, step %d: a request holds a connection that the pool closed", seed, step)
 				}
@@ -134,14 +159,29 @@ func (m *model) check(t *testing.T, seed uint64, step int) {
 				t.Fatalf("seed %d, step %d: a request was lost", seed, step)
 			}
 		}
-		if p.waiting != waiting || p.active != active || p.conns != active+p.idle.count ||
+		yielding := 0
+		for c, n := range carries {
+			if c.slot.streams != n {
+				t.Fatalf("seed %d, step %d: a connection carries %d streams, its books say %d", seed, step, n, c.slot.streams)
+			}
+			if c.slot.yields {
+				yielding++
+			} else if waiting > 0 && n < c.slot.capacity {
+				t.Fatalf("seed %d, step %d: requests wait beside a connection that has room", seed, step)
+			}
+			if open := n < c.slot.capacity; open != (c.slot.state == connOpen) {
+				t.Fatalf("seed %d, step %d: a connection with %d of %d streams is in state %d", seed, step, n, c.slot.capacity,
+					c.slot.state)
+			}
+		}
+		if p.waiting != waiting || p.active != active || p.conns != len(carries)+p.idle.count || p.yielding != yielding ||
 			p.dialing != len(m.workers[i].dialer.pending) {
 			t.Fatalf("seed %d, step %d: %d wait and %d are active, but the books say %+v", seed, step, waiting, active, p)
 		}
 		if waiting > 0 && p.idle.count > 0 {
 			t.Fatalf("seed %d, step %d: requests wait beside idle connections", seed, step)
 		}
-		if waiting > p.dialing && p.timer.Deadline() == 0 {
+		if p.wanted() > 0 && p.timer.Deadline() == 0 {
 			t.Fatalf("seed %d, step %d: a request waits for nothing", seed, step)
 		}
 		total += p.conns + p.dialing

@@ -2,8 +2,16 @@ package upstream
 
 import "rauta.io/rauta/proxy/clock"
 
+// streamsAssumed is how many requests wait for one dial to an endpoint that speaks HTTP/2, before it has said how many
+// streams it takes: the least that RFC 9113 section 6.5.2 recommends.
+const streamsAssumed = 100
+
 // Pool is one worker's connections to one endpoint. Every method but Endpoint and ConnectTimeout is called on the
 // worker's thread only.
+//
+// Requests share a connection that carries several streams until it is full; only then another one is used or opened.
+// Few busy connections cost the least, because what arrives and leaves together shares system calls (DESIGN: 16
+// connections cost twice as much as one).
 //
 // The pool calls out (Sink, Conn.Start, Dialer.Dial, Conn.Close) only when its books are in order, so that each of these
 // may call back into it.
@@ -13,22 +21,26 @@ type Pool struct {
 	worker   *Worker
 
 	// Owned by the worker.
-	index   int // in Worker.pools
-	idle    idleList
-	queue   waitList
-	waiting int  // length of queue
-	active  int  // streams in progress
-	dialing int  // connections being opened
-	conns   int  // open connections, idle and busy
-	filling bool // in fill
-	retired bool
-	starved bool        // counted in Endpoint.starving
-	yielded clock.Time  // until then others come first, see yield
-	timer   clock.Timer // see tick
+	index    int      // in Worker.pools
+	idle     slotList // connections without a stream
+	open     slotList // connections with streams and room for more
+	queue    waitList
+	tickets  uint64 // Waiter.ticket of the last that came
+	waiting  int    // length of queue
+	active   int    // streams in progress
+	dialing  int    // connections being opened
+	perConn  int    // streams that a connection which is being opened is taken to carry
+	conns    int    // open connections
+	yielding int    // of conns, those that yield
+	filling  bool   // in fill
+	retired  bool
+	starved  bool        // counted in Endpoint.starving
+	yielded  clock.Time  // until then others come first, see yield
+	timer    clock.Timer // see tick
 }
 
 func newPool(e *Endpoint, w *Worker) *Pool {
-	p := &Pool{endpoint: e, worker: w}
+	p := &Pool{endpoint: e, worker: w, perConn: e.streamsAssumed()}
 	p.timer.Fire = p.tick
 	return p
 }
@@ -50,11 +62,11 @@ func (p *Pool) Waiting() int { return p.waiting }
 
 func (p *Pool) cluster() *Cluster { return p.endpoint.cluster.Load() }
 
-// Acquire gets wt.Sink a stream: at once from an idle connection, the one used last first, or later from one that is
-// opened or released. Sink.OnStream may be called before Acquire returns, and so may Sink.OnFailure: with
-// {StageQueue, CauseOverflow} when too many wait already, or when the dialer fails at once.
+// Acquire gets wt.Sink a stream: at once from a connection that has room, or later from one that is opened or gets room.
+// Sink.OnStream may be called before Acquire returns, and so may Sink.OnFailure: with {StageQueue, CauseOverflow} when
+// too many wait already, or when the dialer fails at once.
 func (p *Pool) Acquire(wt *Waiter) {
-	if s := p.takeIdle(); s != nil {
+	if s := p.take(); s != nil {
 		p.start(s, wt.Sink)
 		return
 	}
@@ -62,7 +74,8 @@ func (p *Pool) Acquire(wt *Waiter) {
 		wt.Sink.OnFailure(Failure{Stage: StageQueue, Cause: CauseOverflow})
 		return
 	}
-	wt.pool = p
+	p.tickets++
+	wt.pool, wt.ticket = p, p.tickets
 	p.queue.push(wt)
 	p.waiting++
 	p.fill()
@@ -86,109 +99,180 @@ func (p *Pool) Ready(c Conn) {
 	}
 	p.dialled()
 	now := p.worker.Clock.Now()
-	*s = Slot{conn: c, pool: p, created: now, state: connBusy}
+	*s = Slot{conn: c, pool: p, created: now, state: connFull, capacity: c.Capacity()}
+	p.perConn = max(1, min(s.capacity, streamsAssumed))
 	p.conns++
 	p.updateStarved()
 	if p.waiting == 0 && p.mustYield(p.cluster()) {
 		p.yield(s)
 		return
 	}
-	p.place(s, now)
+	p.settle(s, now)
+	if p.wanted() > 0 {
+		p.fill() // it carries fewer than was assumed
+	}
 }
 
-// DialFailed reports that a connection could not be opened. The request that has waited longest gets f; the others
-// have a further dial each.
+// DialFailed reports that a connection could not be opened. The requests that relied on it, oldest first, get f; the
+// others have further dials.
 func (p *Pool) DialFailed(f Failure) {
 	p.dialled()
 	p.endpoint.connections.Add(-1)
 	p.endpoint.Report(p.worker, false)
-	if wt := p.queue.front; wt != nil {
+	last := p.tickets // those that come while the others are told are not among them
+	for n := min(p.perConn, max(1, p.waiting-p.dialing*p.perConn)); n > 0; n-- {
+		wt := p.queue.front
+		if wt == nil || wt.ticket > last {
+			break
+		}
 		p.unqueue(wt)
 		wt.Sink.OnFailure(f)
 	}
 	p.fill()
 }
 
-// Release gives back a connection whose response is complete and that can carry another request. The next one that
-// waits is started on it before Release returns, so the engine calls it last.
+// Release ends a stream: the connection has room for one more. A stream that was given up is released when the back end
+// can have heard of it, so that it counts for as long as it costs.
 func (p *Pool) Release(c Conn) {
 	s := c.Slot()
-	if s.state != connBusy {
+	if s.streams == 0 {
 		panic("upstream: Release of a connection that is not in use")
 	}
+	s.streams--
 	p.active--
-	if p.mustYield(p.cluster()) {
+	switch {
+	case !s.yields && !p.mustYield(p.cluster()):
+		p.settle(s, p.worker.Clock.Now())
+	case s.streams == 0:
 		p.yield(s)
-		return
+	case !s.yields:
+		s.yields, s.capacity = true, 0
+		p.yielding++
+		p.list(s)
 	}
-	p.place(s, p.worker.Clock.Now())
 }
 
-// Closed reports that a connection is gone, whether it was idle or in use. A connection that the pool has closed itself
-// may be reported or not.
+// Changed reports that the Capacity of a connection may be another one: a further setting has come, or the back end takes
+// no more requests on it.
+func (p *Pool) Changed(c Conn) {
+	s := c.Slot()
+	if s.state == connGone || s.yields {
+		return
+	}
+	s.capacity = c.Capacity()
+	p.settle(s, p.worker.Clock.Now())
+	if p.wanted() > 0 {
+		p.fill()
+	}
+}
+
+// Closed reports that a connection is gone, with all its streams, whether it was idle or in use. A connection that the
+// pool has closed itself may be reported or not.
 func (p *Pool) Closed(c Conn) {
 	s := c.Slot()
-	switch s.state {
-	case connGone:
+	if s.state == connGone {
 		return
-	case connIdle:
-		p.idle.remove(s)
-	case connBusy:
-		p.active--
 	}
+	p.active -= s.streams
 	p.drop(s)
 	p.fill()
 }
 
-// place decides what happens to a connection that is open and free: s is busy, but not counted as active.
-func (p *Pool) place(s *Slot, now clock.Time) {
+// settle gives the room of a connection to those that wait, and decides what happens to it after that.
+func (p *Pool) settle(s *Slot, now clock.Time) {
 	c := p.cluster()
-	tooOld := c.limits.AgeMax > 0 && now-s.created >= clock.Time(c.limits.AgeMax)
-	if tooOld {
-		p.close(s)
-		p.fill()
-		return
+	if p.tooOld(s, c, now) {
+		s.capacity = 0
 	}
-	if wt := p.queue.front; wt != nil {
+	for s.streams < s.capacity && p.queue.front != nil {
+		wt := p.queue.front
 		p.unqueue(wt)
 		p.start(s, wt.Sink)
-		return
 	}
-	if p.retired || p.idle.count >= c.idleMax() {
+	switch {
+	case s.state == connGone:
+	case s.streams > 0:
+		p.list(s)
+	case s.capacity == 0:
 		p.close(s)
-		return
+		p.fill()
+	case s.state == connIdle:
+	case p.retired || p.idle.count >= c.idleMax():
+		p.close(s)
+	default:
+		s.idleSince = now
+		p.list(s)
+		p.armFor(p.idleDeadline(c, now))
 	}
-	s.state, s.idleSince = connIdle, now
-	p.idle.push(s)
-	p.armFor(p.idleDeadline(c, now))
 }
 
-// start begins a stream on a connection that is in no list.
+func (p *Pool) tooOld(s *Slot, c *Cluster, now clock.Time) bool {
+	return c.limits.AgeMax > 0 && now-s.created >= clock.Time(c.limits.AgeMax)
+}
+
+// start begins a stream on a connection that has room for it.
 func (p *Pool) start(s *Slot, sink Sink) {
-	s.state = connBusy
+	s.streams++
 	p.active++
+	p.list(s)
 	sink.OnStream(s.conn.Start(sink))
 }
 
-// takeIdle removes and returns the idle connection that was used last, or nil. When that one is too old to be trusted,
-// so are all behind it.
-func (p *Pool) takeIdle() *Slot {
+// list puts a connection into the list that it belongs to.
+func (p *Pool) list(s *Slot) {
+	state := connFull
+	switch {
+	case s.streams == 0:
+		state = connIdle
+	case s.streams < s.capacity:
+		state = connOpen
+	}
+	if state == s.state {
+		return
+	}
+	p.unlist(s)
+	s.state = state
+	switch state {
+	case connIdle:
+		p.idle.push(s)
+	case connOpen:
+		p.open.push(s)
+	}
+}
+
+// unlist takes a connection out of the list that it is in.
+func (p *Pool) unlist(s *Slot) {
+	switch s.state {
+	case connIdle:
+		p.idle.remove(s)
+	case connOpen:
+		p.open.remove(s)
+	}
+	s.state = connFull
+}
+
+// take returns a connection with room, or nil. Those that carry streams already come first, then the idle one that was
+// used last; when that one is too old to be trusted, so are all behind it.
+func (p *Pool) take() *Slot {
+	c, now := p.cluster(), p.worker.Clock.Now()
+	for s := p.open.front; s != nil; s = p.open.front {
+		if !p.tooOld(s, c, now) {
+			return s
+		}
+		s.capacity = 0
+		p.list(s)
+	}
 	s := p.idle.front
 	if s == nil {
 		return nil
 	}
-	c, now := p.cluster(), p.worker.Clock.Now()
 	if now-s.idleSince >= clock.Time(c.limits.IdleTimeout) {
 		p.closeIdle()
 		return nil
 	}
-	for s != nil && c.limits.AgeMax > 0 && now-s.created >= clock.Time(c.limits.AgeMax) {
-		p.idle.remove(s)
+	for s != nil && p.tooOld(s, c, now) {
 		p.close(s)
 		s = p.idle.front
-	}
-	if s != nil {
-		p.idle.remove(s)
 	}
 	return s
 }
@@ -207,15 +291,19 @@ func (p *Pool) unqueue(wt *Waiter) {
 	p.waiting--
 }
 
-// close closes a connection that is in no list and not active.
+// close closes a connection without streams.
 func (p *Pool) close(s *Slot) {
 	conn := s.conn
 	p.drop(s)
 	conn.Close()
 }
 
-// drop takes a connection that is in no list out of the books.
+// drop takes a connection out of the books.
 func (p *Pool) drop(s *Slot) {
+	p.unlist(s)
+	if s.yields {
+		p.yielding--
+	}
 	*s = Slot{}
 	p.conns--
 	p.endpoint.connections.Add(-1)
@@ -223,7 +311,6 @@ func (p *Pool) drop(s *Slot) {
 
 func (p *Pool) closeIdle() {
 	for s := p.idle.back; s != nil; s = p.idle.back {
-		p.idle.remove(s)
 		p.close(s)
 	}
 }

@@ -25,17 +25,20 @@ func (p *Pool) fill() {
 	}
 	p.filling = true
 	defer func() { p.filling = false }() // the pool must be able to dial after a panic that its loop survived
-	for p.dialing < p.waiting && p.reserve() {
+	for p.wanted() > 0 && p.reserve() {
 		p.dialing++
 		p.worker.Dialer.Dial(p)
 	}
 	p.tryLater()
 }
 
+// wanted is how many requests wait without a dial.
+func (p *Pool) wanted() int { return p.waiting - p.dialing*p.perConn }
+
 // tryLater has the timer dial for those that wait without a dial.
 func (p *Pool) tryLater() {
 	p.updateStarved()
-	if p.waiting > p.dialing {
+	if p.wanted() > 0 {
 		// Not at regular times, or workers whose timers are in step would always come in the same order.
 		wait := roomInterval/2 + clock.Time(p.worker.random(int(roomInterval)))
 		p.armFor(p.worker.Clock.Now() + wait)
@@ -63,8 +66,10 @@ func (p *Pool) reserve() bool {
 	}
 }
 
-// overShare reports whether there is a limit and this pool has more than its part.
-func (p *Pool) overShare(c *Cluster) bool { return c.connectionsMax > 0 && p.conns > c.share() }
+// overShare reports whether there is a limit and this pool has more than its part, without those that it gives up.
+func (p *Pool) overShare(c *Cluster) bool {
+	return c.connectionsMax > 0 && p.conns-p.yielding > c.share()
+}
 
 // othersStarve reports whether pools of other workers have requests, and neither a connection nor room for one.
 func (p *Pool) othersStarve() bool {
@@ -72,7 +77,7 @@ func (p *Pool) othersStarve() bool {
 	return n > 1 || n == 1 && !p.starved
 }
 
-// yield closes a connection that became free, and leaves the room to others for as long as it takes each of them to
+// yield closes a connection without streams, and leaves the room to others for as long as it takes each of them to
 // try again.
 func (p *Pool) yield(s *Slot) {
 	p.yielded = p.worker.Clock.Now() + 2*roomInterval
@@ -119,14 +124,12 @@ func (p *Pool) idleDeadline(c *Cluster, now clock.Time) clock.Time {
 func (p *Pool) tick(now clock.Time) {
 	c := p.cluster()
 	for s := p.idle.back; s != nil && now-s.idleSince >= clock.Time(c.limits.IdleTimeout); s = p.idle.back {
-		p.idle.remove(s)
 		p.close(s)
 	}
 	if s := p.idle.back; s != nil && p.mustYield(c) {
-		p.idle.remove(s)
 		p.yield(s)
 	}
-	if p.waiting > p.dialing {
+	if p.wanted() > 0 {
 		p.fill()
 	}
 	if p.idle.count > 0 {

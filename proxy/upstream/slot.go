@@ -7,8 +7,9 @@ type connState uint8
 
 const (
 	connGone connState = iota // not in the books: never Ready, or closed
-	connIdle
-	connBusy
+	connIdle                  // in the list of those without a stream
+	connOpen                  // in the list of those with streams and room for more
+	connFull                  // in no list
 )
 
 // Slot is a pool's bookkeeping for one connection, embedded in it. The pool owns it from Ready until the connection is
@@ -16,10 +17,13 @@ const (
 type Slot struct {
 	conn       Conn
 	pool       *Pool
-	prev, next *Slot // in the idle list
+	prev, next *Slot // in the list of its state
 	created    clock.Time
 	idleSince  clock.Time
+	streams    int // started and not released
+	capacity   int // streams that it may carry at a time; 0: it takes no more
 	state      connState
+	yields     bool // it is given up for another worker as soon as its streams have ended
 }
 
 // Pool returns the pool of the connection, or nil before it was Ready.
@@ -31,13 +35,16 @@ func (s *Slot) Created() clock.Time { return s.created }
 // Idle reports whether the connection waits for a request.
 func (s *Slot) Idle() bool { return s.state == connIdle }
 
-// idleList holds idle connections, the one used last in front.
-type idleList struct {
+// Streams is the number of streams that were started and not released.
+func (s *Slot) Streams() int { return s.streams }
+
+// slotList holds connections, the one put in last in front.
+type slotList struct {
 	front, back *Slot
 	count       int
 }
 
-func (l *idleList) push(s *Slot) {
+func (l *slotList) push(s *Slot) {
 	s.prev, s.next = nil, l.front
 	if l.front != nil {
 		l.front.prev = s
@@ -48,7 +55,7 @@ func (l *idleList) push(s *Slot) {
 	l.count++
 }
 
-func (l *idleList) remove(s *Slot) {
+func (l *slotList) remove(s *Slot) {
 	if s.prev != nil {
 		s.prev.next = s.next
 	} else {
@@ -70,6 +77,7 @@ type Waiter struct {
 
 	pool       *Pool // where it is queued; nil: nowhere
 	prev, next *Waiter
+	ticket     uint64 // counts the waiters of the pool
 }
 
 // Queued reports whether the request waits for a connection.

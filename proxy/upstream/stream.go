@@ -115,7 +115,10 @@ func (f Failure) Retriable(safeWithoutBody bool) bool {
 type Conn interface {
 	// Start begins a stream on a connection that has room for one.
 	Start(sink Sink) Stream
-	// Close ends an idle connection.
+	// Capacity is how many streams the connection may carry at a time: 1 with HTTP/1, what the back end says with HTTP/2,
+	// 0 when it is to be used for no further one. The engine tells the pool with Pool.Changed when it is another one.
+	Capacity() int
+	// Close ends a connection without streams.
 	Close()
 	// Slot is the pool's bookkeeping, embedded in the connection.
 	Slot() *Slot
