@@ -37,6 +37,7 @@ const (
 const (
 	kindService   = "Service"
 	kindHTTPRoute = "HTTPRoute"
+	kindGRPCRoute = "GRPCRoute"
 	kindIngress   = "Ingress"
 	kindGateway   = "Gateway"
 )
@@ -71,7 +72,7 @@ const (
 
 // Annotations is the table of all annotations, by name. docs/annotations.md is made from it.
 func Annotations() []Annotation {
-	service, route := []string{kindService}, []string{kindHTTPRoute, kindIngress}
+	service, route := []string{kindService}, []string{kindHTTPRoute, kindGRPCRoute, kindIngress}
 	return []Annotation{{
 		Name: annotationConnectTimeout, Kinds: service, Type: "duration from 1ms to 24h, such as 500ms",
 		Default: "5s", OnInvalid: "the default",
@@ -133,6 +134,9 @@ func (t *translator) checkAnnotations() {
 	}
 	for _, o := range t.in.httpRoutes {
 		t.checkAnnotationsOf(kindHTTPRoute, o, table)
+	}
+	for _, o := range t.in.grpcRoutes {
+		t.checkAnnotationsOf(kindGRPCRoute, o, table)
 	}
 	for _, o := range t.in.ingresses {
 		t.checkAnnotationsOf(kindIngress, o, table)

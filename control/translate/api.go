@@ -25,6 +25,7 @@ type Objects struct {
 	GatewayClasses []*gatewayv1.GatewayClass
 	Gateways       []*gatewayv1.Gateway
 	HTTPRoutes     []*gatewayv1.HTTPRoute
+	GRPCRoutes     []*gatewayv1.GRPCRoute
 	// ReferenceGrants of the API versions v1 and v1beta1 have the same fields; readers convert.
 	ReferenceGrants []*gatewayv1.ReferenceGrant
 	Ingresses       []*networkingv1.Ingress
@@ -124,6 +125,7 @@ type Statuses struct {
 	GatewayClasses []GatewayClassStatus `json:"gatewayClasses,omitempty"`
 	Gateways       []GatewayStatus      `json:"gateways,omitempty"`
 	HTTPRoutes     []RouteStatus        `json:"httpRoutes,omitempty"`
+	GRPCRoutes     []RouteStatus        `json:"grpcRoutes,omitempty"`
 	Ingresses      []IngressStatus      `json:"ingresses,omitempty"`
 }
 

@@ -31,6 +31,10 @@ func (t *translator) routeObjects() []*routeObject {
 		out = append(out, &routeObject{Object: o, kind: kindHTTPRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
 			compile: func(r *routeObject, report reporter) compiledRoute { return t.compileHTTPRoute(r, o, report) }, statuses: &t.statuses.HTTPRoutes})
 	}
+	for _, o := range t.in.grpcRoutes {
+		out = append(out, &routeObject{Object: o, kind: kindGRPCRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
+			compile: func(r *routeObject, report reporter) compiledRoute { return t.compileGRPCRoute(r, o, report) }, statuses: &t.statuses.GRPCRoutes})
+	}
 	slices.SortStableFunc(out, func(a, b *routeObject) int {
 		return cmp.Or(cmp.Compare(created(a), created(b)), strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName()))
 	})
@@ -55,6 +59,7 @@ func (t *translator) routes() {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	}
 	slices.SortFunc(t.statuses.HTTPRoutes, byName)
+	slices.SortFunc(t.statuses.GRPCRoutes, byName)
 }
 
 // parent is one parentRef that names a Gateway of ours.
@@ -104,7 +109,7 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 	attached := map[*listener]bool{}
 	used := false
 	for _, p := range parents {
-		listeners, hostnames, reason, message := t.match(o, p)
+		listeners, hostnames, reason, message := t.match(o, p, report)
 		ok := reason == gatewayv1.RouteReasonAccepted
 		if !ok {
 			report.errorf(p.field, "see the Gateway's listeners", "%s", message)
@@ -123,6 +128,7 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 			if len(route.config.Rules) > 0 && l.servable() {
 				used = true
 				l.attachments = append(l.attachments, config.Attachment{Route: route.config.Name, Hostnames: hostnames[i]})
+				l.claims = append(l.claims, claim{kind: o.kind, route: o.kind + " " + o.GetNamespace() + "/" + o.GetName(), hostnames: hostnames[i]})
 			}
 		}
 		conditions := []metav1.Condition{
@@ -161,11 +167,39 @@ func anyProgrammed(listeners map[*listener]bool) bool {
 	return false
 }
 
+// reasonHostnameConflict is that of listeners; the Gateway API names none for routes.
+const reasonHostnameConflict = gatewayv1.RouteConditionReason(gatewayv1.ListenerReasonHostnameConflict)
+
+// claim is a route that a listener serves for some hostnames.
+type claim struct {
+	kind, route string
+	hostnames   []string
+}
+
+// excludes returns the older route of another kind that keeps hostnames from a route, or nil: HTTPRoutes and GRPCRoutes
+// can't share a hostname on one listener, because their order of precedence is not the same (Gateway API,
+// GRPCRouteSpec.hostnames).
+func (l *listener) excludes(kind string, hostnames []string) *claim {
+	for i := range l.claims {
+		c := &l.claims[i]
+		if c.kind == kind {
+			continue
+		}
+		for _, h := range hostnames {
+			if len(intersect(h, c.hostnames)) > 0 {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
 // match finds the listeners that a parentRef selects and that take the route. Whether a listener is programmed plays
 // no part: attachment rests on allowedRoutes and parentRefs alone (Gateway API, ListenerStatus.attachedRoutes).
-func (t *translator) match(o *routeObject, p parent) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
+func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
 	var selected, allowed, matched []*listener
 	var hostnames [][]string
+	excluded := ""
 	wanted := make([]string, len(o.hostnames))
 	for i, h := range o.hostnames {
 		wanted[i] = string(h)
@@ -180,10 +214,17 @@ func (t *translator) match(o *routeObject, p parent) ([]*listener, [][]string, g
 			continue
 		}
 		allowed = append(allowed, l)
-		if both := intersect(l.hostname, wanted); len(both) > 0 {
-			matched = append(matched, l)
-			hostnames = append(hostnames, both)
+		both := intersect(l.hostname, wanted)
+		if len(both) == 0 {
+			continue
 		}
+		if other := l.excludes(o.kind, both); other != nil {
+			excluded = fmt.Sprintf("listener %s of Gateway %s/%s has the older %s for a common hostname, and one hostname can't have both kinds",
+				l.spec.Name, l.gateway.object.Namespace, l.gateway.object.Name, other.route)
+			continue
+		}
+		matched = append(matched, l)
+		hostnames = append(hostnames, both)
 	}
 	name := p.gateway.object.Namespace + "/" + p.gateway.object.Name
 	switch {
@@ -193,9 +234,14 @@ func (t *translator) match(o *routeObject, p parent) ([]*listener, [][]string, g
 	case len(allowed) == 0:
 		return nil, nil, gatewayv1.RouteReasonNotAllowedByListeners,
 			fmt.Sprintf("no selected listener of Gateway %s allows %ss from namespace %s", name, o.kind, o.GetNamespace())
+	case len(matched) == 0 && excluded != "":
+		return nil, nil, reasonHostnameConflict, excluded
 	case len(matched) == 0:
 		return nil, nil, gatewayv1.RouteReasonNoMatchingListenerHostname,
 			fmt.Sprintf("no selected listener of Gateway %s has a hostname that meets %s", name, strings.Join(wanted, ", "))
+	}
+	if excluded != "" {
+		report.warnf(p.field, "give the two routes different hostnames", "%s; the other listeners take the route", excluded)
 	}
 	return matched, hostnames, gatewayv1.RouteReasonAccepted, "the route is attached"
 }

@@ -48,6 +48,10 @@ func (c *routeCompiler) filters(r *gatewayv1.HTTPRouteRule, field string) ([]con
 func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *gatewayv1.HTTPRouteRule) (config.Filter, string) {
 	before := len(c.defects)
 	var out config.Filter
+	if c.object.foreignFilter(f.Type) {
+		c.defect(field+".type", "remove the filter", "%q is not a filter of a %s; the requests are answered 500", f.Type, c.object.kind)
+		return out, reasonUnsupportedFilter
+	}
 	switch f.Type {
 	case gatewayv1.HTTPRouteFilterRequestHeaderModifier:
 		out = c.headerEdit(f.RequestHeaderModifier, field+".requestHeaderModifier", requestEdit)

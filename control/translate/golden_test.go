@@ -139,6 +139,8 @@ func parse(tb testing.TB, text string) *Objects {
 			o.Gateways = add[gatewayv1.Gateway](tb, o.Gateways, document)
 		case "HTTPRoute":
 			o.HTTPRoutes = add[gatewayv1.HTTPRoute](tb, o.HTTPRoutes, document)
+		case "GRPCRoute":
+			o.GRPCRoutes = add[gatewayv1.GRPCRoute](tb, o.GRPCRoutes, document)
 		case "ReferenceGrant":
 			o.ReferenceGrants = add[gatewayv1.ReferenceGrant](tb, o.ReferenceGrants, document)
 		case "Ingress":

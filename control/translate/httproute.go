@@ -162,7 +162,11 @@ func (c *routeCompiler) rule(r routeRule, i int) *config.Rule {
 	}
 	rule.Filters, rule.Backends = filters, backends
 	if len(backends) == 0 && !redirects(filters) {
-		c.report.warnf(field+".backendRefs", "add a back end or a RequestRedirect filter",
+		hint := "add a back end or a RequestRedirect filter"
+		if c.object.kind == kindGRPCRoute {
+			hint = "add a back end"
+		}
+		c.report.warnf(field+".backendRefs", hint,
 			"the rule has no back end; its requests are answered 500")
 	}
 	return rule

@@ -24,6 +24,7 @@ type index struct {
 	classes        []*gatewayv1.GatewayClass
 	gateways       []*gatewayv1.Gateway
 	httpRoutes     []*gatewayv1.HTTPRoute
+	grpcRoutes     []*gatewayv1.GRPCRoute
 	ingresses      []*networkingv1.Ingress
 	ingressClasses map[string]*networkingv1.IngressClass
 	services       map[key]*corev1.Service
@@ -39,6 +40,7 @@ func (t *translator) index(o *Objects) index {
 		classes:        ordered(t, "GatewayClass", o.GatewayClasses),
 		gateways:       ordered(t, "Gateway", o.Gateways),
 		httpRoutes:     ordered(t, "HTTPRoute", o.HTTPRoutes),
+		grpcRoutes:     ordered(t, kindGRPCRoute, o.GRPCRoutes),
 		ingresses:      ordered(t, "Ingress", o.Ingresses),
 		serviceList:    ordered(t, "Service", o.Services),
 		ingressClasses: map[string]*networkingv1.IngressClass{},

@@ -35,6 +35,7 @@ type listener struct {
 
 	attached    int32
 	attachments []config.Attachment
+	claims      []claim
 }
 
 // reasonInvalidOption is for options of tls that can't be read.
@@ -211,7 +212,7 @@ func (l *listener) readCertificates(t *translator) {
 func servedKinds(p gatewayv1.ProtocolType) []gatewayv1.Kind {
 	switch p {
 	case gatewayv1.HTTPProtocolType, gatewayv1.HTTPSProtocolType:
-		return []gatewayv1.Kind{kindHTTPRoute}
+		return []gatewayv1.Kind{kindHTTPRoute, kindGRPCRoute}
 	}
 	return nil
 }

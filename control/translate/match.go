@@ -61,15 +61,8 @@ func (c *routeCompiler) match(m *gatewayv1.HTTPRouteMatch, field string) config.
 		out.Method = string(*m.Method)
 	}
 	for i, h := range m.Headers {
-		where := fmt.Sprintf("%s.headers[%d]", field, i)
-		v := c.valueMatch(where, strings.ToLower(string(h.Name)), h.Value, string(deref(h.Type, gatewayv1.HeaderMatchExact)), headerValueBytesMax)
-		if err := config.CheckFieldValue(h.Value); err != nil && !v.Regex {
-			c.defect(where+".value", "correct the value", "no header field can have the value %q: %s", clip(h.Value), err)
-		}
-		if v.Name == "content-length" || v.Name == "transfer-encoding" {
-			c.defect(where+".name", "remove it", "the framing of a message can't be matched")
-		}
-		out.Headers = c.once(out.Headers, v, where)
+		out.Headers = c.headerMatch(out.Headers, fmt.Sprintf("%s.headers[%d]", field, i), string(h.Name), h.Value,
+			string(deref(h.Type, gatewayv1.HeaderMatchExact)))
 	}
 	for i, q := range m.QueryParams {
 		where := fmt.Sprintf("%s.queryParams[%d]", field, i)
@@ -77,6 +70,18 @@ func (c *routeCompiler) match(m *gatewayv1.HTTPRouteMatch, field string) config.
 			string(deref(q.Type, gatewayv1.QueryParamMatchExact)), queryValueBytesMax), where)
 	}
 	return out
+}
+
+// headerMatch adds a header match to a list.
+func (c *routeCompiler) headerMatch(list []config.ValueMatch, field, name, value, kind string) []config.ValueMatch {
+	v := c.valueMatch(field, strings.ToLower(name), value, kind, headerValueBytesMax)
+	if err := config.CheckFieldValue(value); err != nil && !v.Regex {
+		c.defect(field+".value", "correct the value", "no header field can have the value %q: %s", clip(value), err)
+	}
+	if v.Name == "content-length" || v.Name == "transfer-encoding" {
+		c.defect(field+".name", "remove it", "the framing of a message can't be matched")
+	}
+	return c.once(list, v, field)
 }
 
 // once keeps the first match of a name: later ones must be ignored (Gateway API).

@@ -45,6 +45,7 @@ func shuffle(random *rand.Rand, o *Objects) {
 	mix(len(o.GatewayClasses), swapper(o.GatewayClasses))
 	mix(len(o.Gateways), swapper(o.Gateways))
 	mix(len(o.HTTPRoutes), swapper(o.HTTPRoutes))
+	mix(len(o.GRPCRoutes), swapper(o.GRPCRoutes))
 	mix(len(o.ReferenceGrants), swapper(o.ReferenceGrants))
 	mix(len(o.Ingresses), swapper(o.Ingresses))
 	mix(len(o.IngressClasses), swapper(o.IngressClasses))
@@ -63,9 +64,9 @@ func TestTheInputIsNeverChanged(t *testing.T) {
 		objects, opt := loadCase(t, dir)
 		before := encode(t, objects)
 		result := Translate(objects, opt)
-		for i := range result.Statuses.HTTPRoutes { // what comes out shares nothing with what went in
-			for j := range result.Statuses.HTTPRoutes[i].Parents {
-				if p := result.Statuses.HTTPRoutes[i].Parents[j].ParentRef.SectionName; p != nil {
+		for _, r := range append(result.Statuses.HTTPRoutes, result.Statuses.GRPCRoutes...) { // what comes out shares nothing with what went in
+			for _, parent := range r.Parents {
+				if p := parent.ParentRef.SectionName; p != nil {
 					*p = "changed"
 				}
 			}
@@ -86,7 +87,7 @@ func whole(t *testing.T, what string, c *config.Config) {
 		for _, rule := range r.Rules {
 			for _, m := range rule.Matches {
 				patterns := []string{}
-				if m.Path.Kind == config.PathRegex {
+				if m.Path.Kind == config.PathRegex || m.Path.Kind == config.PathGRPC {
 					patterns = append(patterns, m.Path.Value)
 				}
 				for _, v := range append(m.Headers, m.Query...) {
@@ -138,7 +139,7 @@ func TestConditionsAreOnesThatTheAPIServerTakes(t *testing.T) {
 				check(dir, l.Conditions)
 			}
 		}
-		for _, r := range s.HTTPRoutes {
+		for _, r := range append(s.HTTPRoutes, s.GRPCRoutes...) {
 			for _, p := range r.Parents {
 				check(dir, p.Conditions)
 			}
@@ -213,6 +214,8 @@ func faithful(where, at, value, got string) bool {
 		return strings.Contains(got, value) // identities
 	case strings.Contains(at, "imeout"): // the default, or another way to write the duration
 		return strings.Contains(where, "imeout")
+	case strings.Contains(where, ".method.") && strings.HasSuffix(at, "path.value"): // service and method in one path
+		return strings.Contains(got, value) || strings.Contains(value, `\Q`)
 	case strings.Contains(at, "hostnames"): // the intersection of what was written with what stands beside it
 		return strings.Contains(where, "ostname") && got == ""
 	}

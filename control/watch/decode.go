@@ -30,6 +30,7 @@ var kinds = map[string]kind{
 	"GatewayClass": {gatewayGroups, false, into(func(o *translate.Objects) *[]*gatewayv1.GatewayClass { return &o.GatewayClasses })},
 	"Gateway":      {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.Gateway { return &o.Gateways })},
 	"HTTPRoute":    {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes })},
+	"GRPCRoute":    {gatewayGroups[:1], true, into(func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes })},
 	"ReferenceGrant": {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.ReferenceGrant {
 		return &o.ReferenceGrants
 	})},

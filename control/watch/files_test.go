@@ -125,12 +125,12 @@ func TestAListCountsAsItsItems(t *testing.T) {
 func TestObjectsOfOtherAPIsAreLeftAlone(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"a.yaml": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {anything: goes}\n",
-		"b.yaml": "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: g}\n",
+		"b.yaml": "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\nmetadata: {name: p}\n",
 	})
 	l := Load([]string{dir})
 	if l.Broken() || len(l.Problems) != 1 || l.Problems[0].Severity != translate.Warning ||
-		!strings.Contains(l.Problems[0].Error(), "GRPCRoute is not supported yet") {
-		t.Errorf("got %v, want one warning about the GRPCRoute", l.Problems)
+		!strings.Contains(l.Problems[0].Error(), "XBackendTrafficPolicy is not supported yet") {
+		t.Errorf("got %v, want one warning about the policy", l.Problems)
 	}
 }
 

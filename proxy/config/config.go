@@ -86,9 +86,10 @@ type Source struct {
 	Name      string `json:"name"`
 }
 
-// Route is one HTTPRoute, or the part of one Ingress for one host.
+// Route is one HTTPRoute or GRPCRoute, or the part of one Ingress for one host.
 type Route struct {
-	// Name is the identity and the metrics label: "httproute/namespace/name", "ingress/namespace/name", and
+	// Name is the identity and the metrics label: "httproute/namespace/name", "grpcroute/namespace/name",
+	// "ingress/namespace/name", and
 	// "ingress/namespace/name/host" for the part of an Ingress that is for one host.
 	Name   string `json:"name"`
 	Source Source `json:"source"`
@@ -136,12 +137,17 @@ const (
 	PathExact PathKind = "Exact"
 	// PathRegex is RE2 and must match the whole path.
 	PathRegex PathKind = "Regex"
+	// PathGRPC is RE2 for the whole path of a gRPC request, "/service/method", where not both parts are known literally.
+	// It comes after prefixes, but for "/": who asks for a service by its name has precedence.
+	PathGRPC PathKind = "GRPC"
 )
 
 // PathMatch compares the path of the request target after dot segments have been resolved, without the query.
 type PathMatch struct {
 	Kind  PathKind `json:"kind"`
 	Value string   `json:"value"`
+	// Rank orders matches of PathGRPC, the larger first; 0 with other kinds, whose Value says it.
+	Rank uint32 `json:"rank,omitempty"`
 }
 
 // ValueMatch compares one header field or query parameter.

@@ -177,6 +177,7 @@ func (d *digest) rule(r *Rule) {
 		m := &r.Matches[i]
 		d.text(string(m.Path.Kind))
 		d.text(m.Path.Value)
+		d.number(int64(m.Path.Rank))
 		d.text(m.Method)
 		d.values(m.Headers)
 		d.values(m.Query)

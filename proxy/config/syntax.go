@@ -16,8 +16,12 @@ const (
 	fieldNameBytesMax = 256
 	// fieldValueBytesMax bounds a header field value, in bytes, as the Gateway API does.
 	fieldValueBytesMax = 4096
-	// pathBytesMax bounds a path in a match or a modifier, in bytes; twice the Gateway API's 1024, for Ingress.
-	pathBytesMax = 2048
+	// pathBytesMax bounds a path in a match or a modifier, in bytes: twice the Gateway API's 1024, for Ingress, and with two
+	// slashes for a gRPC service and method of that length.
+	pathBytesMax = 2050
+	// patternBytesMax bounds a regular expression for a path, in bytes: those of a gRPC service and method, 1024 each in the
+	// Gateway API, make one.
+	patternBytesMax = 4096
 	// reasonBytesMax bounds Answer.Reason, which becomes a metrics label.
 	reasonBytesMax = 64
 )

@@ -226,12 +226,15 @@ func checkMatch(m *Match) (field string, err error) {
 		if err := checkPath(m.Path.Value); err != nil {
 			return "path.value", err
 		}
-	case PathRegex:
-		if m.Path.Value == "" || len(m.Path.Value) > pathBytesMax {
-			return "path.value", fmt.Errorf("a regular expression has 1 to %d bytes", pathBytesMax)
+	case PathRegex, PathGRPC:
+		if m.Path.Value == "" || len(m.Path.Value) > patternBytesMax {
+			return "path.value", fmt.Errorf("a regular expression has 1 to %d bytes", patternBytesMax)
 		}
 	default:
-		return "path.kind", fmt.Errorf("kind %q is not one of %s, %s, %s", m.Path.Kind, PathPrefix, PathExact, PathRegex)
+		return "path.kind", fmt.Errorf("kind %q is not one of %s, %s, %s, %s", m.Path.Kind, PathPrefix, PathExact, PathRegex, PathGRPC)
+	}
+	if m.Path.Rank != 0 && m.Path.Kind != PathGRPC {
+		return "path.rank", fmt.Errorf("only matches of kind %s have a rank", PathGRPC)
 	}
 	if m.Method != "" && !isToken(m.Method) {
 		return "method", fmt.Errorf("method %q is not a token", m.Method)

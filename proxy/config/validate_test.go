@@ -27,7 +27,7 @@ func valid() *Config {
 		Routes: []Route{{Name: "r", Rules: []Rule{{
 			Name: "0",
 			Matches: []Match{{
-				Path: PathMatch{PathPrefix, "/a"}, Method: "GET",
+				Path: PathMatch{Kind: PathPrefix, Value: "/a"}, Method: "GET",
 				Headers: []ValueMatch{{Name: "x-a", Value: "1"}}, Query: []ValueMatch{{Name: "Q", Value: "1"}},
 			}},
 			Filters: []Filter{
@@ -90,7 +90,8 @@ func TestEveryProblemIsLocatedAndExplained(t *testing.T) {
 		{func(c *Config) { rule(c).Matches[0].Path.Value = "a" }, PartRule, `matches[0].path.value: path "a" does not begin`},
 		{func(c *Config) { rule(c).Matches[0].Path.Value = "/a/../b" }, PartRule, `matches[0].path.value: path "/a/../b" has a dot segment`},
 		{func(c *Config) { rule(c).Matches[0].Path.Value = "/a\r\nb" }, PartRule, `has the character 0x0d at byte 2`},
-		{func(c *Config) { rule(c).Matches[0].Path = PathMatch{PathRegex, ""} }, PartRule, `path.value: a regular expression`},
+		{func(c *Config) { rule(c).Matches[0].Path = PathMatch{Kind: PathRegex, Value: ""} }, PartRule, `path.value: a regular expression`},
+		{func(c *Config) { rule(c).Matches[0].Path.Rank = 1 }, PartRule, `matches[0].path.rank: only matches of kind GRPC`},
 		{func(c *Config) { rule(c).Matches[0].Method = "GET " }, PartRule, `matches[0].method: method "GET "`},
 		{func(c *Config) { rule(c).Matches[0].Headers[0].Name = "X-A" }, PartRule, `matches[0].headers[0].name: "X-A" is not in lower case`},
 		{func(c *Config) { rule(c).Matches[0].Headers[0].Name = ":path" }, PartRule, `matches[0].headers[0].name: header name`},

@@ -72,7 +72,7 @@ func (b *builder) before(i, j int32) int {
 		return c
 	}
 	rx, ry := &b.ranks[i], &b.ranks[j]
-	literalX, literalY := rx.kind != kindRegex, ry.kind != kindRegex
+	literalX, literalY := !rx.isPattern(), !ry.isPattern()
 	if literalX != literalY {
 		if literalX {
 			return -1
@@ -92,7 +92,7 @@ func (b *builder) before(i, j int32) int {
 
 // addHost adds the virtual host for the entries of one hostname, which are in the order of before.
 func (b *builder) addHost(hostname string, order []int32) {
-	vh := virtualHost{root: none, regex: none, first: int32(len(b.t.candidates))}
+	vh := virtualHost{root: none, regex: none, grpc: none, first: int32(len(b.t.candidates))}
 	b.items = b.items[:0]
 	for i, e := range order {
 		c := int32(len(b.t.candidates))
@@ -105,8 +105,12 @@ func (b *builder) addHost(hostname string, order []int32) {
 		if i > 0 {
 			b.t.candidates[c-1].last = true
 		}
-		if rank.kind == kindRegex {
+		switch rank.kind {
+		case kindRegex:
 			vh.regex = c
+			continue
+		case kindGRPC:
+			vh.grpc = c
 			continue
 		}
 		key := pathKey(path)
@@ -133,7 +137,7 @@ func (b *builder) sameGroup(i, j int32) bool {
 	if b.ranks[i].kind != b.ranks[j].kind {
 		return false
 	}
-	return b.ranks[i].kind == kindRegex ||
+	return b.ranks[i].isPattern() ||
 		pathKey(&b.t.entries[i].Match.Path) == pathKey(&b.t.entries[j].Match.Path)
 }
 
@@ -144,7 +148,7 @@ func (b *builder) candidate(e int32) candidate {
 		anyMethod: m.Method == "", method: message.LookupMethod([]byte(m.Method)),
 		headers: uint8(b.addPredicates(m.Headers, true)), query: uint8(b.addPredicates(m.Query, false)),
 	}
-	if m.Path.Kind == config.PathRegex {
+	if b.ranks[e].isPattern() {
 		c.regex = b.regex[m.Path.Value]
 	}
 	return c

@@ -140,7 +140,7 @@ func ruledOut(e *Entry, host bool) string {
 		return fmt.Sprintf("hostname: it is not %q", e.Hostname)
 	case e.Match.Path.Kind == config.PathExact:
 		return fmt.Sprintf("path: it is not %q", e.Match.Path.Value)
-	case e.Match.Path.Kind == config.PathRegex:
+	case e.Match.Path.Kind == config.PathRegex, e.Match.Path.Kind == config.PathGRPC:
 		return fmt.Sprintf("path: it does not match the regex %q", e.Match.Path.Value)
 	}
 	return fmt.Sprintf("path: it is not below the prefix %q", e.Match.Path.Value)

@@ -60,7 +60,7 @@ func naivePath(m config.PathMatch, path string) bool {
 		return m.Kind == config.PathPrefix && m.Value == "/"
 	case m.Kind == config.PathExact:
 		return m.Value == path
-	case m.Kind == config.PathRegex:
+	case m.Kind == config.PathRegex, m.Kind == config.PathGRPC:
 		return naiveRegex(m.Value, path)
 	}
 	want := strings.Split(strings.TrimSuffix(m.Value, "/"), "/")
@@ -137,7 +137,11 @@ func naiveOrder(e Entry) []int {
 		config.PathExact:  {0, 0},
 		config.PathRegex:  {1, -len(e.Match.Path.Value)},
 		config.PathPrefix: {2, -len(strings.TrimSuffix(e.Match.Path.Value, "/"))},
+		config.PathGRPC:   {3, -int(e.Match.Path.Rank)},
 	}[e.Match.Path.Kind]
+	if e.Match.Path == prefix("/").Path {
+		path = []int{4, 0}
+	}
 	method := 1
 	if e.Match.Method != "" {
 		method = 0
@@ -185,7 +189,10 @@ func (g generator) entry(i int) Entry {
 	case 1, 2:
 		e.Hostname = g.hostname()
 	}
-	switch g.IntN(6) {
+	switch g.IntN(7) {
+	case 6:
+		e.Match.Path = config.PathMatch{Kind: config.PathGRPC, Rank: uint32(g.IntN(3)),
+			Value: g.pick("/(?:a.*)/[^/]+", "/[^/]+/(?:ab?)", "/(?:a|b)/(?:b)", "/.*")}
 	case 0:
 		e.Match = regexPath(g.pick("/a.*", "/(a|b)", "/a|/b", ".*", "(?i)/A.*", "/[^/]+/b", "/ab?", `\Q/a`, "/.*b$", "(?m)^/a$", ""))
 	case 1, 2:

@@ -13,13 +13,15 @@ const (
 	kindExact kind = iota
 	kindRegex
 	kindPrefix
+	kindGRPC
+	kindAny // the prefix "/"
 )
 
 // rank is the place of an entry in the order of precedence.
 type rank struct {
 	host    int // HostnameSpecificity
 	order   int
-	length  uint16 // of a prefix or regex in bytes; 0 for exact ones, of which one path can't meet two
+	length  uint32 // of a prefix or regex in bytes, or config.PathMatch.Rank; 0 for exact ones, of which one path can't meet two
 	headers uint8
 	query   uint8
 	method  bool
@@ -35,12 +37,22 @@ func rankOf(e *Entry) rank {
 	case config.PathExact:
 		r.kind = kindExact
 	case config.PathRegex:
-		r.kind, r.length = kindRegex, uint16(len(e.Match.Path.Value))
+		r.kind, r.length = kindRegex, uint32(len(e.Match.Path.Value))
+	case config.PathGRPC:
+		r.kind, r.length = kindGRPC, e.Match.Path.Rank
 	case config.PathPrefix:
-		r.kind, r.length = kindPrefix, uint16(len(pathKey(&e.Match.Path)))
+		r.kind, r.length = kindPrefix, uint32(len(pathKey(&e.Match.Path)))
+		if r.length == 0 {
+			r.kind = kindAny
+		}
 	}
 	return r
 }
+
+func (r *rank) isPrefix() bool { return r.kind == kindPrefix || r.kind == kindAny }
+
+// isPattern reports whether the path is matched by a regular expression instead of the tree.
+func (r *rank) isPattern() bool { return r.kind == kindRegex || r.kind == kindGRPC }
 
 // compare is the one definition of precedence: negative when r wins over o, and what the loser lacks.
 func (r *rank) compare(o *rank) (int, string) {
@@ -48,11 +60,17 @@ func (r *rank) compare(o *rank) (int, string) {
 		return c, "a less specific hostname"
 	}
 	if c := cmp.Compare(r.kind, o.kind); c != 0 {
-		return c, "a path match of a kind that comes later (exact, regex, prefix)"
+		if r.isPrefix() && o.isPrefix() {
+			return c, "a shorter path prefix"
+		}
+		return c, "a path match of a kind that comes later (exact, regex, prefix, gRPC service or method)"
 	}
 	if c := cmp.Compare(o.length, r.length); c != 0 {
-		if r.kind == kindRegex {
+		switch r.kind {
+		case kindRegex:
 			return c, "a shorter path regex"
+		case kindGRPC:
+			return c, "a shorter gRPC service or method"
 		}
 		return c, "a shorter path prefix"
 	}

@@ -1,6 +1,6 @@
 // Package route finds the rule that a request belongs to.
 //
-// It owns the matching semantics of Gateway API's HTTPRoute (and of Ingress, which is a subset): which host name, path,
+// It owns the matching semantics of Gateway API's HTTPRoute and GRPCRoute (and of Ingress, which is a subset): which host name, path,
 // method, header fields and query parameters a rule asks for, and which of several matching rules wins. It does not own
 // what a rule does, nor anything about policy: a rule is a number that the caller chose. proxy/snapshot builds tables,
 // proxy/exchange looks requests up, the explain command asks for the reasons of the same look-up.
@@ -14,7 +14,8 @@
 // difference decides:
 //
 //  1. the path: Exact, then Regex (a longer pattern first), then Prefix (a longer prefix first). Gateway API leaves the
-//     place of Regex open; this is the order of Envoy Gateway, so that YAML means the same here;
+//     place of Regex open; this is the order of Envoy Gateway, so that YAML means the same here. GRPC comes after all
+//     prefixes but "/", the larger rank first;
 //  2. an entry with a method before one without;
 //  3. more header matches, then more query matches;
 //  4. the smaller Entry.Order.
@@ -47,7 +48,7 @@ type Result struct {
 	// Rule is the Entry.Rule of the winner.
 	Rule int32
 	// Prefix is how many bytes of the path the winner's path match covered: for a Prefix match its length without a final
-	// "/" (so 0 for "/"), and what follows is empty or starts with "/"; for Exact and Regex the whole path. The path "*"
+	// "/" (so 0 for "/"), and what follows is empty or starts with "/"; for other kinds the whole path. The path "*"
 	// is covered by the prefix "/" with 0 bytes.
 	Prefix int
 }
@@ -72,6 +73,7 @@ type Table struct {
 type virtualHost struct {
 	root  int32 // in Table.paths, or none
 	regex int32 // first candidate with a path regex, or none
+	grpc  int32 // first candidate with a pattern for a gRPC service or method, or none
 	first int32 // candidate; those up to the next virtual host's first belong to this one
 }
 
@@ -138,14 +140,29 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 			return Result{t.candidates[c].rule, len(path)}, true
 		}
 	}
+	slash := int32(none) // candidate with the prefix "/"
 	for n := deepest; n != none; n = t.paths.nodes[n].up {
 		node := &t.paths.nodes[n]
 		depth := int(node.depth)
-		if depth < len(path) && path[depth] != '/' && !asterisk {
+		if depth == 0 {
+			slash = node.prefix
+			break
+		}
+		if depth < len(path) && path[depth] != '/' {
 			continue // "/a" doesn't match "/ab"
 		}
 		if c := t.scan(node.prefix, path, req, tr); c != none {
 			return Result{t.candidates[c].rule, depth}, true
+		}
+	}
+	if vh.grpc != none && !asterisk {
+		if c := t.scan(vh.grpc, path, req, tr); c != none {
+			return Result{t.candidates[c].rule, len(path)}, true
+		}
+	}
+	if slash != none {
+		if c := t.scan(slash, path, req, tr); c != none {
+			return Result{t.candidates[c].rule, 0}, true
 		}
 	}
 	return Result{}, false

@@ -143,6 +143,27 @@ func TestExactAndRegexCoverTheWholePath(t *testing.T) {
 	expect(t, tab, "", request("GET /a/b"), -1)
 }
 
+func TestAServiceByNameWinsOverPatternsForServicesAndMethods(t *testing.T) {
+	grpc := func(pattern string, rank uint32) config.Match {
+		return config.Match{Path: config.PathMatch{Kind: config.PathGRPC, Value: pattern, Rank: rank}}
+	}
+	tab := table(t,
+		on("", prefix("/")),
+		on("", grpc("/[^/]+/Ping", 4)),
+		on("", grpc("/(?:p\\.E.*)/[^/]+", 6<<12)),
+		on("", prefix("/p.Echo")),
+		on("", exact("/p.Echo/Ping")),
+		on("", with(grpc("/[^/]+/Ping", 4), "", "h:x-a=1")),
+	)
+	for target, rule := range map[string]int32{
+		"POST /p.Echo/Ping": 4, "POST /p.Echo/Say": 3, "POST /p.Else/Ping": 2, "POST /q/Ping": 1, "POST /q/Pong": 0,
+		"POST /q/Ping/x": 0, "OPTIONS *": 0,
+	} {
+		expect(t, tab, "", request(target), rule)
+	}
+	expect(t, tab, "", request("POST /q/Ping", "x-a: 1"), 5)
+}
+
 func TestExactWinsOverRegexAndRegexOverPrefix(t *testing.T) {
 	tab := table(t,
 		on("", prefix("/")),

@@ -91,12 +91,13 @@ func validate(m *config.Match, compile func(pattern string) error) error {
 		if len(m.Path.Value) > pathBytesMax {
 			return fmt.Errorf("path of %d bytes: shorten it to at most %d", len(m.Path.Value), pathBytesMax)
 		}
-	case config.PathRegex:
+	case config.PathRegex, config.PathGRPC:
 		if err := compile(m.Path.Value); err != nil {
 			return fmt.Errorf("path %q: %w", clip(m.Path.Value), err)
 		}
 	default:
-		return fmt.Errorf("path kind %q: use %s, %s or %s", m.Path.Kind, config.PathExact, config.PathPrefix, config.PathRegex)
+		return fmt.Errorf("path kind %q: use %s, %s, %s or %s", m.Path.Kind, config.PathExact, config.PathPrefix,
+			config.PathRegex, config.PathGRPC)
 	}
 	if m.Method != "" && !isToken(m.Method) {
 		return fmt.Errorf("method %q: use a token, such as GET", m.Method)

@@ -18,7 +18,7 @@ func TestAMatchThatCannotBeBuiltIsRefusedWithAReason(t *testing.T) {
 		{exact(""), `start it with "/"`},
 		{exact("/" + strings.Repeat("a", pathBytesMax)), "shorten it to at most 8192"},
 		{config.Match{}, `path kind ""`},
-		{config.Match{Path: config.PathMatch{Kind: "Glob", Value: "/"}}, `path kind "Glob": use Exact, Prefix or Regex`},
+		{config.Match{Path: config.PathMatch{Kind: "Glob", Value: "/"}}, `path kind "Glob": use Exact, Prefix, Regex or GRPC`},
 		{regexPath(""), ""},
 		{regexPath(strings.Repeat("a", regexPatternMax)), ""},
 		{regexPath(strings.Repeat("a", regexPatternMax+1)), "the pattern has 4097 bytes"},
