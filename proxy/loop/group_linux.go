@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,6 +14,8 @@ const ConnectionsMaxDefault = 50_000
 
 // loadSlackShift: an accepted connection stays where the kernel put it while that worker's load exceeds the least
 // loaded one's by at most 1/8. Below 8 connections there is no slack, so that few long-lived connections spread evenly.
+// By as much, and one, the connections of a worker may exceed the fewest of any before they are given to others, however
+// busy those are.
 const loadSlackShift = 3
 
 // activeWeight is how much an active stream counts against an open connection, which may be idle.
@@ -82,26 +85,28 @@ func (g *Group) leave(w *Worker) {
 	g.workers.Store(&all)
 }
 
-// SetActive tells how many streams are in progress on this worker, for the choice of who gets the next connection.
-// Call it when the number has changed by much, at most once per turn.
-func (w *Worker) SetActive(streams int) {
-	w.owner.check()
-	w.load.active.Store(int64(streams))
-}
-
 // Load is the weight by which workers are compared. From any goroutine.
 func (w *Worker) Load() int64 { return w.load.conns.Load() + activeWeight*w.load.active.Load() }
 
-// ownerFor is the worker that gets the next connection accepted by w.
+// ownerFor is the worker that gets the next connection accepted by w: the least loaded one of those with not too many
+// connections already. A connection stays for life where it is put, while the streams in progress at this moment say little
+// about the next hour: by load alone, clients that pause while others connect would end up on the same worker.
 func (g *Group) ownerFor(w *Worker) *Worker {
-	own := w.Load()
-	least, leastLoad := w, own
-	for _, x := range *g.workers.Load() {
-		if load := x.Load(); load < leastLoad && x.load.accepting.Load() {
+	workers := *g.workers.Load()
+	fewest := int64(math.MaxInt64)
+	for _, x := range workers {
+		if x.load.accepting.Load() {
+			fewest = min(fewest, x.load.conns.Load())
+		}
+	}
+	connsMax := fewest + 1 + fewest>>loadSlackShift
+	least, leastLoad := w, int64(math.MaxInt64)
+	for _, x := range workers {
+		if load := x.Load(); load < leastLoad && x.load.accepting.Load() && x.load.conns.Load() <= connsMax {
 			least, leastLoad = x, load
 		}
 	}
-	if !w.load.accepting.Load() || own > leastLoad+leastLoad>>loadSlackShift {
+	if !w.load.accepting.Load() || w.load.conns.Load() > connsMax || w.Load() > leastLoad+leastLoad>>loadSlackShift {
 		return least
 	}
 	return w

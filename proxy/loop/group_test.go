@@ -90,12 +90,14 @@ func TestAConnectionStaysWhileTheDifferenceOfLoadIsSmall(t *testing.T) {
 		{112, 100, 0, true},
 		{113, 100, 0, false},
 		{100, 90, 10, true}, // 10 streams weigh as much as 40 connections
-		{140, 90, 10, true},
-		{150, 90, 10, false},
+		{102, 90, 10, true},
+		{103, 90, 10, false}, // but connections stay for life
+		{2, 1, 100, true},
+		{3, 1, 100, false},
 	} {
 		a.load.conns.Store(c.own)
 		b.load.conns.Store(c.other)
-		b.SetActive(int(c.streams))
+		b.load.active.Store(c.streams)
 		if stays := g.ownerFor(a) == a; stays != c.stays {
 			t.Errorf("own load %d, other %d with %d streams: stays %v", c.own, c.other, c.streams, stays)
 		}

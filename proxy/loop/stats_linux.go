@@ -42,7 +42,7 @@ type counts struct {
 	handshakes, handshakeFailures                                                                 uint64
 	stalls, stallTime, turnMax                                                                    uint64
 	turnTimes                                                                                     [len(TurnBounds) + 1]uint64
-	open, registered                                                                              int64
+	open, registered, active                                                                      int64
 }
 
 // Stats may be read from any goroutine.
@@ -73,6 +73,7 @@ func (w *Worker) turnEnded(now clock.Time) {
 // publish makes the counts visible: four of them every turn, the others when one that matters has changed.
 func (w *Worker) publish() {
 	c, s := &w.counts, &w.stats
+	w.publishActive()
 	s.Turns.Store(c.turns)
 	s.Events.Store(c.events)
 	s.Transfers.Store(c.transfers)
@@ -98,6 +99,17 @@ func (w *Worker) publish() {
 	s.HandshakesOpen.Store(int64(w.handshakes.len))
 	s.ConnectionsOpen.Store(c.open)
 	s.RegisteredSockets.Store(c.registered)
+}
+
+// publishActive tells the acceptors of other workers how many streams are in progress here.
+func (w *Worker) publishActive() {
+	if w.opt.Active == nil {
+		return
+	}
+	if n := int64(w.opt.Active()); n != w.counts.active {
+		w.counts.active = n
+		w.load.active.Store(n)
+	}
 }
 
 // publishTurns is how many turns the rarely read counts may lag behind.

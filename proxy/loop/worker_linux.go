@@ -24,6 +24,9 @@ type WorkerOptions struct {
 	OnPressure func(w *Worker)
 	// OnPanic is called on the worker's thread after the panic of a handler; the connection is closed already.
 	OnPanic func(value any, stack []byte)
+	// Active returns how many streams are in progress, for the choice of who gets the next connection. It is asked at the
+	// end of every turn, since a number from the last accept may be as old as that. nil: none are.
+	Active func() int
 	// OnStall is called on the worker's thread after a turn of StallNanoseconds and more, with its length in nanoseconds.
 	OnStall func(took int64)
 }

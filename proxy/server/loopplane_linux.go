@@ -80,6 +80,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	var err error
 	w.loop, err = loop.NewWorker(id, loop.WorkerOptions{
 		Group:   p.group,
+		Active:  func() int { return w.exchange.Active() },
 		OnStall: p.deps.Registry.Shard(id).LoopStall,
 		OnPressure: func(*loop.Worker) {
 			if w.engine.CloseIdle(evictPerTurn) == 0 && w.http2.CloseIdle(evictPerTurn) == 0 {
@@ -173,7 +174,6 @@ func (p *loopPlane) accept(addr netip.AddrPort) func(*loop.Worker, *loop.Conn) {
 			return
 		}
 		w.engine.Serve(c, port.ref, port.proxyFrom)
-		l.SetActive(w.exchange.Active())
 	}
 }
 

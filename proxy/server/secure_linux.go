@@ -114,5 +114,4 @@ func (s *secureConn) done(conn *loop.Conn, err error) {
 	} else {
 		s.w.engine.ServePeer(conn, peer)
 	}
-	s.w.loop.SetActive(s.w.exchange.Active())
 }
