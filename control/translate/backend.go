@@ -51,6 +51,14 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 	return out, valid
 }
 
+// backendProtocol is what a route speaks to a Service that does not say: gRPC is HTTP/2, here by prior knowledge.
+func (o *routeObject) backendProtocol() config.BackendProtocol {
+	if o.kind == kindGRPCRoute {
+		return config.BackendH2
+	}
+	return ""
+}
+
 // backend resolves a reference to a cluster name, or to the reason why there is none.
 func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field string) (cluster, invalid string) {
 	if group, kind := deref(ref.Group, ""), deref(ref.Kind, "Service"); (group != "" && group != "core") || kind != "Service" {
@@ -75,7 +83,7 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 		return "", invalidNotFound
 	}
 	wanted := *ref.Port
-	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted))
+	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), c.object.backendProtocol())
 	if failure != nil {
 		c.unresolved(failure.reason, field, failure.hint, failure.message)
 		return "", failure.invalid

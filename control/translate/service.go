@@ -23,8 +23,9 @@ type refFailure struct {
 	hint    string
 }
 
-// cluster finds the port of a Service, adds its cluster to the configuration and returns the cluster's name.
-func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string) (string, *refFailure) {
+// cluster finds the port of a Service, adds its cluster to the configuration and returns the cluster's name. protocol is
+// what the kind of route speaks if the Service does not say.
+func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string, protocol config.BackendProtocol) (string, *refFailure) {
 	svc := t.in.services[target]
 	if svc == nil {
 		return "", &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
@@ -50,9 +51,9 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, which is not supported yet", described, target.namespace, target.name, p),
 			"remove appProtocol if the back end also speaks plain HTTP/1.1"}
 	}
-	name := ClusterName(svc, port)
+	name := ClusterName(svc, port, protocol)
 	if _, done := t.clusters[name]; !done {
-		c := config.Cluster{Name: name, Policy: config.PolicyP2C}
+		c := config.Cluster{Name: name, Protocol: protocol, Policy: config.PolicyP2C}
 		t.clusterAnnotations(svc, &c)
 		t.clusters[name] = c
 		endpoints, problems := EndpointsOf(svc, port, t.in.slices[target], t.opt)
@@ -64,9 +65,20 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 	return name, nil
 }
 
-// ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port".
-func ClusterName(svc *corev1.Service, port corev1.ServicePort) string {
-	return svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port.Port))
+// ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port", and with "/h2" behind it the same
+// endpoints spoken to in HTTP/2. An HTTPRoute and a GRPCRoute may lead to one port: then there are both.
+func ClusterName(svc *corev1.Service, port corev1.ServicePort, protocol config.BackendProtocol) string {
+	name := svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port.Port))
+	if protocol == config.BackendH2 {
+		name += "/h2"
+	}
+	return name
+}
+
+// ClusterNames are the names of all clusters that a Service port may be. When an EndpointSlice changes, its endpoints are
+// for those of them that the configuration has.
+func ClusterNames(svc *corev1.Service, port corev1.ServicePort) []string {
+	return []string{ClusterName(svc, port, config.BackendHTTP1), ClusterName(svc, port, config.BackendH2)}
 }
 
 func tcp(p corev1.Protocol) bool { return p == "" || p == corev1.ProtocolTCP }

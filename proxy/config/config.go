@@ -273,7 +273,7 @@ const (
 // Cluster is one Service port: a set of endpoints that are interchangeable, and how to use them. The endpoints
 // themselves are not part of the Config; they change far more often and are published per cluster.
 type Cluster struct {
-	// Name is "namespace/service:port".
+	// Name is "namespace/service:port", and with "/h2" behind it where Protocol is BackendH2.
 	Name string `json:"name"`
 	// Protocol: with BackendH2 in plain text by prior knowledge (RFC 9113 section 3.3).
 	Protocol BackendProtocol `json:"protocol,omitempty"`
