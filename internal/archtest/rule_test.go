@@ -50,6 +50,8 @@ func additions() []edge {
 		{"fastpath", "proxy/clock", wheel},
 		{"fastpath/reference", "proxy/clock", wheel},
 		{"h2", "proxy/clock", wheel},
+		{"h2", "h2/hpack", "header compression is a codec without connections, as fastpath/wire is"},
+		{"h2/hpack", "proxy/message", "fields have the ids and views of heads"},
 
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
@@ -116,7 +118,7 @@ func owners() []owner {
 func loopOwned() []string {
 	return []string{
 		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/message", "proxy/proxyproto",
-		"proxy/websocket",
+		"proxy/websocket", "h2/hpack",
 	}
 }
 

@@ -1,0 +1,98 @@
+package hpack
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// index finds fields in the table of an encoder, and remembers which ones have come lately without being added.
+type index struct {
+	// heads has, by hash, the sequence number of the newest entry: table.added after it was added. 0 is none.
+	heads  [indexBuckets]uint32
+	links  [entriesMax]link // by sequence number
+	lately [latelySets][latelyWays]uint32
+}
+
+// link leads from an entry to the next older one with the same head.
+type link struct{ hash, next uint32 }
+
+// All are powers of two.
+const (
+	indexBuckets = 64
+	entriesMax   = TableBytes / entryOverheadBytes
+	latelySets   = 32
+	latelyWays   = 4
+)
+
+// find returns the place of a field in the table, 1 for the newest, 0 if it is not there.
+func (x *index) find(t *table, hash uint32, name string, value []byte) uint32 {
+	seq := x.heads[hash%indexBuckets]
+	for seq != 0 {
+		age := t.added - seq
+		if age >= t.count {
+			return 0 // it has been evicted, and so have all before it
+		}
+		l := &x.links[seq%entriesMax]
+		if l.hash == hash {
+			e := t.at(age + 1)
+			if pair := t.pair(e); string(pair[e.nameLen:]) == string(value) && string(pair[:e.nameLen]) == name {
+				return age + 1
+			}
+		}
+		seq = l.next
+	}
+	return 0
+}
+
+// add notes the newest entry.
+func (x *index) add(seq, hash uint32) {
+	head := &x.heads[hash%indexBuckets]
+	x.links[seq%entriesMax] = link{hash, *head}
+	*head = seq
+}
+
+// again reports whether a field has come lately. Two fields with one hash are taken for the same.
+func (x *index) again(hash uint32) bool {
+	set := &x.lately[hash/indexBuckets%latelySets]
+	for _, h := range set {
+		if h == hash {
+			return true
+		}
+	}
+	copy(set[1:], set[:])
+	set[0] = hash
+	return false
+}
+
+// hash is one of the whole field: a part would make many entries of values that differ elsewhere. It is never 0.
+func (n fieldName) hash(value []byte) uint32 {
+	h := uint64(n.static)<<8 | uint64(n.id)
+	if h == 0 {
+		h = hashBytes(seedName, []byte(n.text))
+	}
+	return uint32(hashBytes(h, value)>>32) | 1<<31
+}
+
+// Multipliers are odd and have about as many ones as zeros.
+const (
+	seedName  = 0x9e3779b97f4a7c15
+	mixBytes  = 0xa0761d6478bd642f
+	mixLength = 0xe7037ed1a0b428db
+)
+
+func hashBytes(h uint64, b []byte) uint64 {
+	h ^= uint64(len(b)) * mixLength
+	for ; len(b) >= 8; b = b[8:] {
+		h = mix(h ^ binary.LittleEndian.Uint64(b))
+	}
+	var tail uint64
+	for i, c := range b {
+		tail |= uint64(c) << (8 * i)
+	}
+	return mix(h ^ tail ^ seedName)
+}
+
+func mix(h uint64) uint64 {
+	hi, lo := bits.Mul64(h, mixBytes)
+	return hi ^ lo
+}

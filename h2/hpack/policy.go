@@ -1,0 +1,32 @@
+package hpack
+
+import "rauta.io/rauta/proxy/message"
+
+// policy is what an encoder does with a field that is in no table yet.
+type policy uint8
+
+const (
+	// repeated fields are added when they come for the second time.
+	repeated policy = iota
+	// eager fields have few values and are added at once.
+	eager
+	// volatile fields are hardly ever the same again, and are not added.
+	volatile
+	// never: nobody on the way may keep them, since whoever can make a table hold guesses of his own would see from the
+	// length of a block when he is right (RFC 7541 section 7.1).
+	never
+)
+
+// policyOf has the policy of every name with an id; names without one are repeated.
+var policyOf = [256]policy{
+	message.Authorization: never, message.Cookie: never, message.ProxyAuthorization: never, message.SetCookie: never,
+
+	message.Age: volatile, message.ContentLength: volatile, message.Date: volatile, message.ETag: volatile,
+	message.Expires: volatile, message.LastModified: volatile, message.Location: volatile, message.Range: volatile,
+	message.Traceparent: volatile, message.Tracestate: volatile, message.XRequestID: volatile,
+
+	message.Accept: eager, message.AcceptEncoding: eager, message.AcceptLanguage: eager, message.CacheControl: eager,
+	message.ContentEncoding: eager, message.ContentType: eager, message.Server: eager, message.TE: eager,
+	message.Vary: eager, message.Via: eager, message.XForwardedHost: eager, message.XForwardedPort: eager,
+	message.XForwardedProto: eager,
+}
