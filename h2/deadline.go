@@ -10,7 +10,7 @@ const watchEvery = 1e9
 const drainPingTime = 2e9
 
 // arm sets the timer for whichever deadline comes first.
-func (c *serverConn) arm() {
+func (c *link) arm() {
 	if c.state == closed {
 		return
 	}
@@ -23,7 +23,7 @@ func (c *serverConn) arm() {
 	c.e.loop.Wheel().Set(&c.timer, next)
 }
 
-// armRead sets the deadline for the next bytes, when there is something to wait for. A deadline that is under way for the
+// armRead implements role. It sets the deadline for the next bytes, when there is something to wait for. A deadline that is under way for the
 // same thing stays.
 func (c *serverConn) armRead() {
 	switch {
@@ -50,31 +50,32 @@ func (c *serverConn) armRead() {
 }
 
 // watch looks at the streams before long.
-func (c *serverConn) watch() {
+func (c *link) watch() {
 	if c.watchAt == 0 {
 		c.watchAt = c.e.loop.Now() + watchEvery
 		c.arm()
 	}
 }
 
-func (c *serverConn) onTimer(now clock.Time) {
+func (c *link) onTimer(now clock.Time) {
 	c.e.loop.Blame(c.conn)
 	defer c.e.loop.Blame(nil)
 	switch {
 	case c.writeDeadline != 0 && c.writeDeadline <= now:
 		c.conn.Reset()
-		c.gone("client_write_timeout")
+		c.role.lose(lossStuck)
 	case c.readDeadline != 0 && c.readDeadline <= now:
-		c.onReadTimeout()
+		c.role.onReadTimeout()
 	case c.watchAt != 0 && c.watchAt <= now:
 		c.watchAt = 0
-		c.onWatch(now)
+		c.role.onWatch(now)
 		c.arm()
 	default:
 		c.arm()
 	}
 }
 
+// onReadTimeout implements role.
 func (c *serverConn) onReadTimeout() {
 	c.readDeadline = 0
 	switch {
@@ -90,7 +91,7 @@ func (c *serverConn) onReadTimeout() {
 // statusRequestTimeout answers a client that is too slow (RFC 9110 section 15.5.9).
 const statusRequestTimeout = 408
 
-// onWatch looks for streams whose client sends or takes too little.
+// onWatch implements role: it looks for streams whose client sends or takes too little.
 func (c *serverConn) onWatch(now clock.Time) {
 	if c.state != serving && c.state != awaitSettings {
 		return
@@ -108,7 +109,7 @@ func (c *serverConn) onWatch(now clock.Time) {
 		if i >= len(c.streams) {
 			continue // more than one has gone
 		}
-		s := c.streams[i]
+		s := c.streams[i].user.(*serverStream)
 		again = again || s.receives() || len(s.pending()) > 0
 		c.watchStream(s, now)
 	}
@@ -117,7 +118,7 @@ func (c *serverConn) onWatch(now clock.Time) {
 	}
 }
 
-func (c *serverConn) watchStream(s *stream, now clock.Time) {
+func (c *serverConn) watchStream(s *serverStream, now clock.Time) {
 	limits := &c.e.limits
 	if len(s.pending()) > 0 && s.progress+nanos(limits.WriteIdle) <= now { // attack row 30
 		c.streamError(s.id, codeCancel, "client_write_timeout")

@@ -16,8 +16,8 @@ type Engine struct {
 	conns []*serverConn
 	idle  idleList
 	head  headReader
-	free  *stream
-	frees int
+
+	freeStreams []*serverStream
 }
 
 // freeStreamsMax bounds the streams that an engine keeps for reuse.
@@ -71,21 +71,20 @@ func (e *Engine) remove(c *serverConn) {
 	e.conns = e.conns[:last]
 }
 
-func (e *Engine) takeStream() *stream {
-	s := e.free
-	if s == nil {
-		return new(stream)
+func (e *Engine) takeServerStream() *serverStream {
+	n := len(e.freeStreams)
+	if n == 0 {
+		return new(serverStream)
 	}
-	e.free, s.next = s.next, nil
-	e.frees--
+	s := e.freeStreams[n-1]
+	e.freeStreams = e.freeStreams[:n-1]
 	return s
 }
 
-func (e *Engine) putStream(s *stream) {
-	*s = stream{}
-	if e.frees < freeStreamsMax {
-		s.next, e.free = e.free, s
-		e.frees++
+func (e *Engine) putServerStream(s *serverStream) {
+	*s = serverStream{}
+	if len(e.freeStreams) < freeStreamsMax {
+		e.freeStreams = append(e.freeStreams, s)
 	}
 }
 

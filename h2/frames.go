@@ -3,7 +3,7 @@ package h2
 import "encoding/binary"
 
 // onFrame takes one frame.
-func (c *serverConn) onFrame(h frameHeader, payload []byte) {
+func (c *link) onFrame(h frameHeader, payload []byte) {
 	if c.state == awaitSettings {
 		if h.typ != frameSettings || h.flags&flagAck != 0 {
 			c.fail(codeProtocol, "settings_expected")
@@ -25,11 +25,11 @@ func (c *serverConn) onFrame(h frameHeader, payload []byte) {
 	case frameRSTStream:
 		c.onRSTStream(h, payload)
 	case frameSettings:
-		c.onSettings(h, payload)
+		c.onSettingsFrame(h, payload)
 	case framePing:
 		c.onPing(h, payload)
 	case frameGoAway:
-		c.onGoAway(h, payload)
+		c.onGoAwayFrame(h, payload)
 	case frameWindowUpdate:
 		c.onWindowUpdate(h, payload)
 	case frameContinuation:
@@ -42,7 +42,7 @@ func (c *serverConn) onFrame(h frameHeader, payload []byte) {
 }
 
 // spend takes one token; without it the peer is sent away. It reports whether there was one.
-func (c *serverConn) spend(b *budget, perMinute int64, reason string) bool {
+func (c *link) spend(b *budget, perMinute int64, reason string) bool {
 	if b.take(c.e.loop.Now(), perMinute) {
 		return true
 	}
@@ -50,8 +50,8 @@ func (c *serverConn) spend(b *budget, perMinute int64, reason string) bool {
 	return false
 }
 
-// idleStream reports whether the client has not opened the stream yet, and fails the connection if so (RFC 9113 section 5.1).
-func (c *serverConn) idleStream(id uint32) bool {
+// idleStream reports whether the stream has not been opened yet, and fails the connection if so (RFC 9113 section 5.1).
+func (c *link) idleStream(id uint32) bool {
 	if id%2 == 0 || id > c.lastID {
 		c.fail(codeProtocol, "frame_on_idle_stream")
 		return true
@@ -59,8 +59,8 @@ func (c *serverConn) idleStream(id uint32) bool {
 	return false
 }
 
-// onData takes a part of a request body (RFC 9113 section 6.1).
-func (c *serverConn) onData(h frameHeader, payload []byte) {
+// onData takes a part of a body (RFC 9113 section 6.1).
+func (c *link) onData(h frameHeader, payload []byte) {
 	if c.idleStream(h.stream) {
 		return
 	}
@@ -80,7 +80,7 @@ func (c *serverConn) onData(h frameHeader, payload []byte) {
 	s := c.find(h.stream)
 	if s == nil || s.recvEnded {
 		// What was on its way when we gave the stream up is no error.
-		if known, byUs := c.recall(h.stream); s != nil || !known || !byUs {
+		if known, byUs := c.recall(h.stream); s != nil || !byUs && (known || !c.role.forgets()) {
 			c.streamError(h.stream, codeStreamClosed, "data_after_end")
 		}
 		return
@@ -104,12 +104,12 @@ func (c *serverConn) onData(h frameHeader, payload []byte) {
 	}
 	s.onBody(data)
 	if end && !s.dead {
-		s.responseWritten()
+		s.user.halfDone()
 	}
 }
 
 // onPriority ignores what RFC 9113 section 5.3.2 has deprecated, within its rules.
-func (c *serverConn) onPriority(h frameHeader, payload []byte) {
+func (c *link) onPriority(h frameHeader, payload []byte) {
 	switch {
 	case h.stream == 0:
 		c.fail(codeProtocol, "priority_on_connection")
@@ -122,8 +122,8 @@ func (c *serverConn) onPriority(h frameHeader, payload []byte) {
 	}
 }
 
-// onRSTStream: the client gives a stream up (RFC 9113 section 6.4).
-func (c *serverConn) onRSTStream(h frameHeader, payload []byte) {
+// onRSTStream: the peer gives a stream up (RFC 9113 section 6.4).
+func (c *link) onRSTStream(h frameHeader, payload []byte) {
 	if h.stream == 0 {
 		c.fail(codeProtocol, "rst_on_connection")
 		return
@@ -135,24 +135,11 @@ func (c *serverConn) onRSTStream(h frameHeader, payload []byte) {
 	if c.idleStream(h.stream) {
 		return
 	}
-	s := c.find(h.stream)
-	if s == nil {
-		c.spend(&c.budgets.empty, emptyFramesPerMinute, "rst_flood")
-		return
-	}
-	x, begun := s.x, s.begun
-	s.x = nil
-	c.remove(s, false)
-	if x != nil {
-		x.OnClientGone("client_reset_stream")
-	}
-	if !begun {
-		c.countReset()
-	}
+	c.role.onReset(c.find(h.stream), errCode(binary.BigEndian.Uint32(payload)))
 }
 
-// onSettings applies the client's settings (RFC 9113 section 6.5).
-func (c *serverConn) onSettings(h frameHeader, payload []byte) {
+// onSettingsFrame applies the peer's settings (RFC 9113 section 6.5).
+func (c *link) onSettingsFrame(h frameHeader, payload []byte) {
 	switch {
 	case h.stream != 0:
 		c.fail(codeProtocol, "settings_on_stream")
@@ -179,11 +166,12 @@ func (c *serverConn) onSettings(h frameHeader, payload []byte) {
 	}
 	c.control()
 	c.out.buf = appendFrameHeader(c.out.buf, 0, frameSettings, flagAck, 0)
+	c.role.onSettings()
 }
 
 // applySetting takes one setting. The size of frames and of the compression table need no care: we never use more than
 // the least that they can be.
-func (c *serverConn) applySetting(id uint16, value uint32) errCode {
+func (c *link) applySetting(id uint16, value uint32) errCode {
 	switch id {
 	case settingEnablePush:
 		if value > 1 {
@@ -205,12 +193,14 @@ func (c *serverConn) applySetting(id uint16, value uint32) errCode {
 			}
 			c.wake(s)
 		}
+	default:
+		return c.role.onSetting(id, value)
 	}
 	return codeNo
 }
 
 // wake lets a stream go on whose window may have opened.
-func (c *serverConn) wake(s *stream) {
+func (c *link) wake(s *stream) {
 	if s.sendWindow > 0 && len(s.pending()) > 0 {
 		c.queue.push(s)
 		c.markDirty()
@@ -218,38 +208,36 @@ func (c *serverConn) wake(s *stream) {
 }
 
 // onPing answers (RFC 9113 section 6.7).
-func (c *serverConn) onPing(h frameHeader, payload []byte) {
+func (c *link) onPing(h frameHeader, payload []byte) {
 	switch {
 	case h.stream != 0:
 		c.fail(codeProtocol, "ping_on_stream")
 	case len(payload) != 8:
 		c.fail(codeFrameSize, "bad_ping")
 	case h.flags&flagAck != 0:
-		if c.away == announced && string(payload) == pingLeaving {
-			c.leave()
-			return
+		if !c.role.onPong(payload) {
+			c.spend(&c.budgets.pings, pingsPerMinute, "ping_flood")
 		}
-		c.spend(&c.budgets.pings, pingsPerMinute, "ping_flood")
 	case c.spend(&c.budgets.pings, pingsPerMinute, "ping_flood"):
 		c.control()
 		c.out.buf = append(appendFrameHeader(c.out.buf, 8, framePing, flagAck, 0), payload...)
 	}
 }
 
-// onGoAway: the client opens no more streams (RFC 9113 section 6.8).
-func (c *serverConn) onGoAway(h frameHeader, payload []byte) {
+// onGoAwayFrame: the peer wants no more streams (RFC 9113 section 6.8).
+func (c *link) onGoAwayFrame(h frameHeader, payload []byte) {
 	switch {
 	case h.stream != 0:
 		c.fail(codeProtocol, "goaway_on_stream")
 	case len(payload) < 8:
 		c.fail(codeFrameSize, "bad_goaway")
-	case c.away != leaving:
-		c.leave()
+	default:
+		c.role.onGoAway(binary.BigEndian.Uint32(payload)&streamIDMask, errCode(binary.BigEndian.Uint32(payload[4:])))
 	}
 }
 
 // onWindowUpdate opens a window (RFC 9113 section 6.9).
-func (c *serverConn) onWindowUpdate(h frameHeader, payload []byte) {
+func (c *link) onWindowUpdate(h frameHeader, payload []byte) {
 	if len(payload) != 4 {
 		c.fail(codeFrameSize, "bad_window_update")
 		return

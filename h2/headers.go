@@ -11,7 +11,7 @@ import (
 )
 
 // onHeaders takes the begin of a header block (RFC 9113 section 6.2).
-func (c *serverConn) onHeaders(h frameHeader, payload []byte) {
+func (c *link) onHeaders(h frameHeader, payload []byte) {
 	if h.stream%2 == 0 { // RFC 9113 section 5.1.1; 0 is the connection
 		c.fail(codeProtocol, "bad_stream_id")
 		return
@@ -31,14 +31,14 @@ func (c *serverConn) onHeaders(h frameHeader, payload []byte) {
 		fragment = fragment[5:]
 	}
 	if h.flags&flagEndHeaders != 0 {
-		c.onBlock(fragment)
+		c.role.onBlock(fragment)
 		return
 	}
 	c.gather(fragment)
 }
 
 // onContinuation takes more of a header block (RFC 9113 section 6.10).
-func (c *serverConn) onContinuation(h frameHeader, payload []byte) {
+func (c *link) onContinuation(h frameHeader, payload []byte) {
 	if c.block.stream == 0 {
 		c.fail(codeProtocol, "unexpected_continuation")
 		return
@@ -50,14 +50,14 @@ func (c *serverConn) onContinuation(h frameHeader, payload []byte) {
 	c.gather(payload)
 	if h.flags&flagEndHeaders != 0 && c.state == serving {
 		buf := c.block.buf
-		c.onBlock(buf)
+		c.role.onBlock(buf)
 		c.e.loop.PutBuffer(buf)
 		c.block.buf = nil
 	}
 }
 
 // gather keeps a fragment. A block that is larger than any head we accept is not worth decoding (attack row 29).
-func (c *serverConn) gather(fragment []byte) {
+func (c *link) gather(fragment []byte) {
 	b := &c.block
 	if len(b.buf)+len(fragment) > c.e.limits.HeadBytes+headerBlockSlack {
 		c.fail(codeEnhanceYourCalm, "header_block_too_large")
@@ -74,7 +74,7 @@ func (c *serverConn) gather(fragment []byte) {
 	b.buf = append(b.buf, fragment...)
 }
 
-// onBlock takes a complete header block: a request, or its trailers.
+// onBlock implements role: a block is a request, or its trailers.
 func (c *serverConn) onBlock(fragment []byte) {
 	id := c.block.stream
 	c.block.stream = 0
@@ -113,7 +113,7 @@ func (c *serverConn) onBlock(fragment []byte) {
 }
 
 // decode runs a block through the decoder; false means that the connection is over.
-func (c *serverConn) decode(mode blockMode, req *message.Request, fragment []byte) bool {
+func (c *link) decode(mode blockMode, req *message.Request, fragment []byte) bool {
 	c.e.head.begin(mode, req, c.decoder)
 	_, err := c.decoder.Write(fragment)
 	if err == nil {
@@ -156,6 +156,7 @@ func (c *serverConn) onRequest(id uint32, fragment []byte) {
 	}
 	s.toHead = x.Req.MethodID == message.MethodHead
 	s.connect = x.Req.ExtendedConnect()
+	s.hold = s.connect
 	s.endPassed = endStream && !s.connect
 	if p.bad() {
 		c.refuse(s, p)
@@ -171,7 +172,7 @@ func (c *serverConn) onRequest(id uint32, fragment []byte) {
 }
 
 // refuse answers a bad request, or resets its stream.
-func (c *serverConn) refuse(s *stream, p problem) {
+func (c *serverConn) refuse(s *serverStream, p problem) {
 	x := s.x
 	if p.status == 0 {
 		s.mute = true
@@ -185,8 +186,8 @@ func (c *serverConn) refuse(s *stream, p problem) {
 	}
 }
 
-// onTrailers takes the end of a request body (RFC 9113 section 8.1).
-func (c *serverConn) onTrailers(s *stream, fragment []byte) {
+// onTrailers takes the end of a body (RFC 9113 section 8.1).
+func (c *link) onTrailers(s *stream, fragment []byte) {
 	endStream := c.block.endStream
 	if !c.decode(blockTrailers, nil, fragment) {
 		return
@@ -205,27 +206,27 @@ func (c *serverConn) onTrailers(s *stream, fragment []byte) {
 		s.touched = c.e.loop.Now()
 		s.passEnd(c.e.head.finishTrailers())
 		if !s.dead {
-			s.responseWritten()
+			s.user.halfDone()
 		}
 	}
 }
 
 // writeHead frames a response head.
-func (c *serverConn) writeHead(s *stream, resp *message.Response) {
-	at := c.beginBlock(s, blockBytes(&resp.Head))
+func (c *serverConn) writeHead(s *serverStream, resp *message.Response) {
+	at := c.beginBlock(&s.stream, blockBytes(&resp.Head))
 	c.out.buf = appendResponse(c.out.buf, resp, s.toHead)
-	c.endBlock(s, at)
+	c.endBlock(&s.stream, at)
 }
 
 // writeTrailers frames the fields that follow a body. The caller ends the stream.
-func (c *serverConn) writeTrailers(s *stream, trailers *message.Head) {
+func (c *link) writeTrailers(s *stream, trailers *message.Head) {
 	at := c.beginBlock(s, blockBytes(trailers))
 	c.out.buf = appendFields(c.out.buf, trailers)
 	c.endBlock(s, at)
 }
 
 // beginBlock begins a header block of up to n bytes; it returns where its frame begins.
-func (c *serverConn) beginBlock(s *stream, n int) (at int) {
+func (c *link) beginBlock(s *stream, n int) (at int) {
 	c.out.reserve(c.e.loop, frameHeaderBytes+n)
 	s.lastFrame = c.out.place()
 	at = len(c.out.buf)
@@ -239,7 +240,7 @@ func (c *serverConn) beginBlock(s *stream, n int) (at int) {
 }
 
 // endBlock completes a header block, in several frames if it must (RFC 9113 section 4.3).
-func (c *serverConn) endBlock(s *stream, at int) {
+func (c *link) endBlock(s *stream, at int) {
 	b := c.out.buf
 	n := len(b) - at - frameHeaderBytes
 	if n > frameBytesMax {
@@ -250,7 +251,7 @@ func (c *serverConn) endBlock(s *stream, at int) {
 }
 
 // writeLongBlock frames the block that b has behind at and a frame header.
-func (c *serverConn) writeLongBlock(s *stream, at int, b []byte) {
+func (c *link) writeLongBlock(s *stream, at int, b []byte) {
 	block := append([]byte(nil), b[at+frameHeaderBytes:]...)
 	c.out.buf = b[:at]
 	typ, first := frameHeaders, true

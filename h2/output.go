@@ -65,7 +65,7 @@ func (o *outbound) flush(c *loop.Conn) bool {
 }
 
 // room reports whether n more bytes of DATA may be framed now; it sends early what has piled up.
-func (c *serverConn) room(n int) bool {
+func (c *link) room(n int) bool {
 	o := &c.out
 	if o.waiting()+n > outFlush && !o.blocked {
 		c.flushOut()
@@ -73,8 +73,8 @@ func (c *serverConn) room(n int) bool {
 	return !o.broken && (!o.blocked || o.waiting()+n <= outHigh)
 }
 
-// flushOut writes what waits and keeps the deadline for a client that does not take it.
-func (c *serverConn) flushOut() {
+// flushOut writes what waits and keeps the deadline for a peer that does not take it.
+func (c *link) flushOut() {
 	before := c.out.waiting()
 	drained := c.out.flush(c.conn)
 	switch {
@@ -87,7 +87,7 @@ func (c *serverConn) flushOut() {
 }
 
 // control makes room for a frame that answers the peer's doing; a peer that makes us answer without reading is cut off.
-func (c *serverConn) control() {
+func (c *link) control() {
 	c.out.reserve(c.e.loop, 64)
 	c.controls++
 	c.markDirty()
@@ -121,7 +121,7 @@ func (q *sendQueue) pop() *stream {
 }
 
 // pump frames DATA of the waiting streams, a quantum of each in turn.
-func (c *serverConn) pump() {
+func (c *link) pump() {
 	left := pumpBytesMax
 	for c.queue.first != nil && c.sendWindow > 0 && c.room(frameHeaderBytes+quantum) {
 		if left <= 0 {

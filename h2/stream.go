@@ -2,36 +2,34 @@ package h2
 
 import (
 	"rauta.io/rauta/proxy/clock"
-	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/message"
 )
 
-// stream is one request on a connection. It implements exchange.Downstream. A stream that has died stays valid until the
-// end of the turn.
+// stream is one request on a connection, of either direction: the windows, what waits to be sent, and what came while
+// nobody took it. A stream that has died stays valid until the end of the turn.
 type stream struct {
-	c    *serverConn
-	x    *exchange.Exchange // nil once the exchange is over
-	next *stream            // in the send queue, or in the engine's free list
+	c    *link
+	user user
+	next *stream // in the send queue
 	id   uint32
 
+	live      bool // the exchange is not over
 	dead      bool
 	queued    bool // in the send queue
 	resumed   bool // in the connection's list of streams whose body goes on
 	paused    bool // the exchange takes no body
-	starved   bool // the exchange was told to wait for OnClientWritable
-	mute      bool // the exchange's answer is replaced by a reset
-	toHead    bool // the request was HEAD
-	begun     bool // the final head has been framed
+	hold      bool // what comes has to wait for the tunnel that it belongs to
+	connect   bool // a tunnel was asked for (RFC 8441)
+	tunnel    bool // and is there: DATA is the tunnel's
+	starved   bool // the exchange was told to wait until there is room
 	endAsked  bool // SendEnd has been called
 	sentEnd   bool // END_STREAM has been framed
 	recvEnded bool // END_STREAM has come
 	endPassed bool // the exchange knows
-	connect   bool // asked for a tunnel (RFC 8441)
-	tunnel    bool // and got it: DATA is the tunnel's
 
 	// Receiving.
 	body       []byte // what came while paused; holds a buffer only then
-	recvWindow int64  // what the client may send
+	recvWindow int64  // what the peer may send
 	recvCredit int64  // what it gets back
 	recvTarget int64  // the window when everything has been passed on
 	recvHeld   bool   // body had to wait since the last credit
@@ -53,31 +51,27 @@ type stream struct {
 	lastFrame    uint64 // place of the header of the last frame that may end the stream
 }
 
-func (s *stream) pending() []byte { return s.pend[s.pendOff:] }
-
-// SendHead implements exchange.Downstream.
-func (s *stream) SendHead(resp *message.Response) {
-	c := s.c
-	if s.dead || s.mute {
-		return
-	}
-	if s.connect && resp.Status == statusSwitching {
-		s.openTunnel(resp)
-	}
-	if resp.Status >= 200 {
-		s.begun = true
-		if c.e.exchange.Draining {
-			c.shutdown()
-		}
-	}
-	c.writeHead(s, resp)
-	c.budgets.earnByData()
-	c.markDirty()
+// user is the exchange that a stream belongs to, as its side sees it.
+type user interface {
+	// onData takes a part of the body; p is valid during the call.
+	onData(p []byte)
+	// onEnd takes the end of the body; trailers are nil for none.
+	onEnd(trailers *message.Head)
+	// onWritable: there is room again after SendData had reported false.
+	onWritable()
+	// halfDone: our half has been framed completely, or the peer's has come.
+	halfDone()
+	// onLost: the stream is over, and what the exchange waits for will not come.
+	onLost(reason string)
+	// recycle: no list has the stream any more.
+	recycle()
 }
 
-// SendData implements exchange.Downstream.
+func (s *stream) pending() []byte { return s.pend[s.pendOff:] }
+
+// SendData implements exchange.Downstream and upstream.Stream.
 func (s *stream) SendData(p []byte) bool {
-	if s.dead || s.mute || s.toHead || len(p) == 0 {
+	if s.dead || len(p) == 0 {
 		return true
 	}
 	c := s.c
@@ -195,10 +189,10 @@ func (s *stream) afterPump() {
 	switch {
 	case s.endAsked && len(s.pending()) == 0:
 		s.writeEnd(s.pendTrailers)
-		s.responseWritten()
-	case s.starved && len(s.pending()) <= bufferedLow && s.x != nil:
+		s.user.halfDone()
+	case s.starved && len(s.pending()) <= bufferedLow && s.live:
 		s.starved = false
-		s.x.OnClientWritable()
+		s.user.onWritable()
 	}
 }
 
@@ -222,15 +216,12 @@ func (s *stream) writeEnd(trailers *message.Head) {
 	c.out.buf = appendFrameHeader(c.out.buf, 0, frameData, flagEndStream, s.id)
 }
 
-// SendEnd implements exchange.Downstream.
+// SendEnd implements exchange.Downstream and upstream.Stream.
 func (s *stream) SendEnd(trailers *message.Head) {
-	if s.dead || s.mute {
+	if s.dead {
 		return
 	}
 	s.endAsked = true
-	if s.toHead {
-		trailers = nil
-	}
 	if len(s.pending()) == 0 {
 		s.writeEnd(trailers)
 	} else {
@@ -249,10 +240,10 @@ func copyTrailers(trailers *message.Head) *message.Head {
 	return own
 }
 
-// PauseBody implements exchange.Downstream.
+// PauseBody implements exchange.Downstream and upstream.Stream.
 func (s *stream) PauseBody() { s.paused = true }
 
-// ResumeBody implements exchange.Downstream.
+// ResumeBody implements exchange.Downstream and upstream.Stream.
 func (s *stream) ResumeBody() {
 	s.paused = false
 	s.touched = s.c.e.loop.Now()
@@ -263,57 +254,17 @@ func (s *stream) ResumeBody() {
 	}
 }
 
-// Abort implements exchange.Downstream.
-func (s *stream) Abort() {
-	s.x = nil
-	if !s.dead {
-		code := codeInternal
-		if s.tunnel { // RFC 8441 section 5: what a reset is in TCP
-			code = codeCancel
-		}
-		s.c.reset(s, code)
-	}
-}
-
-// Finished implements exchange.Downstream.
-func (s *stream) Finished() {
-	s.x = nil
-	s.starved = false
-	if s.dead {
-		return
-	}
-	s.releaseBody()
-	if s.mute {
-		s.c.reset(s, codeProtocol)
-		return
-	}
-	s.responseWritten()
-}
-
-// responseWritten ends a stream whose exchange is over, once its response has been framed completely.
-func (s *stream) responseWritten() {
-	if s.x != nil || !s.sentEnd || s.dead {
-		return
-	}
-	if !s.recvEnded { // RFC 9113 section 8.1: the rest of the request is not needed
-		s.c.reset(s, codeNo)
-		return
-	}
-	s.c.remove(s, false)
-}
-
-// onBody takes a part of the request body from the client, and its end.
+// onBody takes a part of the body from the peer, and its end.
 func (s *stream) onBody(p []byte) {
 	c := s.c
 	s.touched = c.e.loop.Now()
-	x := s.x
 	switch {
-	case x == nil: // answered already: what is left of the response waits for the client
+	case !s.live: // answered already: what is left of the response waits for the client
 	case len(p) == 0:
-	case s.paused || s.held() || len(s.body) > 0:
+	case s.paused || s.hold || len(s.body) > 0:
 		s.bufferBody(p)
 	default:
-		x.OnRequestData(p)
+		s.user.onData(p)
 		c.creditStream(s, len(p))
 	}
 	s.passEnd(nil)
@@ -322,26 +273,26 @@ func (s *stream) onBody(p []byte) {
 // passEnd tells the exchange that the body is complete, once it has had all of it. trailers end the body, nil for none.
 func (s *stream) passEnd(trailers *message.Head) {
 	switch {
-	case s.x == nil || !s.recvEnded || s.endPassed:
-	case len(s.body) > 0 || s.held():
+	case !s.live || !s.recvEnded || s.endPassed:
+	case len(s.body) > 0 || s.hold:
 		s.trailers = copyTrailers(trailers)
 	default:
 		s.endPassed = true
-		s.x.OnRequestEnd(trailers)
+		s.user.onEnd(trailers)
 	}
 }
 
 // resume passes on what came while the exchange took no body.
 func (s *stream) resume() {
 	s.resumed = false
-	if s.dead || s.paused || s.held() || s.x == nil {
+	if s.dead || s.paused || s.hold || !s.live {
 		return
 	}
 	if n := len(s.body); n > 0 {
 		body := s.body
 		s.body = nil
 		s.tookBody(n)
-		s.x.OnRequestData(body)
+		s.user.onData(body)
 		s.c.e.loop.PutBuffer(body)
 		s.c.creditStream(s, n)
 	}

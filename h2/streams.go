@@ -1,7 +1,7 @@
 package h2
 
 // find returns the open stream with the id, or nil.
-func (c *serverConn) find(id uint32) *stream {
+func (c *link) find(id uint32) *stream {
 	for i := len(c.ids) - 1; i >= 0; i-- {
 		if c.ids[i] == id {
 			return c.streams[i]
@@ -10,20 +10,17 @@ func (c *serverConn) find(id uint32) *stream {
 	return nil
 }
 
-// open makes a stream of the client's new id.
-func (c *serverConn) open(id uint32) *stream {
-	s := c.e.takeStream()
+// add makes a new stream part of the connection.
+func (c *link) add(s *stream, id uint32) {
 	s.c, s.id = c, id
 	s.sendWindow, s.recvWindow, s.recvTarget = c.streamSendWindow, streamWindow, streamWindow
 	s.since = c.e.loop.Now()
 	s.touched, s.progress = s.since, s.since
 	c.streams, c.ids = append(c.streams, s), append(c.ids, id)
-	c.e.idle.remove(c)
-	return s
 }
 
 // remove ends a stream. Its exchange is over, or is told by the caller.
-func (c *serverConn) remove(s *stream, byUs bool) {
+func (c *link) remove(s *stream, byUs bool) {
 	s.dead = true
 	s.releaseBody()
 	s.releasePend()
@@ -39,21 +36,19 @@ func (c *serverConn) remove(s *stream, byUs bool) {
 	c.remember(s.id, byUs)
 	c.graveyard = append(c.graveyard, s)
 	c.markDirty()
-	if last == 0 && c.state == serving {
-		c.idleSince = c.e.loop.Now()
-		c.armRead()
-		c.e.idle.push(c)
+	if last == 0 {
+		c.role.emptied()
 	}
 }
 
 // remember notes a stream that has ended.
-func (c *serverConn) remember(id uint32, byUs bool) {
+func (c *link) remember(id uint32, byUs bool) {
 	c.closedIDs[c.closedNext] = closedStream{id, byUs}
 	c.closedNext = (c.closedNext + 1) % closedMax
 }
 
 // recall tells whether the stream has ended a short while ago, and how.
-func (c *serverConn) recall(id uint32) (known, byUs bool) {
+func (c *link) recall(id uint32) (known, byUs bool) {
 	for i := range c.closedIDs {
 		if c.closedIDs[i].id == id {
 			return true, c.closedIDs[i].byUs
@@ -63,21 +58,17 @@ func (c *serverConn) recall(id uint32) (known, byUs bool) {
 }
 
 // reset ends a stream with RST_STREAM in our own name. Its exchange is over, or is told by the caller.
-func (c *serverConn) reset(s *stream, code errCode) {
+func (c *link) reset(s *stream, code errCode) {
 	c.control()
 	c.out.buf = appendRSTStream(c.out.buf, s.id, code)
 	c.remove(s, true)
 }
 
 // streamError answers an error of the peer on one stream (RFC 9113 section 5.4.2), open or not.
-func (c *serverConn) streamError(id uint32, code errCode, reason string) {
+func (c *link) streamError(id uint32, code errCode, reason string) {
 	if s := c.find(id); s != nil {
-		x := s.x
-		s.x = nil
 		c.reset(s, code)
-		if x != nil {
-			x.OnClientGone(reason)
-		}
+		s.user.onLost(reason)
 	} else {
 		c.control()
 		c.out.buf = appendRSTStream(c.out.buf, id, code)
@@ -85,10 +76,10 @@ func (c *serverConn) streamError(id uint32, code errCode, reason string) {
 			c.remember(id, true)
 		}
 	}
-	c.glitch()
+	c.role.glitch()
 }
 
-// glitch counts an error of the peer that costs it a stream. A reset that it made us send counts like one of its own.
+// glitch implements role. A reset that it made us send counts like one of its own.
 func (c *serverConn) glitch() {
 	c.glitches++
 	if c.glitches > glitchesMax {
@@ -108,8 +99,8 @@ func (c *serverConn) countReset() {
 	}
 }
 
-// creditConn gives the client window of the connection back.
-func (c *serverConn) creditConn() {
+// creditConn gives the peer window of the connection back.
+func (c *link) creditConn() {
 	if c.recvCredit >= connWindow/creditPart && c.state == serving {
 		c.out.reserve(c.e.loop, 16)
 		c.out.buf = appendWindowUpdate(c.out.buf, 0, uint32(c.recvCredit))
@@ -119,7 +110,7 @@ func (c *serverConn) creditConn() {
 }
 
 // creditStream gives n bytes of a stream's window back, because they have been passed on.
-func (c *serverConn) creditStream(s *stream, n int) {
+func (c *link) creditStream(s *stream, n int) {
 	if s.dead || s.recvEnded {
 		return
 	}

@@ -32,16 +32,13 @@ func (h *headReader) finishConnect() problem {
 	return problem{}
 }
 
-// held reports whether what the client sends has to wait, because it belongs to a tunnel that is not open yet.
-func (s *stream) held() bool { return s.connect && !s.tunnel }
-
 // receives reports whether a request body is due from the client. A tunnel is none.
-func (s *stream) receives() bool { return !s.recvEnded && s.x != nil && !s.begun && !s.connect }
+func (s *serverStream) receives() bool { return !s.recvEnded && s.x != nil && !s.begun && !s.connect }
 
 // openTunnel turns the head that opens a tunnel into the one that HTTP/2 has for it.
-func (s *stream) openTunnel(resp *message.Response) {
+func (s *serverStream) openTunnel(resp *message.Response) {
 	resp.Status, resp.Framing = statusOK, message.Streamed
 	resp.RemoveName(websocket.AcceptField, message.Unknown)
-	s.tunnel = true
+	s.tunnel, s.hold = true, false
 	s.ResumeBody()
 }

@@ -1,0 +1,123 @@
+package h2
+
+import (
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/message"
+)
+
+// serverStream is a request of a client. It implements exchange.Downstream.
+type serverStream struct {
+	stream
+	conn *serverConn
+	x    *exchange.Exchange // nil once the exchange is over
+
+	mute   bool // the exchange's answer is replaced by a reset
+	toHead bool // the request was HEAD
+	begun  bool // the final head has been framed
+}
+
+// open makes a stream of the client's new id.
+func (c *serverConn) open(id uint32) *serverStream {
+	s := c.e.takeServerStream()
+	s.conn, s.user, s.live = c, s, true
+	c.add(&s.stream, id)
+	c.e.idle.remove(c)
+	return s
+}
+
+// SendHead implements exchange.Downstream.
+func (s *serverStream) SendHead(resp *message.Response) {
+	c := s.conn
+	if s.dead || s.mute {
+		return
+	}
+	if s.connect && resp.Status == statusSwitching {
+		s.openTunnel(resp)
+	}
+	if resp.Status >= 200 {
+		s.begun = true
+		if c.e.exchange.Draining {
+			c.shutdown()
+		}
+	}
+	c.writeHead(s, resp)
+	c.budgets.earnByData()
+	c.markDirty()
+}
+
+// SendData implements exchange.Downstream.
+func (s *serverStream) SendData(p []byte) bool {
+	if s.mute || s.toHead {
+		return true
+	}
+	return s.stream.SendData(p)
+}
+
+// SendEnd implements exchange.Downstream.
+func (s *serverStream) SendEnd(trailers *message.Head) {
+	if s.mute {
+		return
+	}
+	if s.toHead {
+		trailers = nil
+	}
+	s.stream.SendEnd(trailers)
+}
+
+// Abort implements exchange.Downstream.
+func (s *serverStream) Abort() {
+	s.over()
+	if !s.dead {
+		code := codeInternal
+		if s.tunnel { // RFC 8441 section 5: what a reset is in TCP
+			code = codeCancel
+		}
+		s.c.reset(&s.stream, code)
+	}
+}
+
+// Finished implements exchange.Downstream.
+func (s *serverStream) Finished() {
+	s.over()
+	s.starved = false
+	if s.dead {
+		return
+	}
+	s.releaseBody()
+	if s.mute {
+		s.c.reset(&s.stream, codeProtocol)
+		return
+	}
+	s.halfDone()
+}
+
+// halfDone implements user: it ends a stream whose exchange is over, once its response has been framed completely.
+func (s *serverStream) halfDone() {
+	if s.x != nil || !s.sentEnd || s.dead {
+		return
+	}
+	if !s.recvEnded { // RFC 9113 section 8.1: the rest of the request is not needed
+		s.c.reset(&s.stream, codeNo)
+		return
+	}
+	s.c.remove(&s.stream, false)
+}
+
+// over forgets the exchange.
+func (s *serverStream) over() *exchange.Exchange {
+	x := s.x
+	s.x, s.live = nil, false
+	return x
+}
+
+// The rest of user.
+func (s *serverStream) onData(p []byte)              { s.x.OnRequestData(p) }
+func (s *serverStream) onEnd(trailers *message.Head) { s.x.OnRequestEnd(trailers) }
+func (s *serverStream) onWritable()                  { s.x.OnClientWritable() }
+func (s *serverStream) recycle()                     { s.conn.e.putServerStream(s) }
+
+func (s *serverStream) onLost(reason string) {
+	if x := s.over(); x != nil {
+		x.OnClientGone(reason)
+	}
+}
