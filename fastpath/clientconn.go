@@ -1,9 +1,6 @@
 package fastpath
 
 import (
-	"errors"
-	"syscall"
-
 	"rauta.io/rauta/fastpath/wire"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
@@ -16,8 +13,7 @@ import (
 type clientState uint8
 
 const (
-	connecting clientState = iota
-	idle                   // in its pool
+	idle clientState = iota // in its pool
 	awaitRespHead
 	awaitRespBody
 	clientTunnel
@@ -34,7 +30,7 @@ type clientConn struct {
 	// Owned by the worker.
 	slot   upstream.Slot
 	sink   upstream.Sink
-	timer  clock.Timer // of the connect
+	timer  clock.Timer // of a tunnel's last bytes
 	in     inbound
 	out    outbound
 	parser wire.ResponseParser
@@ -70,17 +66,11 @@ type responseBody struct {
 	closes  bool // the back end closes after it
 }
 
-// Dial implements upstream.Dialer.
-func (e *Engine) Dial(p *upstream.Pool) {
-	c := &clientConn{e: e, pool: p, chunk: readChunk}
-	c.timer.Fire = c.onConnectTimeout
-	conn, err := e.loop.Connect(p.Endpoint().Addr, c)
-	if err != nil {
-		p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseConnectFailed, Err: err})
-		return
-	}
-	c.conn = conn
-	e.loop.Wheel().Set(&c.timer, e.loop.Now()+nanos(p.ConnectTimeout()))
+// Attach takes over an open connection to p's endpoint, which owes nothing and has sent nothing.
+func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
+	c := &clientConn{conn: conn, e: e, pool: p, chunk: readChunk}
+	conn.SetHandler(c)
+	p.Ready(c)
 }
 
 // Slot implements upstream.Conn.
@@ -105,10 +95,6 @@ func (c *clientConn) Close() { c.abandon() }
 
 // OnEvent implements loop.Handler.
 func (c *clientConn) OnEvent(ev loop.Events) {
-	if c.state == connecting {
-		c.onConnected(ev)
-		return
-	}
 	if ev&(loop.HangUp|loop.Error) != 0 {
 		c.in.hangUp = true
 		if c.conn.Closed() {
@@ -127,52 +113,6 @@ func (c *clientConn) OnEvent(ev loop.Events) {
 		// Whatever the back end had sent before it closed has been read.
 		c.fail(upstream.CauseReset, "", c.conn.Err())
 	}
-}
-
-func (c *clientConn) onConnected(ev loop.Events) {
-	err := c.conn.ConnectResult()
-	if errors.Is(err, loop.ErrConnecting) {
-		return
-	}
-	c.e.loop.Wheel().Remove(&c.timer)
-	if err != nil {
-		c.dialFailed(upstream.CauseConnectFailed, err)
-		return
-	}
-	if ev&(loop.Readable|loop.HangUp|loop.Error) != 0 {
-		if cause, quiet := c.silent(); !quiet {
-			c.dialFailed(cause, c.conn.Err())
-			return
-		}
-	}
-	c.state = idle
-	c.pool.Ready(c)
-}
-
-// silent looks whether the back end has sent or closed anything although it owes nothing; the edge that told of it does
-// not come again, and the bytes would be taken for the response to the next request (attack row 34).
-func (c *clientConn) silent() (cause upstream.Cause, quiet bool) {
-	_, st := c.conn.Read(c.e.loop.ReadBuffer()[:1])
-	switch st {
-	case loop.Again:
-		return 0, true
-	case loop.EOF:
-		return upstream.CauseEOF, false
-	case loop.OK:
-		return upstream.CauseProtocol, false
-	}
-	return upstream.CauseReset, false
-}
-
-func (c *clientConn) onConnectTimeout(clock.Time) {
-	c.e.loop.Blame(c.conn)
-	defer c.e.loop.Blame(nil)
-	c.dialFailed(upstream.CauseConnectTimeout, syscall.ETIMEDOUT)
-}
-
-func (c *clientConn) dialFailed(cause upstream.Cause, err error) {
-	c.abandon()
-	c.pool.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: cause, Err: err})
 }
 
 // fail ends the connection and tells the exchange how far it had come.

@@ -189,7 +189,8 @@ func (c *clientConn) complete(rest int) {
 	c.state = idle
 	sink.OnEnd(nil)
 	if reusable && c.in.readable { // the last read filled its buffer: more may follow in the socket than belongs here
-		_, reusable = c.silent()
+		_, st := c.conn.Read(c.e.loop.ReadBuffer()[:1])
+		reusable = st == loop.Again
 		c.in.readable = false
 	}
 	if reusable {

@@ -23,7 +23,7 @@ type Engine struct {
 	responses []*message.Response // heads that no connection holds
 }
 
-// NewEngine returns the engine of a worker. x.Upstream.Dialer is to be the engine's Dial.
+// NewEngine returns the engine of a worker. x.Upstream.Dialer is to hand it connections with Attach.
 func NewEngine(w *loop.Worker, x *exchange.Worker, limits Limits) *Engine {
 	return &Engine{loop: w, exchange: x, limits: limits}
 }

@@ -55,6 +55,10 @@ func additions() []edge {
 
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
+		{"proxy/dial", "proxy/clock", wheel},
+		{"proxy/dial", "proxy/config", "what is spoken to an endpoint"},
+		{"proxy/dial", "proxy/loop", "it connects for the engines, which take connections over when they are open"},
+		{"proxy/dial", "proxy/upstream", "pools ask it for connections"},
 		{"fastpath", "proxy/proxyproto", "a PROXY header comes before the first head"},
 		{"fastpath", "proxy/websocket", "it opens WebSockets for clients that asked in HTTP/2"},
 		{"h2", "proxy/websocket", "extended CONNECT stands for the upgrade that HTTP/1 has"},
@@ -118,7 +122,7 @@ func owners() []owner {
 func loopOwned() []string {
 	return []string{
 		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/message", "proxy/proxyproto",
-		"proxy/websocket", "h2/hpack",
+		"proxy/websocket", "h2/hpack", "proxy/dial",
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/h2"
 	"rauta.io/rauta/proxy/certs"
+	"rauta.io/rauta/proxy/dial"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/upstream"
@@ -110,7 +111,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w.engine = fastpath.NewEngine(w.loop, w.exchange, p.deps.Limits)
 	w.http2 = h2.NewEngine(w.loop, w.exchange, http2Limits(&p.deps.Limits))
 	w.engine.HandOver(w.http2.Serve)
-	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), w.engine, seed)
+	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), dial.New(w.loop, w.engine, nil), seed)
 	return w, nil
 }
 

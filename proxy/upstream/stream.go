@@ -124,7 +124,7 @@ type Conn interface {
 	Slot() *Slot
 }
 
-// Dialer makes connections for a pool. An engine implements it, one per worker.
+// Dialer makes connections for a pool. There is one per worker.
 type Dialer interface {
 	// Dial starts a connection to p's endpoint without waiting. The connection is reported once, with p.Ready or
 	// p.DialFailed, possibly before Dial returns; the dialer enforces p.ConnectTimeout().

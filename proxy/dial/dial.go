@@ -1,0 +1,127 @@
+// Package dial makes a worker's connections to endpoints.
+//
+// It owns a connection from the connect to the moment when it can carry a request, and the deadline of all that. It does
+// not own when a connection is wanted (proxy/upstream), nor what is spoken on it: the engine of the protocol takes it
+// over. proxy/server makes one Dialer for each worker.
+package dial
+
+import (
+	"errors"
+	"syscall"
+
+	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// Engine speaks one protocol to back ends.
+type Engine interface {
+	// Attach takes over a connection that is open and has been silent as far as the protocol demands. It reports it once,
+	// with p.Ready or p.DialFailed, possibly before it returns. What has come already is delivered as an event.
+	Attach(conn *loop.Conn, p *upstream.Pool)
+}
+
+// Dialer implements upstream.Dialer for one worker. All methods are for the worker's thread.
+type Dialer struct {
+	// Immutable.
+	loop  *loop.Worker
+	http1 Engine
+	http2 Engine // nil: not spoken
+}
+
+// New returns the dialer of a worker.
+func New(w *loop.Worker, http1, http2 Engine) *Dialer {
+	return &Dialer{loop: w, http1: http1, http2: http2}
+}
+
+// attempt is one connection on its way. It implements loop.Handler.
+type attempt struct {
+	// Immutable.
+	d    *Dialer
+	pool *upstream.Pool
+	conn *loop.Conn
+
+	// Owned by the worker.
+	timer clock.Timer // of the whole attempt
+}
+
+// Dial implements upstream.Dialer.
+func (d *Dialer) Dial(p *upstream.Pool) {
+	a := &attempt{d: d, pool: p}
+	a.timer.Fire = a.onTimeout
+	conn, err := d.loop.Connect(p.Endpoint().Addr, a)
+	if err != nil {
+		p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseConnectFailed, Err: err})
+		return
+	}
+	a.conn = conn
+	d.loop.Wheel().Set(&a.timer, d.loop.Now()+clock.Time(p.ConnectTimeout()))
+}
+
+// OnEvent implements loop.Handler.
+func (a *attempt) OnEvent(ev loop.Events) {
+	err := a.conn.ConnectResult()
+	if errors.Is(err, loop.ErrConnecting) {
+		return
+	}
+	if err != nil {
+		a.fail(upstream.CauseConnectFailed, "", err)
+		return
+	}
+	a.attach(a.pool.Endpoint().Protocol, ev&(loop.Readable|loop.HangUp|loop.Error))
+}
+
+// attach hands the connection over; came is what the socket has told of besides being connected. The edge does not come
+// again.
+func (a *attempt) attach(protocol config.BackendProtocol, came loop.Events) {
+	engine := a.d.http1
+	if protocol == config.BackendH2 {
+		engine = a.d.http2
+	}
+	if engine == nil {
+		a.fail(upstream.CauseProtocol, "http2_not_spoken", nil)
+		return
+	}
+	// A back end that speaks HTTP/2 may send its settings first (RFC 9113 section 3.4).
+	if came != 0 && protocol != config.BackendH2 {
+		if cause, quiet := a.silent(); !quiet {
+			a.fail(cause, "", a.conn.Err())
+			return
+		}
+		came = 0
+	}
+	a.d.loop.Wheel().Remove(&a.timer)
+	engine.Attach(a.conn, a.pool)
+	if came != 0 {
+		a.conn.Ready(came)
+	}
+}
+
+// silent looks whether the back end has sent or closed anything although it owes nothing: the bytes would be taken for
+// the response to the first request (attack row 34).
+func (a *attempt) silent() (cause upstream.Cause, quiet bool) {
+	_, st := a.conn.Read(a.d.loop.ReadBuffer()[:1])
+	switch st {
+	case loop.Again:
+		return 0, true
+	case loop.EOF:
+		return upstream.CauseEOF, false
+	case loop.OK:
+		return upstream.CauseProtocol, false
+	}
+	return upstream.CauseReset, false
+}
+
+func (a *attempt) onTimeout(clock.Time) {
+	a.d.loop.Blame(a.conn)
+	defer a.d.loop.Blame(nil)
+	a.fail(upstream.CauseConnectTimeout, "", syscall.ETIMEDOUT)
+}
+
+// fail ends the attempt.
+func (a *attempt) fail(cause upstream.Cause, detail string, err error) {
+	a.d.loop.Wheel().Remove(&a.timer)
+	a.conn.Close()
+	a.pool.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: cause, Detail: detail, Err: err})
+}
