@@ -264,7 +264,7 @@ type HashOn struct {
 // BackendProtocol is what is spoken to the endpoints of a cluster.
 type BackendProtocol string
 
-// Back end protocols. Empty is HTTP/1.1 in plain text; over TLS it leaves the choice to the handshake (ALPN).
+// Back end protocols. Empty is HTTP/1.1 in plain text; over TLS it leaves the choice to the handshake (ALPN, RFC 7301).
 const (
 	BackendHTTP1 BackendProtocol = "HTTP1"
 	BackendH2    BackendProtocol = "H2"
@@ -275,9 +275,12 @@ const (
 type Cluster struct {
 	// Name is "namespace/service:port", and with "/h2" behind it where Protocol is BackendH2.
 	Name string `json:"name"`
-	// Protocol: with BackendH2 in plain text by prior knowledge (RFC 9113 section 3.3).
+	// Protocol: with BackendH2 in plain text by prior knowledge (RFC 9113 section 3.3); over TLS an endpoint that does not
+	// agree to it is not used.
 	Protocol BackendProtocol `json:"protocol,omitempty"`
-	Policy   Policy          `json:"policy,omitempty"`
+	// TLS is nil for plain text.
+	TLS    *BackendTLS `json:"tls,omitempty"`
+	Policy Policy      `json:"policy,omitempty"`
 	// HashOn is set with PolicyMaglev only.
 	HashOn *HashOn `json:"hashOn,omitempty"`
 	// ConnectTimeout: default 5 s.

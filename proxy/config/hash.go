@@ -271,6 +271,9 @@ func (d *digest) pathModifier(m *PathModifier) {
 func (d *digest) cluster(c *Cluster) {
 	d.text(c.Name)
 	d.text(string(c.Protocol))
+	if d.flag(c.TLS != nil) {
+		d.backendTLS(c.TLS)
+	}
 	d.text(string(c.Policy))
 	if d.flag(c.HashOn != nil) {
 		d.text(string(c.HashOn.Kind))
@@ -279,4 +282,17 @@ func (d *digest) cluster(c *Cluster) {
 	d.number(int64(c.ConnectTimeout))
 	d.number(int64(c.ConnectionsMax))
 	d.number(int64(c.PendingMax))
+}
+
+func (d *digest) backendTLS(t *BackendTLS) {
+	d.text(t.CA)
+	d.flag(t.SystemRoots)
+	d.flag(t.Unverified)
+	d.text(t.ServerName)
+	d.count(len(t.SubjectAltNames))
+	for _, name := range t.SubjectAltNames {
+		d.text(name.Hostname)
+		d.text(name.URI)
+	}
+	d.text(t.ClientCertificate)
 }

@@ -26,6 +26,14 @@ func Redact(c *Config) *Config {
 		one := &out.Certificates[i]
 		one.Chain, one.Key = CertificatesOnly([]byte(one.Chain)), Secret(redacted)
 	}
+	out.Clusters = slices.Clone(c.Clusters)
+	for i := range out.Clusters {
+		if tls := out.Clusters[i].TLS; tls != nil {
+			shown := *tls
+			shown.CA = CertificatesOnly([]byte(tls.CA))
+			out.Clusters[i].TLS = &shown
+		}
+	}
 	return &out
 }
 

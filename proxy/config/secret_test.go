@@ -97,7 +97,8 @@ func TestRedactHidesCredentialsInHeaderEditsAndLeavesTheOriginal(t *testing.T) {
 func TestRedactShowsCertificatesWithoutKeys(t *testing.T) {
 	const certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 	const misplaced = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
-	c := &Config{Certificates: []Certificate{{Name: "a/b", Chain: "c2VjcmV0\n" + certificate + misplaced + certificate, Key: Secret("c2VjcmV0")}}}
+	c := &Config{Certificates: []Certificate{{Name: "a/b", Chain: "c2VjcmV0\n" + certificate + misplaced + certificate, Key: Secret("c2VjcmV0")}},
+		Clusters: []Cluster{{TLS: &BackendTLS{CA: misplaced + certificate}}, {}}}
 	shown := Redact(c)
 	text, err := json.Marshal(shown)
 	if err != nil {
@@ -109,7 +110,10 @@ func TestRedactShowsCertificatesWithoutKeys(t *testing.T) {
 	if shown.Certificates[0].Chain != certificate+certificate {
 		t.Errorf("the chain is shown as %q", shown.Certificates[0].Chain)
 	}
-	if string(c.Certificates[0].Key.Reveal()) != "c2VjcmV0" {
+	if shown.Clusters[0].TLS.CA != certificate {
+		t.Errorf("the authorities are shown as %q", shown.Clusters[0].TLS.CA)
+	}
+	if string(c.Certificates[0].Key.Reveal()) != "c2VjcmV0" || c.Clusters[0].TLS.CA != misplaced+certificate {
 		t.Error("the original has changed")
 	}
 }

@@ -60,12 +60,12 @@ func (e *Error) Error() string { return e.Path + ": " + e.Err.Error() }
 // Unwrap returns what is wrong without the place.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Validate returns every problem of a configuration, each an *Error, in the order of the configuration. Regular
+// Validate returns every problem of a configuration, each an *Error; those of what others refer to come first. Regular
 // expressions are left to proxy/route, which compiles them.
 func Validate(c *Config) []error {
 	v := validator{config: c}
-	v.clusters()
 	v.certificates()
+	v.clusters()
 	v.routes()
 	v.l4Routes()
 	v.listeners()
@@ -92,7 +92,11 @@ func (v *validator) clusters() {
 			v.report(Error{Part: PartCluster, Index: i, Path: fmt.Sprintf("clusters[%d].name", i), Err: err})
 			continue
 		}
-		if field, err := checkCluster(c); err != nil {
+		field, err := checkCluster(c)
+		if err == nil {
+			field, err = v.backendTLS(c.TLS)
+		}
+		if err != nil {
 			v.report(Error{Part: PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].%s", c.Name, field), Err: err})
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/pem"
 	"errors"
 	"math"
 	"strings"
@@ -41,8 +42,18 @@ func valid() *Config {
 			},
 			Timeouts: Timeouts{Request: -1},
 		}}}},
-		Clusters: []Cluster{{Name: "c", Policy: PolicyMaglev, HashOn: &HashOn{Kind: HashHeader, Name: "x-user"}}, {Name: "d"}},
+		Clusters: []Cluster{{Name: "c", Policy: PolicyMaglev, HashOn: &HashOn{Kind: HashHeader, Name: "x-user"}}, {Name: "d"}, {
+			Name: "e", Protocol: BackendH2, TLS: &BackendTLS{
+				CA: pemOf("ca"), ServerName: "e.example.com", ClientCertificate: "t",
+				SubjectAltNames: []SubjectAltName{{Hostname: "*.example.com"}, {URI: "spiffe://example.com/ns/a/sa/b"}},
+			},
+		}, {Name: "f", TLS: &BackendTLS{Unverified: true}}},
 	}
+}
+
+// pemOf puts bytes into PEM that says they are a certificate.
+func pemOf(content string) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte(content)}))
 }
 
 func TestAValidConfigurationHasNoProblems(t *testing.T) {
@@ -53,6 +64,7 @@ func TestAValidConfigurationHasNoProblems(t *testing.T) {
 
 func TestEveryProblemIsLocatedAndExplained(t *testing.T) {
 	rule := func(c *Config) *Rule { return &c.Routes[0].Rules[0] }
+	backend := func(c *Config) *BackendTLS { return c.Clusters[2].TLS }
 	edit := func(c *Config) *HeaderEdit { return rule(c).Filters[1].RequestHeaders }
 	for _, c := range []struct {
 		breakIt func(*Config)
@@ -125,6 +137,17 @@ func TestEveryProblemIsLocatedAndExplained(t *testing.T) {
 		{func(c *Config) { c.Clusters[0].HashOn.Kind = HashPath }, PartCluster, `clusters["c"].hashOn: kind path takes no name`},
 		{func(c *Config) { c.Clusters[0].Policy = "" }, PartCluster, `clusters["c"].hashOn: a hash key needs`},
 		{func(c *Config) { c.Clusters[1].Protocol = "HTTP3" }, PartCluster, `clusters["d"].protocol: protocol "HTTP3"`},
+		{func(c *Config) { backend(c).SystemRoots = true }, PartCluster, `clusters["e"].tls: exactly one of`},
+		{func(c *Config) { backend(c).CA = "" }, PartCluster, `clusters["e"].tls: exactly one of`},
+		{func(c *Config) { backend(c).CA = "MIIB" }, PartCluster, `clusters["e"].tls.ca: no PEM data`},
+		{func(c *Config) { backend(c).ServerName = "" }, PartCluster, `clusters["e"].tls.serverName: empty`},
+		{func(c *Config) { backend(c).ServerName = "*.example.com" }, PartCluster, `clusters["e"].tls.serverName: hostname "*.example.com"`},
+		{func(c *Config) { backend(c).SubjectAltNames[0] = SubjectAltName{} }, PartCluster, `clusters["e"].tls.subjectAltNames[0]: exactly one`},
+		{func(c *Config) { backend(c).SubjectAltNames[0].Hostname = "A" }, PartCluster, `clusters["e"].tls.subjectAltNames[0]: hostname "A"`},
+		{func(c *Config) { backend(c).SubjectAltNames[1].URI = "a/b" }, PartCluster, `clusters["e"].tls.subjectAltNames[1]: "a/b" is not a URI`},
+		{func(c *Config) { backend(c).SubjectAltNames[1].URI = "x:" }, PartCluster, `clusters["e"].tls.subjectAltNames[1]: "x:" is not a URI`},
+		{func(c *Config) { backend(c).ClientCertificate = "x" }, PartCluster, `clusters["e"].tls.clientCertificate: certificate "x"`},
+		{func(c *Config) { c.Clusters[3].TLS.SubjectAltNames = backend(c).SubjectAltNames }, PartCluster, `clusters["f"].tls.subjectAltNames: names`},
 		{func(c *Config) { c.Clusters[1].Policy = "best" }, PartCluster, `clusters["d"].policy: policy "best"`},
 		{func(c *Config) { c.Clusters[1].ConnectTimeout = -1 }, PartCluster, `clusters["d"].connectTimeout: a connect timeout`},
 		{func(c *Config) { c.Clusters[1].PendingMax = -1 }, PartCluster, `clusters["d"].pendingMax: -1`},

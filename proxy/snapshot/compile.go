@@ -114,7 +114,10 @@ func sameCluster(a, b config.Cluster) bool {
 	if (a.HashOn == nil) != (b.HashOn == nil) || a.HashOn != nil && *a.HashOn != *b.HashOn {
 		return false
 	}
-	a.HashOn, b.HashOn = nil, nil
+	if !a.TLS.Equal(b.TLS) {
+		return false
+	}
+	a.HashOn, b.HashOn, a.TLS, b.TLS = nil, nil, nil, nil
 	return a == b
 }
 
