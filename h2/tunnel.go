@@ -32,8 +32,11 @@ func (h *headReader) finishConnect() problem {
 	return problem{}
 }
 
-// receives reports whether a request body is due from the client. A tunnel is none.
-func (s *serverStream) receives() bool { return !s.recvEnded && s.x != nil && !s.begun && !s.connect }
+// receives reports whether a request body is due from the client before long. A tunnel is none, and the stream of a gRPC
+// call takes its time.
+func (s *serverStream) receives() bool {
+	return !s.recvEnded && s.x != nil && !s.begun && !s.connect && !s.x.Patient()
+}
 
 // openTunnel turns the head that opens a tunnel into the one that HTTP/2 has for it.
 func (s *serverStream) openTunnel(resp *message.Response) {

@@ -29,6 +29,7 @@ const (
 	annotationMaxConnections  = annotationPrefix + "max-connections"
 	annotationMaxPending      = annotationPrefix + "max-pending"
 	annotationMaxBodySize     = annotationPrefix + "max-body-size"
+	annotationRequestTimeout  = annotationPrefix + "request-timeout"
 	annotationResponseTimeout = annotationPrefix + "response-timeout"
 	annotationProxyProtocol   = annotationPrefix + "proxy-protocol-from"
 )
@@ -112,8 +113,14 @@ func Annotations() []Annotation {
 			"(version 1 or 2), others are refused. All Gateways on a port must agree.",
 		validate: func(v string) error { _, err := parseCIDRs(v); return err },
 	}, {
+		Name: annotationRequestTimeout, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
+		Default: "none", OnInvalid: "the default",
+		Doc: "Time from the end of the request head to the end of the response; crossing it is answered 504. It also caps " +
+			"the `grpc-timeout` of a gRPC call. `timeouts.request` of a rule comes first.",
+		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
+	}, {
 		Name: annotationResponseTimeout, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
-		Default: "60s", OnInvalid: "the default",
+		Default: "60s, none for gRPC", OnInvalid: "the default",
 		Doc:      "Time from the end of the request to the head of the response; crossing it is answered 504.",
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
 	}}
@@ -207,8 +214,8 @@ func (t *translator) clusterAnnotations(svc *corev1.Service, c *config.Cluster) 
 
 // ruleLimits are the annotations that apply to every rule of an object.
 type ruleLimits struct {
-	bodyBytesMax int64
-	response     config.Duration
+	bodyBytesMax      int64
+	request, response config.Duration
 }
 
 func limitsOf(o metav1.Object) ruleLimits {
@@ -221,6 +228,9 @@ func limitsOf(o metav1.Object) ruleLimits {
 		}
 		out.bodyBytesMax = n
 	}
+	if d, err := parseTimeout(values[annotationRequestTimeout], true); err == nil {
+		out.request = d
+	}
 	if d, err := parseTimeout(values[annotationResponseTimeout], true); err == nil {
 		out.response = d
 	}
@@ -230,6 +240,9 @@ func limitsOf(o metav1.Object) ruleLimits {
 func (l ruleLimits) apply(r *config.Rule) {
 	r.BodyBytesMax = l.bodyBytesMax
 	r.Timeouts.Response = l.response
+	if r.Timeouts.Request == 0 {
+		r.Timeouts.Request = l.request
+	}
 }
 
 // proxyProtocol reads the annotation of a Gateway and refuses the Gateway if it can't.

@@ -23,6 +23,7 @@ func (x *Exchange) Refuse(status int, reason string) {
 	x.rec.ReceivedAt = x.w.WallClock()
 	x.limits.start = x.w.Clock.Now()
 	x.client = x.peer.Client
+	x.grpc = grpcKindOf(&x.Req)
 	x.prepareAnswer(status)
 	x.own.Close = true
 	x.sendAnswer(reason)
@@ -31,7 +32,7 @@ func (x *Exchange) Refuse(status int, reason string) {
 // answerFilter sends what a filter decided.
 func (x *Exchange) answerFilter(a *filter.Answer) {
 	x.prepareAnswer(a.Status)
-	if len(a.Location) > 0 {
+	if len(a.Location) > 0 && x.grpc == notGRPC {
 		x.own.AddBytes("Location", a.Location, message.Location)
 	}
 	x.sendAnswer(a.Reason)
@@ -58,8 +59,12 @@ func (x *Exchange) addRequiredField(status int) {
 	x.own.Add("Retry-After", "1", message.Unknown)
 }
 
-// sendAnswer sends x.own with a short text body.
+// sendAnswer sends x.own with a short text body, or in the way of gRPC.
 func (x *Exchange) sendAnswer(reason string) {
+	if x.grpc != notGRPC {
+		x.sendGRPCAnswer(reason)
+		return
+	}
 	r := &x.own
 	var scratch [96]byte
 	body := append(strconv.AppendInt(scratch[:0], int64(r.Status), 10), ' ')

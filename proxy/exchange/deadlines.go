@@ -9,7 +9,7 @@ const (
 	// responseTimeout: from the end of the request sent to the response head (nginx and HAProxy users expect 60 s).
 	responseTimeout = 60e9
 	// streamIdleTimeout: no byte in either direction while a body is under way (Envoy: 5 min). For tunnels only once one
-	// of their halves is closed.
+	// of their halves is closed, and not for gRPC.
 	streamIdleTimeout = 300e9
 )
 
@@ -22,11 +22,14 @@ type deadlines struct {
 	attempt  clock.Time // the attempt under way
 	response clock.Time // the response head
 	touched  clock.Time // last byte in either direction once a stream is there; 0 in tunnels
+	asked    clock.Time // when the client of a gRPC call gives up
+	patient  bool       // a gRPC call: silence is no failure
 	prefix   int        // bytes of the path that the rule's prefix match covered
 }
 
 func (d *deadlines) reset() {
 	d.start, d.request, d.attempt, d.response, d.touched, d.prefix = 0, 0, 0, 0, 0, 0
+	d.asked, d.patient = 0, false
 }
 
 // within turns a rule's timeout into a deadline: 0 takes the default, a negative one means none.
@@ -44,8 +47,11 @@ func within(from clock.Time, timeout, def int64) clock.Time {
 func (d *deadlines) armAttempt(x *Exchange) {
 	now := x.w.Clock.Now()
 	d.request = within(d.start, x.rule.RequestTimeout, 0)
+	if d.asked != 0 && (d.request == 0 || d.asked < d.request) {
+		d.request = d.asked
+	}
 	d.attempt = within(now, x.rule.BackendTimeout, 0)
-	d.response = within(now, x.rule.ResponseTimeout, responseTimeout) // a wait for a connection counts too
+	d.response = d.responseFrom(x, now) // a wait for a connection counts too
 	d.touched = 0
 	d.arm(x)
 }
@@ -59,9 +65,19 @@ func (d *deadlines) armUpload(x *Exchange, now clock.Time) {
 
 // armResponse: the request has been sent, the response head is due.
 func (d *deadlines) armResponse(x *Exchange, now clock.Time) {
-	d.response = within(now, x.rule.ResponseTimeout, responseTimeout)
+	d.response = d.responseFrom(x, now)
 	d.touched = now
 	d.arm(x)
+}
+
+// responseFrom is when the response head is due. A gRPC server may send it with its first message, whenever that is: there
+// only a route's own timeout counts.
+func (d *deadlines) responseFrom(x *Exchange, now clock.Time) clock.Time {
+	def := int64(responseTimeout)
+	if d.patient {
+		def = 0
+	}
+	return within(now, x.rule.ResponseTimeout, def)
 }
 
 // headArrived: from now on only idleness and the request's own timeouts count.
@@ -87,7 +103,7 @@ func (d *deadlines) stop(x *Exchange) { x.w.Clock.Set(&d.timer, 0) }
 
 func (d *deadlines) arm(x *Exchange) {
 	next := d.response
-	if next == 0 && d.touched != 0 {
+	if next == 0 && d.touched != 0 && !d.patient {
 		next = d.touched + streamIdleTimeout
 	}
 	for _, t := range [...]clock.Time{d.request, d.attempt} {
@@ -104,12 +120,16 @@ func (x *Exchange) onDeadline(now clock.Time) {
 	passed := func(t clock.Time) bool { return t != 0 && t <= now }
 	switch {
 	case passed(d.request):
+		if d.request == d.asked {
+			x.fail(504, "grpc_timeout") // a client that is in a hurry must not get a healthy endpoint ejected
+			return
+		}
 		x.timeout("request_timeout")
 	case passed(d.attempt):
 		x.timeout("backend_request_timeout")
 	case passed(d.response):
 		x.timeout("response_timeout")
-	case d.touched != 0 && d.response == 0 && d.touched+streamIdleTimeout <= now:
+	case d.touched != 0 && d.response == 0 && !d.patient && d.touched+streamIdleTimeout <= now:
 		x.timeout("stream_idle_timeout")
 	default:
 		d.arm(x)

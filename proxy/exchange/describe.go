@@ -25,7 +25,7 @@ func (x *Exchange) describe(r *observe.Record) {
 func (x *Exchange) resetRecord() {
 	r := &x.rec
 	r.Route, r.Endpoint = nil, nil
-	r.Status, r.BackendStatus, r.Reason = 0, 0, ""
+	r.Status, r.BackendStatus, r.GRPCStatus, r.Reason = 0, 0, 0, ""
 	r.StreamAt, r.SentAt, r.FirstByteAt = 0, 0, 0
 	r.Attempts, r.BytesIn, r.BytesOut = 0, 0, 0
 	r.RuleName, r.EndpointAddr = "", ""

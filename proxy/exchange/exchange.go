@@ -74,6 +74,7 @@ type Exchange struct {
 	attempt attempt
 
 	phase        phase
+	grpc         grpcKind
 	requestEnded bool // the request body has been passed on completely
 	bodySeen     bool // a part of the body has been passed on: no retry
 	continueSent bool // the client has had its 100
@@ -114,6 +115,7 @@ func (x *Exchange) Start() {
 	w.Upstream.CountRequest()
 
 	x.client = x.peer.Client
+	x.grpc = grpcKindOf(&x.Req)
 	if w.Shed >= ShedRequests {
 		x.Answer(503, "memory_pressure")
 		return
@@ -121,6 +123,10 @@ func (x *Exchange) Start() {
 	x.setForwardingFields()
 	if status, reason := x.match(); status != 0 {
 		x.Answer(status, reason)
+		return
+	}
+	if x.grpc != notGRPC && !x.grpcTimeout() {
+		x.Answer(400, "bad_grpc_timeout")
 		return
 	}
 	if x.tooLarge(x.Req.Length) && x.Req.Framing == message.Sized {
@@ -193,6 +199,7 @@ func (x *Exchange) OnClientWritable() {
 // OnClientGone: the client is gone, or broke the protocol in its body; nothing can be sent to it any more.
 func (x *Exchange) OnClientGone(reason string) {
 	x.dropAttempt()
+	x.brokenOff(grpcCancelled)
 	if x.rec.Status == 0 {
 		x.rec.Status = statusGone
 	}
@@ -210,6 +217,7 @@ func (x *Exchange) fail(status int, reason string) {
 		x.Answer(status, reason)
 		return
 	}
+	x.brokenOff(grpcInternal) // of RST_STREAM with INTERNAL_ERROR
 	x.down.Abort()
 	x.finish(reason)
 }

@@ -93,6 +93,7 @@ type entry struct {
 	Reason        string `json:"reason"`
 	Status        int    `json:"status"`
 	BackendStatus int    `json:"backend_status"`
+	GRPCStatus    string `json:"grpc_status"`
 	Attempts      int    `json:"attempts"`
 	BytesIn       int    `json:"bytes_in"`
 	BytesOut      int    `json:"bytes_out"`

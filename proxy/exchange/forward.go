@@ -7,6 +7,12 @@ import (
 	"rauta.io/rauta/proxy/upstream"
 )
 
+// Reasons that are told apart by more than logs and metrics.
+const (
+	reasonNoBackend      = "no_backend"
+	reasonInvalidBackend = "invalid_backend"
+)
+
 // filter runs the rule's filters, picks the back end by weight and runs its filters. It reports whether the request is
 // to be forwarded; if not, it has been answered.
 func (x *Exchange) filter() bool {
@@ -17,11 +23,11 @@ func (x *Exchange) filter() bool {
 	}
 	b := x.rule.Pick(uint32(x.w.rand() >> 32))
 	if b == nil {
-		x.Answer(500, "no_backend")
+		x.Answer(500, reasonNoBackend)
 		return false
 	}
 	if b.Cluster == nil {
-		x.Answer(500, "invalid_backend")
+		x.Answer(500, reasonInvalidBackend)
 		return false
 	}
 	if a := b.Filters.Request(&x.Req, &ctx); a != nil {
@@ -41,6 +47,7 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 		return
 	}
 	x.rec.Attempts++
+	x.limits.patient = x.grpc != notGRPC && a.endpoint.Protocol == config.BackendH2
 	a.interims = 0
 	a.pool = a.endpoint.Pool(x.w.Upstream)
 	x.limits.armAttempt(x)
@@ -141,7 +148,8 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	x.rec.BackendStatus = resp.Status
 	x.limits.touched = now
 	x.limits.headArrived(x)
-	x.attempt.endpoint.Report(x.w.Upstream, !unavailable(resp.Status))
+	code := x.readGRPCStatus(&resp.Head)
+	x.attempt.endpoint.Report(x.w.Upstream, !unavailable(resp.Status) && code != grpcUnavailable)
 	if x.Req.ExtendedConnect() && resp.Status < 300 { // it would open a tunnel to a back end that has not agreed to one
 		x.fail(502, "upgrade_ignored")
 		return
@@ -222,6 +230,7 @@ func (x *Exchange) OnEnd(trailers *message.Head) {
 		return
 	}
 	x.attempt.stream = nil
+	x.readGRPCStatus(trailers)
 	x.down.SendEnd(passable(trailers, false))
 	x.down.Finished()
 	x.finish("")
@@ -250,6 +259,7 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 		a.endpoint.Report(x.w.Upstream, false)
 	}
 	if x.phase != phaseHead {
+		x.brokenOff(grpcInternal)
 		x.down.Abort()
 		x.finish(failureReason(f))
 		return

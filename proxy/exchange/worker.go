@@ -104,7 +104,7 @@ func (w *Worker) put(x *Exchange) {
 	}
 	x.down, x.peer, x.rule, x.backend = nil, nil, nil, nil
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
-	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds = phaseHead, false, false, false, 0
+	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds, x.grpc = phaseHead, false, false, false, 0, notGRPC
 	if x.trailers != nil {
 		x.trailers = nil
 	}

@@ -23,6 +23,8 @@ const (
 	Expect
 	Expires
 	Forwarded
+	GRPCStatus
+	GRPCTimeout
 	Host
 	HTTP2Settings
 	KeepAlive
@@ -61,7 +63,8 @@ var fieldNames = [fieldCount]string{
 	Unknown: "", Accept: "accept", AcceptEncoding: "accept-encoding", AcceptLanguage: "accept-language", Age: "age",
 	Authorization: "authorization", CacheControl: "cache-control", Connection: "connection",
 	ContentEncoding: "content-encoding", ContentLength: "content-length", ContentType: "content-type", Cookie: "cookie",
-	Date: "date", ETag: "etag", Expect: "expect", Expires: "expires", Forwarded: "forwarded", Host: "host",
+	Date: "date", ETag: "etag", Expect: "expect", Expires: "expires", Forwarded: "forwarded",
+	GRPCStatus: "grpc-status", GRPCTimeout: "grpc-timeout", Host: "host",
 	HTTP2Settings: "http2-settings", KeepAlive: "keep-alive", LastModified: "last-modified", Location: "location",
 	Origin: "origin", ProxyAuthenticate: "proxy-authenticate", ProxyAuthorization: "proxy-authorization",
 	ProxyConnection: "proxy-connection", Range: "range", Referer: "referer", Server: "server", SetCookie: "set-cookie",

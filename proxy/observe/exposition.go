@@ -95,6 +95,10 @@ func (r *Registry) writeRoutes(x *exposition) {
 	for _, rt := range routes {
 		r.writeRouteRequests(x, rt)
 	}
+	x.family("rauta_grpc_requests_total")
+	for _, rt := range routes {
+		r.writeRouteGRPC(x, rt)
+	}
 	x.family("rauta_request_duration_seconds")
 	for _, rt := range routes {
 		var sum histogramSum

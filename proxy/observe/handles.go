@@ -29,7 +29,8 @@ type classCounts struct {
 type routeCell struct {
 	duration histogram
 	methods  [methodsMax]atomic.Pointer[classCounts] // made at the first request with that method
-	_        [3]uint64
+	grpc     atomic.Pointer[grpcCounts]              // made at the first gRPC request
+	_        [2]uint64
 }
 
 func (c *routeCell) counts(method uint8) *classCounts {

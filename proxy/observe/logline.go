@@ -47,6 +47,8 @@ func appendLine(dst []byte, rec *Record, clock *clockText) []byte {
 	dst = appendString(dst, `","reason":"`, rec.Reason)
 	dst = appendInt(dst, `","status":`, int64(rec.Status))
 	dst = appendInt(dst, `,"backend_status":`, int64(rec.BackendStatus))
+	dst = appendString(dst, `,"grpc_status":"`, rec.GRPCStatus.String())
+	dst = append(dst, '"')
 	dst = appendInt(dst, `,"attempts":`, int64(rec.Attempts))
 	dst = appendInt(dst, `,"bytes_in":`, rec.BytesIn)
 	dst = appendInt(dst, `,"bytes_out":`, rec.BytesOut)

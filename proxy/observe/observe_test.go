@@ -57,6 +57,11 @@ func TestARecordBecomesCountersAndAHistogram(t *testing.T) {
 		r.Shard(worker).Finish(rec)
 	}
 	r.Shard(0).Finish(&Record{Method: 2, Status: 404, Reason: "no_route", EndAt: 1})
+	for _, code := range []int{0, 14, 14, 99} {
+		rec := record(rt)
+		rec.GRPCStatus = GRPCCode(code)
+		r.Shard(code % 2).Finish(rec)
+	}
 	r.Shard(0).ParseError(1)
 	r.Shard(1).Retry()
 	r.Shard(0).ConnOpened()
@@ -64,15 +69,18 @@ func TestARecordBecomesCountersAndAHistogram(t *testing.T) {
 	r.Shard(1).ConnClosed()
 	text := exposed(r)
 	for _, line := range []string{
-		`rauta_requests_total{route="httproute/a/b",method="GET",code="2xx"} 2`,
+		`rauta_requests_total{route="httproute/a/b",method="GET",code="2xx"} 6`,
+		`rauta_grpc_requests_total{route="httproute/a/b",code="OK"} 1`,
+		`rauta_grpc_requests_total{route="httproute/a/b",code="UNAVAILABLE"} 2`,
+		`rauta_grpc_requests_total{route="httproute/a/b",code="UNKNOWN"} 1`,
 		`rauta_requests_total{route="none",method="POST",code="4xx"} 1`,
-		`rauta_request_duration_seconds_bucket{route="httproute/a/b",le="+Inf"} 2`,
-		`rauta_request_duration_seconds_count{route="httproute/a/b"} 2`,
+		`rauta_request_duration_seconds_bucket{route="httproute/a/b",le="+Inf"} 6`,
+		`rauta_request_duration_seconds_count{route="httproute/a/b"} 6`,
 		`rauta_backend_requests_total{cluster="a/svc:80",endpoint="10.0.0.1:80",code="2xx"} 2`,
 		`rauta_exchange_reasons_total{reason="no_route"} 1`,
 		`rauta_parse_errors_total{reason="bare_lf"} 1`,
-		`rauta_bytes_total{direction="in"} 20`,
-		`rauta_bytes_total{direction="out"} 40`,
+		`rauta_bytes_total{direction="in"} 60`,
+		`rauta_bytes_total{direction="out"} 120`,
 		`rauta_retries_total 1`,
 		`rauta_connections 1`,
 		`rauta_connections_total 2`,

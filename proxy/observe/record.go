@@ -16,6 +16,9 @@ type Record struct {
 	Status int
 	// BackendStatus is the final status code that Endpoint answered, 0 when it did not answer.
 	BackendStatus int
+	// GRPCStatus is what a gRPC exchange ended with. Status is then what HTTP would have said in place of it if RAUTA
+	// answered, and else 200 in most cases.
+	GRPCStatus GRPCStatus
 	// Reason is a static token ("no_route", "connect_failed", "client_gone", ...) when RAUTA answered by itself or the
 	// exchange failed, "" otherwise. Not more than reasonsMax different ones may be used by the program.
 	Reason string

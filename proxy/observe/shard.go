@@ -83,6 +83,9 @@ func (s *Shard) Finish(rec *Record) {
 	cell := routeCells.of(s.worker)
 	cell.duration.add(rec.EndAt)
 	cell.counts(method).n[statusClass(rec.Status)].Add(1)
+	if rec.GRPCStatus != 0 {
+		cell.countGRPC(rec.GRPCStatus)
+	}
 
 	if rec.Endpoint != nil {
 		s.countEndpoint(rec.Endpoint, backendStatus(rec))

@@ -15,6 +15,8 @@ func Metrics() []Metric {
 	return []Metric{
 		{"rauta_requests_total", "counter", route,
 			`Requests by route, method and class of the final status ("none" when none was sent). route="none" matched no route, route="other" are those beyond the cap on series.`},
+		{"rauta_grpc_requests_total", "counter", []string{"route", "code"},
+			`gRPC requests whose status is known, by route and gRPC code ("OK", "UNAVAILABLE", ...).`},
 		{"rauta_request_duration_seconds", "histogram", []string{"route", "le"},
 			"Time from the complete request head to the end of the exchange."},
 		{"rauta_backend_requests_total", "counter", endpoint,
