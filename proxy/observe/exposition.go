@@ -66,6 +66,7 @@ func (r *Registry) WritePrometheus(w io.Writer) {
 	x := newExposition(w)
 	r.writeRoutes(x)
 	r.writeEndpoints(x)
+	r.writeL4(x)
 	r.writeShards(x)
 	r.writeHooks(x)
 	writeRuntime(x)

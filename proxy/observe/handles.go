@@ -65,10 +65,11 @@ type life struct {
 	forgotten    bool      // guarded by Registry.usedMu
 }
 
-// Route is the handle of one route's metrics. One that never served costs its name and 80 bytes.
+// Route is the handle of one route's metrics. One that never served costs its name and 90 bytes.
 type Route struct {
 	name  string
-	cells atomic.Pointer[cells[routeCell]] // nil until first used; those of "other" beyond the cap
+	cells atomic.Pointer[cells[routeCell]]  // nil until first used; those of "other" beyond the cap
+	l4    atomic.Pointer[cells[L4Counters]] // likewise
 	life
 }
 
@@ -82,6 +83,7 @@ type EndpointKey struct{ Cluster, Address string }
 type Endpoint struct {
 	key   EndpointKey
 	cells atomic.Pointer[cells[classCounts]]
+	l4    atomic.Pointer[cells[L4Counters]]
 	life
 }
 
@@ -95,6 +97,7 @@ func newPermanentRoute(name string, workers int) *Route {
 	rt := &Route{name: name}
 	rt.permanent = true
 	rt.cells.Store(newCells[routeCell](workers))
+	rt.l4.Store(newCells[L4Counters](workers))
 	return rt
 }
 
@@ -102,6 +105,7 @@ func newPermanentEndpoint(key EndpointKey, workers int) *Endpoint {
 	e := &Endpoint{key: key}
 	e.permanent = true
 	e.cells.Store(newCells[classCounts](workers))
+	e.l4.Store(newCells[L4Counters](workers))
 	return e
 }
 

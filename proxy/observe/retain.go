@@ -98,15 +98,18 @@ func (r *Registry) forget(routes map[*Route]struct{}, endpoints map[*Endpoint]st
 		return
 	}
 	otherRoute, otherEndpoint := r.other.cells.Load(), r.otherEP.cells.Load()
+	otherRouteL4, otherEndpointL4 := r.other.l4.Load(), r.otherEP.l4.Load()
 	r.usedMu.Lock()
 	defer r.usedMu.Unlock()
 	for rt := range routes {
 		rt.forgotten = true
 		rt.cells.Store(otherRoute)
+		rt.l4.Store(otherRouteL4)
 	}
 	for e := range endpoints {
 		e.forgotten = true
 		e.cells.Store(otherEndpoint)
+		e.l4.Store(otherEndpointL4)
 	}
 	r.usedRoutes.list = without(r.usedRoutes.list, routes)
 	r.usedEndpoints.list = without(r.usedEndpoints.list, endpoints)
@@ -114,6 +117,7 @@ func (r *Registry) forget(routes map[*Route]struct{}, endpoints map[*Endpoint]st
 		for _, rt := range r.routes {
 			if !rt.permanent {
 				rt.cells.CompareAndSwap(otherRoute, nil)
+				rt.l4.CompareAndSwap(otherRouteL4, nil)
 			}
 		}
 	}
@@ -121,6 +125,7 @@ func (r *Registry) forget(routes map[*Route]struct{}, endpoints map[*Endpoint]st
 		for _, e := range r.endpoints {
 			if !e.permanent {
 				e.cells.CompareAndSwap(otherEndpoint, nil)
+				e.l4.CompareAndSwap(otherEndpointL4, nil)
 			}
 		}
 	}

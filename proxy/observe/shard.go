@@ -97,7 +97,7 @@ func (s *Shard) Finish(rec *Record) {
 		s.bytesOut.Add(uint64(rec.BytesOut))
 	}
 	if rec.Reason != "" {
-		s.countReason(rec.Reason)
+		countReason(s.reasons[:], rec.Reason)
 	}
 	if ring := s.ring.Load(); ring != nil {
 		if !ring.line(rec) {
@@ -121,25 +121,6 @@ func (s *Shard) countEndpoint(e *Endpoint, status int) {
 		c = s.registry.useEndpoint(e)
 	}
 	c.of(s.worker).n[statusClass(status)].Add(1)
-}
-
-// countReason finds the reason's counter by a scan: there are few, and string comparison of equal constants is a
-// length and a pointer.
-func (s *Shard) countReason(name string) {
-	for i := range s.reasons {
-		c := s.reasons[i].Load()
-		if c == nil {
-			if i == reasonsMax-1 {
-				name = nameOther // the last place is for whatever exceeds the bound
-			}
-			s.reasons[i].CompareAndSwap(nil, &reasonCount{name: name})
-			c = s.reasons[i].Load()
-		}
-		if c.name == name || i == reasonsMax-1 {
-			c.n.Add(1)
-			return
-		}
-	}
 }
 
 // Flush tells the access log's writer that lines are pending. The loop calls it at the end of a turn; it costs three

@@ -89,14 +89,19 @@ func (x *exposition) single(series string, value float64) {
 
 // byLabel writes a counter with one label, in the order of its values.
 func (x *exposition) byLabel(name, label string, values map[string]uint64) {
+	x.family(name)
+	x.counters(name, "", label, values)
+}
+
+// counters writes the lines of byLabel; labels come before the label, with a comma at their end.
+func (x *exposition) counters(name, labels, label string, values map[string]uint64) {
 	keys := make([]string, 0, len(values))
 	for k := range values {
 		keys = append(keys, k)
 	}
 	sort.Strings(keys)
-	x.family(name)
 	for _, k := range keys {
-		metrics.WriteCounterUint64(x, name+"{"+x.label("", label, k)+"}", values[k])
+		metrics.WriteCounterUint64(x, name+"{"+labels+x.label("", label, k)+"}", values[k])
 	}
 }
 
