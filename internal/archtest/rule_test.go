@@ -52,8 +52,10 @@ func additions() []edge {
 		{"h2", "proxy/clock", wheel},
 		{"h2", "h2/hpack", "header compression is a codec without connections, as fastpath/wire is"},
 		{"h2/hpack", "proxy/message", "fields have the ids and views of heads"},
+		{"proxy/l4", "proxy/clock", wheel},
 
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
+		{"proxy/l4", "proxy/config", "what a cluster hashes is one of config's kinds"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
 		{"proxy/dial", "proxy/clock", wheel},
 		{"proxy/dial", "proxy/config", "what is spoken to an endpoint"},
@@ -122,7 +124,7 @@ func owners() []owner {
 func loopOwned() []string {
 	return []string{
 		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/message", "proxy/proxyproto",
-		"proxy/websocket", "h2/hpack", "proxy/dial",
+		"proxy/websocket", "h2/hpack", "proxy/dial", "proxy/l4",
 	}
 }
 

@@ -1,5 +1,7 @@
 package observe
 
+import "slices"
+
 // Metric describes one metric for the exposition and for docs/metrics.md, which is generated from Metrics.
 type Metric struct {
 	Name, Type string
@@ -9,9 +11,10 @@ type Metric struct {
 
 // Metrics returns the description of every metric that RAUTA exposes, in the order of the exposition. What proxy/server
 // registers with Gauge, Gauges, Counter or Info is listed here too, so that it has a help text.
-func Metrics() []Metric {
+func Metrics() []Metric { return slices.Concat(requestMetrics(), l4Metrics(), workerMetrics()) }
+
+func requestMetrics() []Metric {
 	route, endpoint := []string{"route", "method", "code"}, []string{"cluster", "endpoint", "code"}
-	worker := []string{"worker"}
 	return []Metric{
 		{"rauta_requests_total", "counter", route,
 			`Requests by route, method and class of the final status ("none" when none was sent). route="none" matched no route, route="other" are those beyond the cap on series.`},
@@ -21,8 +24,11 @@ func Metrics() []Metric {
 			"Time from the complete request head to the end of the exchange."},
 		{"rauta_backend_requests_total", "counter", endpoint,
 			`Attempts by endpoint and class of the status it answered ("none" when it gave no answer).`},
-		{"rauta_exchange_reasons_total", "counter", []string{"reason"},
-			"Exchanges that failed or that RAUTA answered by itself, by reason."},
+	}
+}
+
+func l4Metrics() []Metric {
+	return []Metric{
 		{"rauta_l4_connections", "gauge", []string{"route"},
 			`Connections and UDP flows of a TCPRoute, TLSRoute or UDPRoute that are open. route="none" are those that no route takes.`},
 		{"rauta_l4_connections_total", "counter", []string{"route", "reason"},
@@ -37,6 +43,14 @@ func Metrics() []Metric {
 			"The same that are over, and attempts to connect that failed, by reason."},
 		{"rauta_l4_backend_bytes_total", "counter", []string{"cluster", "endpoint", "direction"},
 			`Bytes received from clients ("in") for an endpoint and sent to clients ("out") from it.`},
+	}
+}
+
+func workerMetrics() []Metric {
+	worker := []string{"worker"}
+	return []Metric{
+		{"rauta_exchange_reasons_total", "counter", []string{"reason"},
+			"Exchanges that failed or that RAUTA answered by itself, by reason."},
 		{"rauta_connections", "gauge", nil, "Client connections that are open."},
 		{"rauta_connections_total", "counter", nil, "Client connections that were accepted."},
 		{"rauta_bytes_total", "counter", []string{"direction"},

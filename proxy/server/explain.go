@@ -31,6 +31,9 @@ func Explain(s *snapshot.Snapshot, method, url string, headers []string) (*snaps
 	if err != nil {
 		return nil, err
 	}
+	if port.TCP {
+		return nil, fmt.Errorf("port %s forwards TCP connections as they come: there are no requests to explain", port.Addr)
+	}
 	var parser wire.RequestParser
 	var req message.Request
 	limits := wire.DefaultRequestLimits()

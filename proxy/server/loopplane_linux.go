@@ -11,9 +11,12 @@ import (
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/h2"
 	"rauta.io/rauta/proxy/certs"
+	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/dial"
 	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/l4"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/snapshot"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -37,6 +40,7 @@ type loopWorker struct {
 	// headTimeout in nanoseconds, from accept to the end of the first head.
 	headTimeout int64
 	http2       *h2.Engine
+	l4          *l4.Engine
 
 	// Owned by the worker's thread.
 	listeners map[netip.AddrPort]*loop.Listener
@@ -112,6 +116,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w.http2 = h2.NewEngine(w.loop, w.exchange, http2Limits(&p.deps.Limits))
 	w.engine.HandOver(w.http2.Serve)
 	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), dial.New(w.loop, w.engine, nil), seed)
+	w.l4 = l4.NewEngine(w.loop, w.exchange.Upstream, w.exchange.Shard, w.exchange.WallClock)
 	return w, nil
 }
 
@@ -170,8 +175,12 @@ func (p *loopPlane) accept(addr netip.AddrPort) func(*loop.Worker, *loop.Conn) {
 	return func(l *loop.Worker, c *loop.Conn) {
 		w := p.workers[l.ID()]
 		port := w.port(addr)
-		if port.tls != nil {
+		switch {
+		case port.tls != nil:
 			w.secure(c, port)
+			return
+		case port.tcp:
+			w.tunnel(c, port)
 			return
 		}
 		w.engine.Serve(c, port.ref, port.proxyFrom)
@@ -184,6 +193,8 @@ type openPort struct {
 	ref       *exchange.PortRef
 	proxyFrom []netip.Prefix
 	tls       *certs.Table
+	tcp       bool // everything belongs to route, which is nil if there is none
+	route     *snapshot.L4Route
 }
 
 // port returns the state of addr.
@@ -194,9 +205,18 @@ func (w *loopWorker) port(addr netip.AddrPort) *openPort {
 		w.ports[addr] = o
 	}
 	if current := o.ref.Current(w.exchange.Live.Current()); current != nil {
-		o.proxyFrom, o.tls = current.ProxyProtocolFrom, current.TLS
+		o.proxyFrom, o.tls, o.tcp, o.route = current.ProxyProtocolFrom, current.TLS, current.TCP, current.L4
 	}
 	return o
+}
+
+// tunnel begins the life of a connection on a port with protocol TCP.
+func (w *loopWorker) tunnel(conn *loop.Conn, port *openPort) {
+	w.greet(conn, port, conn.AcceptedAt()+clock.Time(w.headTimeout), func(client netip.Addr, received []byte) {
+		w.l4.Serve(l4.Accepted{
+			Conn: conn, Client: client.Unmap(), Protocol: l4.ProtocolTCP, Route: port.route, Received: received,
+		})
+	})
 }
 
 // Close implements Plane.
@@ -231,7 +251,7 @@ func (p *loopPlane) Drain() {
 		w.exchange.Draining = true
 		w.engine.Drain()
 		w.http2.Drain()
-		w.busy.Store(int64(w.engine.Conns() + w.http2.Conns() + w.loop.Handshakes()))
+		w.busy.Store(int64(w.engine.Conns() + w.http2.Conns() + w.l4.Tunnels() + w.loop.Handshakes()))
 		return nil
 	})
 }
@@ -265,6 +285,10 @@ func (p *loopPlane) countClosing(addr netip.AddrPort, n int) int {
 
 // Stop implements Plane.
 func (p *loopPlane) Stop() {
+	_ = p.onEach(func(w *loopWorker) error {
+		w.l4.Cut() // what is cut off is counted and logged
+		return nil
+	})
 	for _, w := range p.workers {
 		w.loop.Stop()
 	}

@@ -8,12 +8,10 @@ import (
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
-	"rauta.io/rauta/proxy/proxyproto"
 )
 
-// secureConn is a client connection on a port with TLS, before its first request: a PROXY header, if there has to be
-// one, then the handshake. All of it, and the first head, share one deadline. It implements loop.Handler while it waits
-// for the header.
+// secureConn is a client connection on a port with TLS, before its first request. A PROXY header, if there has to be one,
+// the handshake and the first head share one deadline.
 type secureConn struct {
 	// Immutable.
 	w    *loopWorker
@@ -22,81 +20,22 @@ type secureConn struct {
 	opt  loop.TLSOptions
 
 	// Owned by the worker.
-	client   netip.Addr
-	received []byte
-	timer    clock.Timer
+	client netip.Addr
 }
 
 // secure begins the life of a connection on a port with TLS.
 func (w *loopWorker) secure(conn *loop.Conn, port *openPort) {
-	s := &secureConn{w: w, conn: conn, port: port.ref, client: conn.RemoteAddr().Addr()}
+	s := &secureConn{w: w, conn: conn, port: port.ref}
 	s.opt = loop.TLSOptions{
 		Config: port.tls.Config(), Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
 	}
-	if len(port.proxyFrom) == 0 {
-		conn.StartTLS(s.opt)
-		return
-	}
-	if !contains(port.proxyFrom, s.client) {
-		conn.Close()
-		return
-	}
-	s.timer.Fire = s.onDeadline
-	w.loop.Wheel().Set(&s.timer, s.opt.Deadline)
-	conn.SetHandler(s)
+	w.greet(conn, port, s.opt.Deadline, s.begin)
 }
 
-func contains(networks []netip.Prefix, a netip.Addr) bool {
-	for _, n := range networks {
-		if n.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
-// OnEvent implements loop.Handler: it takes the PROXY header off.
-func (s *secureConn) OnEvent(loop.Events) {
-	for {
-		buf := s.w.loop.ReadBuffer()[:proxyReadBytes]
-		n, st := s.conn.Read(buf)
-		switch st {
-		case loop.Again:
-			return
-		case loop.EOF, loop.Failed:
-			s.close()
-			return
-		}
-		s.received = append(s.received, buf[:n]...)
-		source, used, result := proxyproto.Parse(s.received)
-		switch result {
-		case proxyproto.Bad:
-			s.close()
-			return
-		case proxyproto.Done:
-			if source.IsValid() {
-				s.client = source.Addr()
-			}
-			s.w.loop.Wheel().Remove(&s.timer)
-			s.opt.Received = s.received[used:]
-			s.conn.StartTLS(s.opt)
-			return
-		}
-	}
-}
-
-// proxyReadBytes is the most that is read at a time before the handshake: a PROXY header and a ClientHello fit in.
-const proxyReadBytes = 8 << 10
-
-func (s *secureConn) onDeadline(clock.Time) {
-	s.w.loop.Blame(s.conn)
-	s.close()
-	s.w.loop.Blame(nil)
-}
-
-func (s *secureConn) close() {
-	s.w.loop.Wheel().Remove(&s.timer)
-	s.conn.Close()
+// begin starts the handshake.
+func (s *secureConn) begin(client netip.Addr, received []byte) {
+	s.client, s.opt.Received = client, received
+	s.conn.StartTLS(s.opt)
 }
 
 // done hands the connection to an engine; the loop has counted and closed it if the handshake failed.

@@ -9,7 +9,7 @@ func (p *loopPlane) Usage() Usage {
 	_ = p.onEach(func(w *loopWorker) error {
 		mu.Lock()
 		defer mu.Unlock()
-		u.Clients += w.engine.Conns() + w.http2.Conns() + w.loop.Handshakes()
+		u.Clients += w.engine.Conns() + w.http2.Conns() + w.l4.Tunnels() + w.loop.Handshakes()
 		u.Exchanges += w.exchange.Active()
 		u.Buffers += w.loop.BuffersOut()
 		u.Upstream += w.exchange.Upstream.Connections()

@@ -1,0 +1,135 @@
+package l4
+
+import (
+	"net/netip"
+
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/snapshot"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+const (
+	// idleTimeoutDefault, in nanoseconds, is that of Envoy's TCP proxy: longer than the keep-alive of most protocols.
+	idleTimeoutDefault = 3600e9
+	// attemptsMax is how many endpoints are tried for one connection: its client waits meanwhile.
+	attemptsMax = 3
+)
+
+// Protocols, as the access log calls them.
+const (
+	ProtocolTCP = "TCP"
+	ProtocolTLS = "TLS"
+)
+
+// Reasons for which a connection ends. They are tokens of metrics and the access log.
+const (
+	reasonClosed         = "closed"     // both sides were done
+	reasonNoRoute        = "no_route"   // nothing is configured for it
+	reasonNoBackend      = "no_backend" // the route's weights sum to 0
+	reasonInvalidBackend = "invalid_backend"
+	reasonNoEndpoint     = "no_endpoint"
+	reasonOverflow       = "overflow" // every endpoint has as many connections as it may have
+	reasonConnectFailed  = "connect_failed"
+	reasonConnectTimeout = "connect_timeout"
+	reasonClientReset    = "client_reset"
+	reasonBackendReset   = "backend_reset"
+	reasonIdle           = "idle_timeout"
+	reasonDrained        = "drained" // the process ends
+	reasonInternal       = "internal_error"
+)
+
+// Engine forwards on one worker.
+type Engine struct {
+	// Immutable.
+	loop     *loop.Worker
+	upstream *upstream.Worker
+	shard    *observe.Shard
+	unix     func() int64
+
+	// Owned by the worker.
+	tunnels tunnelList
+}
+
+// NewEngine returns the engine of one worker; unix returns Unix nanoseconds, which may be as old as the turn.
+func NewEngine(w *loop.Worker, up *upstream.Worker, shard *observe.Shard, unix func() int64) *Engine {
+	return &Engine{loop: w, upstream: up, shard: shard, unix: unix}
+}
+
+// Tunnels is the number of connections that are being forwarded.
+func (e *Engine) Tunnels() int { return e.tunnels.len }
+
+// Cut ends everything at once, for the end of a drain.
+func (e *Engine) Cut() {
+	for e.tunnels.first != nil {
+		e.tunnels.first.end(reasonDrained)
+	}
+}
+
+// Accepted is a client connection whose route is known.
+type Accepted struct {
+	Conn   *loop.Conn
+	Client netip.Addr
+	// Protocol is ProtocolTCP or ProtocolTLS.
+	Protocol string
+	// Route takes the connection; nil refuses it.
+	Route *snapshot.L4Route
+	// ServerName is what a TLS client asked for.
+	ServerName string
+	// Received are bytes of the client for the back end that were read already. They are copied.
+	Received []byte
+}
+
+// Serve forwards a connection. The engine closes it.
+func (e *Engine) Serve(a Accepted) {
+	t := &tunnel{e: e, route: a.Route, client: a.Client, began: e.loop.Now()}
+	t.record.ReceivedAt = e.unix()
+	t.record.Protocol, t.record.ServerName = a.Protocol, []byte(a.ServerName)
+	t.down, t.up = side{t: t, other: &t.up, conn: a.Conn, chunk: chunkMin}, side{t: t, other: &t.down, chunk: chunkMin}
+	t.timer.Fire = t.onTimer
+	e.tunnels.push(t)
+	e.shard.ConnOpened()
+	if a.Route != nil {
+		t.record.Route = a.Route.Stats
+	}
+	t.counters = e.shard.L4Route(t.record.Route)
+	t.counters.Opened()
+	if len(a.Received) > 0 {
+		t.up.waiting = append(e.loop.GetBuffer(len(a.Received)), a.Received...)
+		t.count(&t.down, len(a.Received))
+	}
+	a.Conn.SetHandler(&t.down)
+	t.begin()
+}
+
+// tunnelList holds the tunnels of an engine, the oldest first.
+type tunnelList struct {
+	first, last *tunnel
+	len         int
+}
+
+func (l *tunnelList) push(t *tunnel) {
+	t.prev = l.last
+	if l.last != nil {
+		l.last.next = t
+	} else {
+		l.first = t
+	}
+	l.last = t
+	l.len++
+}
+
+func (l *tunnelList) remove(t *tunnel) {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		l.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.last = t.prev
+	}
+	t.prev, t.next = nil, nil
+	l.len--
+}
