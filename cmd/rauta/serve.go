@@ -154,7 +154,7 @@ func (o *serveOptions) validate() error {
 	if err := validateMeaning(&o.translate); err != nil {
 		return err
 	}
-	o.translate.WithoutTLS = o.engine != engineLoop
+	o.translate.WithoutTLS, o.translate.WithoutL4 = o.engine != engineLoop, o.engine != engineLoop
 	return o.validateAddresses()
 }
 

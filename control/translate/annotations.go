@@ -23,6 +23,7 @@ const annotationPrefix = "rauta.io/"
 
 // Annotation names.
 const (
+	annotationIdleTimeout     = annotationPrefix + "idle-timeout"
 	annotationLoadBalancer    = annotationPrefix + "load-balancer"
 	annotationHashOn          = annotationPrefix + "hash-on"
 	annotationConnectTimeout  = annotationPrefix + "connect-timeout"
@@ -39,6 +40,9 @@ const (
 	kindService   = "Service"
 	kindHTTPRoute = "HTTPRoute"
 	kindGRPCRoute = "GRPCRoute"
+	kindTLSRoute  = "TLSRoute"
+	kindTCPRoute  = "TCPRoute"
+	kindUDPRoute  = "UDPRoute"
 	kindIngress   = "Ingress"
 	kindGateway   = "Gateway"
 )
@@ -85,6 +89,12 @@ func Annotations() []Annotation {
 		Doc: "What decides about the endpoint, so that the same client or object stays on the same one. Implies " +
 			"load-balancer `maglev`. A request without the header or cookie is spread at random.",
 		validate: func(v string) error { _, err := parseHashOn(v); return err },
+	}, {
+		Name: annotationIdleTimeout, Kinds: []string{kindTLSRoute, kindTCPRoute, kindUDPRoute},
+		Type: "duration from 1ms to 24h; 0s means none", Default: "1h, for a UDPRoute 60s", OnInvalid: "the default",
+		Doc: "How long a connection, or the datagrams of one client, may be silent in both directions before RAUTA forgets " +
+			"about it.",
+		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
 	}, {
 		Name: annotationLoadBalancer, Kinds: service, Type: "`p2c`, `round-robin`, `random` or `maglev`",
 		Default: "`p2c`, or `maglev` with hash-on", OnInvalid: "the default",
@@ -144,6 +154,9 @@ func (t *translator) checkAnnotations() {
 	}
 	for _, o := range t.in.grpcRoutes {
 		t.checkAnnotationsOf(kindGRPCRoute, o, table)
+	}
+	for _, o := range t.l4RouteObjects() {
+		t.checkAnnotationsOf(o.kind, o, table)
 	}
 	for _, o := range t.in.ingresses {
 		t.checkAnnotationsOf(kindIngress, o, table)

@@ -26,6 +26,9 @@ type Objects struct {
 	Gateways       []*gatewayv1.Gateway
 	HTTPRoutes     []*gatewayv1.HTTPRoute
 	GRPCRoutes     []*gatewayv1.GRPCRoute
+	TLSRoutes      []*gatewayv1.TLSRoute
+	TCPRoutes      []*gatewayv1.TCPRoute
+	UDPRoutes      []*gatewayv1.UDPRoute
 	// ReferenceGrants of the API versions v1 and v1beta1 have the same fields; readers convert.
 	ReferenceGrants []*gatewayv1.ReferenceGrant
 	Ingresses       []*networkingv1.Ingress
@@ -55,6 +58,9 @@ type Options struct {
 	AllowLoopback bool `json:"allowLoopback,omitempty"`
 	// WithoutTLS says that the data plane can't terminate TLS: HTTPS listeners are reported and get no port.
 	WithoutTLS bool `json:"withoutTLS,omitempty"`
+	// WithoutL4 says the same of connections and datagrams that are forwarded as they are: listeners with the protocols TLS,
+	// TCP and UDP are reported and get no port.
+	WithoutL4 bool `json:"withoutL4,omitempty"`
 	// Now is what the dates of certificates are compared with; the zero time means that they are not.
 	Now time.Time `json:"now,omitzero"`
 	// Memo makes later runs faster; nil for none.
@@ -126,6 +132,9 @@ type Statuses struct {
 	Gateways       []GatewayStatus      `json:"gateways,omitempty"`
 	HTTPRoutes     []RouteStatus        `json:"httpRoutes,omitempty"`
 	GRPCRoutes     []RouteStatus        `json:"grpcRoutes,omitempty"`
+	TLSRoutes      []RouteStatus        `json:"tlsRoutes,omitempty"`
+	TCPRoutes      []RouteStatus        `json:"tcpRoutes,omitempty"`
+	UDPRoutes      []RouteStatus        `json:"udpRoutes,omitempty"`
 	Ingresses      []IngressStatus      `json:"ingresses,omitempty"`
 }
 

@@ -35,6 +35,7 @@ func (t *translator) routeObjects() []*routeObject {
 		out = append(out, &routeObject{Object: o, kind: kindGRPCRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
 			compile: func(r *routeObject, report reporter) compiledRoute { return t.compileGRPCRoute(r, o, report) }, statuses: &t.statuses.GRPCRoutes})
 	}
+	out = append(out, t.l4RouteObjects()...)
 	slices.SortStableFunc(out, func(a, b *routeObject) int {
 		return cmp.Or(cmp.Compare(created(a), created(b)), strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName()))
 	})
@@ -58,8 +59,9 @@ func (t *translator) routes() {
 	byName := func(a, b RouteStatus) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	}
-	slices.SortFunc(t.statuses.HTTPRoutes, byName)
-	slices.SortFunc(t.statuses.GRPCRoutes, byName)
+	for _, list := range [][]RouteStatus{t.statuses.HTTPRoutes, t.statuses.GRPCRoutes, t.statuses.TLSRoutes, t.statuses.TCPRoutes, t.statuses.UDPRoutes} {
+		slices.SortFunc(list, byName)
+	}
 }
 
 // parent is one parentRef that names a Gateway of ours.
@@ -125,9 +127,9 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 			if ok {
 				l.attached++
 			}
-			if len(route.config.Rules) > 0 && l.servable() {
+			if name, ok := route.name(); ok && l.servable() {
 				used = true
-				l.attachments = append(l.attachments, config.Attachment{Route: route.config.Name, Hostnames: hostnames[i]})
+				l.attachments = append(l.attachments, config.Attachment{Route: name, Hostnames: hostnames[i]})
 				l.claims = append(l.claims, claim{kind: o.kind, route: o.kind + " " + o.GetNamespace() + "/" + o.GetName(), hostnames: hostnames[i]})
 			}
 		}
@@ -142,13 +144,24 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 		status.Parents = append(status.Parents, gatewayv1.RouteParentStatus{
 			ParentRef: *p.ref.DeepCopy(), ControllerName: gatewayv1.GatewayController(t.opt.ControllerName), Conditions: conditions})
 	}
-	if used {
+	switch {
+	case used && route.l4 != nil:
+		t.config.L4Routes = append(t.config.L4Routes, *route.l4)
+	case used:
 		t.config.Routes = append(t.config.Routes, route.config)
 	}
 	if len(attached) > 0 && !anyProgrammed(attached) {
 		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
 	}
 	*o.statuses = append(*o.statuses, status)
+}
+
+// name is that of what is served; false if there is nothing to serve.
+func (r *compiledRoute) name() (string, bool) {
+	if r.l4 != nil {
+		return r.l4.Name, true
+	}
+	return r.config.Name, len(r.config.Rules) > 0
 }
 
 func orResolved(reason gatewayv1.RouteConditionReason) gatewayv1.RouteConditionReason {
@@ -206,7 +219,7 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 	}
 	for _, l := range p.gateway.listeners {
 		if (p.ref.SectionName != nil && *p.ref.SectionName != "" && *p.ref.SectionName != l.spec.Name) ||
-			(p.ref.Port != nil && *p.ref.Port != l.spec.Port) {
+			(p.ref.Port != nil && *p.ref.Port != l.spec.Port) || o.passesBy(l) {
 			continue
 		}
 		selected = append(selected, l)
@@ -230,7 +243,7 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 	switch {
 	case len(selected) == 0:
 		return nil, nil, gatewayv1.RouteReasonNoMatchingParent,
-			fmt.Sprintf("Gateway %s has no listener with this sectionName and port", name)
+			fmt.Sprintf("Gateway %s has no listener %swith this sectionName and port", name, o.wanted())
 	case len(allowed) == 0:
 		return nil, nil, gatewayv1.RouteReasonNotAllowedByListeners,
 			fmt.Sprintf("no selected listener of Gateway %s allows %ss from namespace %s", name, o.kind, o.GetNamespace())

@@ -29,16 +29,11 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 	for i := range r.BackendRefs {
 		ref := &r.BackendRefs[i]
 		where := fmt.Sprintf("%s.backendRefs[%d]", field, i)
-		b := config.Backend{Weight: 1}
-		if ref.Weight != nil {
-			if *ref.Weight < 0 || *ref.Weight > weightMax {
-				c.defect(where+".weight", "use 0 to 1000000", "%d is not a weight", *ref.Weight)
-				valid = false
-				continue
-			}
-			b.Weight = uint32(*ref.Weight)
+		b, ok := c.weighted(&ref.BackendRef, where)
+		if !ok {
+			valid = false
+			continue
 		}
-		b.Cluster, b.Invalid = c.backend(&ref.BackendObjectReference, where)
 		filters, failed := c.backendFilters(ref, where, r)
 		if failed != "" && b.Invalid == "" {
 			b.Cluster, b.Invalid = "", failed
@@ -51,12 +46,40 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 	return out, valid
 }
 
-// backendProtocol is what a route speaks to a Service that does not say: gRPC is HTTP/2, here by prior knowledge.
-func (o *routeObject) backendProtocol() config.BackendProtocol {
-	if o.kind == kindGRPCRoute {
-		return config.BackendH2
+// weighted resolves a reference with its weight; false means that the weight makes no sense.
+func (c *routeCompiler) weighted(ref *gatewayv1.BackendRef, where string) (b config.Backend, ok bool) {
+	b.Weight = 1
+	if ref.Weight != nil {
+		if *ref.Weight < 0 || *ref.Weight > weightMax {
+			c.defect(where+".weight", "use 0 to 1000000", "%d is not a weight", *ref.Weight)
+			return b, false
+		}
+		b.Weight = uint32(*ref.Weight)
 	}
-	return ""
+	b.Cluster, b.Invalid = c.backend(&ref.BackendObjectReference, where)
+	return b, true
+}
+
+// backendUse is how routes of a kind use a Service port.
+type backendUse struct {
+	// protocol is what is spoken if the Service does not say: gRPC is HTTP/2, here by prior knowledge.
+	protocol config.BackendProtocol
+	// opaque: nobody looks at what is spoken, so whatever the Service says is right.
+	opaque bool
+	// transport of the port: TCP or UDP.
+	transport corev1.Protocol
+}
+
+func (o *routeObject) backendUse() backendUse {
+	switch o.kind {
+	case kindGRPCRoute:
+		return backendUse{protocol: config.BackendH2, transport: corev1.ProtocolTCP}
+	case kindTLSRoute, kindTCPRoute:
+		return backendUse{opaque: true, transport: corev1.ProtocolTCP}
+	case kindUDPRoute:
+		return backendUse{opaque: true, transport: corev1.ProtocolUDP}
+	}
+	return backendUse{transport: corev1.ProtocolTCP}
 }
 
 // backend resolves a reference to a cluster name, or to the reason why there is none.
@@ -83,7 +106,7 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 		return "", invalidNotFound
 	}
 	wanted := *ref.Port
-	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), c.object.backendProtocol())
+	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), c.object.backendUse())
 	if failure != nil {
 		c.unresolved(failure.reason, field, failure.hint, failure.message)
 		return "", failure.invalid

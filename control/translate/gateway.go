@@ -155,12 +155,22 @@ func (g *gateway) unsupported() {
 type portKey struct {
 	address string
 	port    uint16
+	udp     bool // which has ports of its own
 }
 
 type portUse struct {
 	gateway  string
 	protocol config.Protocol
 	proxy    *config.ProxyProtocol
+	names    map[string]*nameUse // by hostname, of a port for TLS
+}
+
+// owner is the protocol for a hostname, or of the port as a whole.
+func (u portUse) owner(hostname string) config.Protocol {
+	if name := u.names[hostname]; name != nil {
+		return name.protocol
+	}
+	return u.protocol
 }
 
 // claimPorts settles what each port speaks, refusing listeners that disagree with an older Gateway.
@@ -171,9 +181,9 @@ func (t *translator) claimPorts(g *gateway) {
 			continue
 		}
 		for _, address := range g.addresses {
-			use, taken := t.ports[portKey{address, l.port()}]
-			if taken && use.protocol != l.protocol() {
-				l.reject(gatewayv1.ListenerReasonPortUnavailable, "port", "use another port: one is either TLS or plain text",
+			use, taken := t.ports[l.portKey(address)]
+			if taken && use.protocol.Family() != l.protocol().Family() {
+				l.reject(gatewayv1.ListenerReasonPortUnavailable, "port", "use another port: one is TLS, plain HTTP or TCP",
 					fmt.Sprintf("Gateway %s uses port %d with protocol %s", use.gateway, l.spec.Port, use.protocol))
 				break
 			}
@@ -182,14 +192,23 @@ func (t *translator) claimPorts(g *gateway) {
 					fmt.Sprintf("Gateway %s uses port %d with other PROXY protocol settings", use.gateway, l.spec.Port))
 				break
 			}
+			if owner := use.names[l.hostname]; owner != nil && owner.differs(l.nameUse()) {
+				l.reject(gatewayv1.ListenerReasonHostnameConflict, "hostname", "use another hostname or port",
+					fmt.Sprintf("Gateway %s has the same hostname on port %d and does something else with its connections", owner.gateway, l.spec.Port))
+				break
+			}
 		}
 		if !l.servable() {
 			continue
 		}
 		for _, address := range g.addresses {
-			k := portKey{address, l.port()}
+			k := l.portKey(address)
 			if _, taken := t.ports[k]; !taken {
-				t.ports[k] = portUse{gateway: name, protocol: l.protocol(), proxy: g.proxy}
+				t.ports[k] = portUse{gateway: name, protocol: l.protocol(), proxy: g.proxy, names: map[string]*nameUse{}}
+			}
+			if names := t.ports[k].names; names[l.hostname] == nil {
+				use := l.nameUse()
+				names[l.hostname] = &use
 			}
 		}
 	}

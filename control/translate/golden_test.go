@@ -141,6 +141,12 @@ func parse(tb testing.TB, text string) *Objects {
 			o.HTTPRoutes = add[gatewayv1.HTTPRoute](tb, o.HTTPRoutes, document)
 		case "GRPCRoute":
 			o.GRPCRoutes = add[gatewayv1.GRPCRoute](tb, o.GRPCRoutes, document)
+		case "TLSRoute":
+			o.TLSRoutes = add[gatewayv1.TLSRoute](tb, o.TLSRoutes, document)
+		case "TCPRoute":
+			o.TCPRoutes = add[gatewayv1.TCPRoute](tb, o.TCPRoutes, document)
+		case "UDPRoute":
+			o.UDPRoutes = add[gatewayv1.UDPRoute](tb, o.UDPRoutes, document)
 		case "ReferenceGrant":
 			o.ReferenceGrants = add[gatewayv1.ReferenceGrant](tb, o.ReferenceGrants, document)
 		case "Ingress":

@@ -22,6 +22,7 @@ const (
 // compiledRoute is a route as far as it doesn't depend on the parent.
 type compiledRoute struct {
 	config   config.Route
+	l4       *config.L4Route // of a route that knows no requests, in place of config
 	accepted bool
 	// message says why it is not accepted; partial why it is only in parts. At most one is set.
 	message, partial string
@@ -73,19 +74,8 @@ func (t *translator) compileRoute(o *routeObject, rules []routeRule, report repo
 		Source:  config.Source{Kind: o.kind, Namespace: o.GetNamespace(), Name: o.GetName()},
 		Created: created(o),
 	}
-	c.out.refsMessage = "all references are resolved"
-	for i, h := range o.hostnames {
-		if problem := hostnameError(string(h), true); problem != "" {
-			c.defect(fmt.Sprintf("spec.hostnames[%d]", i), "write a name such as www.example.com or *.example.com",
-				"%q %s; the route is not served", h, problem)
-		}
-	}
-	if len(c.defects) > 0 {
-		c.out.message = strings.Join(c.defects, "; ")
+	if !c.begin() {
 		return c.out
-	}
-	if o.spec.UseDefaultGateways != "" && o.spec.UseDefaultGateways != gatewayv1.GatewayDefaultScopeNone {
-		report.warnf("spec.useDefaultGateways", "name the Gateway in parentRefs", "default Gateways are not supported yet")
 	}
 	if len(rules) == 0 { // the default of the API: everything, to no back end
 		rules = []routeRule{{&gatewayv1.HTTPRouteRule{}, func(*routeCompiler, string) []config.Match { return anyMatch() }}}
@@ -111,6 +101,25 @@ func (t *translator) compileRoute(o *routeObject, rules []routeRule, report repo
 		c.out.partial = "Dropped Rule(s) " + strings.Join(bad, ", ") + ": " + text
 	}
 	return c.out
+}
+
+// begin checks what routes of all kinds have. False means that the route can't be served at all.
+func (c *routeCompiler) begin() bool {
+	c.out.refsMessage = "all references are resolved"
+	for i, h := range c.object.hostnames {
+		if problem := hostnameError(string(h), true); problem != "" {
+			c.defect(fmt.Sprintf("spec.hostnames[%d]", i), "write a name such as www.example.com or *.example.com",
+				"%q %s; the route is not served", h, problem)
+		}
+	}
+	if len(c.defects) > 0 {
+		c.out.message = strings.Join(c.defects, "; ")
+		return false
+	}
+	if scope := c.object.spec.UseDefaultGateways; scope != "" && scope != gatewayv1.GatewayDefaultScopeNone {
+		c.report.warnf("spec.useDefaultGateways", "name the Gateway in parentRefs", "default Gateways are not supported yet")
+	}
+	return true
 }
 
 // defect reports a problem that makes the rule at hand invalid.

@@ -25,6 +25,9 @@ type index struct {
 	gateways       []*gatewayv1.Gateway
 	httpRoutes     []*gatewayv1.HTTPRoute
 	grpcRoutes     []*gatewayv1.GRPCRoute
+	tlsRoutes      []*gatewayv1.TLSRoute
+	tcpRoutes      []*gatewayv1.TCPRoute
+	udpRoutes      []*gatewayv1.UDPRoute
 	ingresses      []*networkingv1.Ingress
 	ingressClasses map[string]*networkingv1.IngressClass
 	services       map[key]*corev1.Service
@@ -41,6 +44,9 @@ func (t *translator) index(o *Objects) index {
 		gateways:       ordered(t, "Gateway", o.Gateways),
 		httpRoutes:     ordered(t, "HTTPRoute", o.HTTPRoutes),
 		grpcRoutes:     ordered(t, kindGRPCRoute, o.GRPCRoutes),
+		tlsRoutes:      ordered(t, kindTLSRoute, o.TLSRoutes),
+		tcpRoutes:      ordered(t, kindTCPRoute, o.TCPRoutes),
+		udpRoutes:      ordered(t, kindUDPRoute, o.UDPRoutes),
 		ingresses:      ordered(t, "Ingress", o.Ingresses),
 		serviceList:    ordered(t, "Service", o.Services),
 		ingressClasses: map[string]*networkingv1.IngressClass{},

@@ -53,8 +53,9 @@ func (t *translator) ingresses() {
 
 // openForIngresses publishes a listener that Ingresses share, unless a Gateway speaks another protocol on its port.
 func (t *translator) openForIngresses(l config.Listener, ours []*networkingv1.Ingress, affected func(*networkingv1.Ingress) bool) {
-	use, taken := t.ports[portKey{"", l.Port}]
-	if !taken || use.protocol == l.Protocol {
+	use, taken := t.ports[portKey{port: l.Port}]
+	owner := use.names[l.Hostname]
+	if !taken || use.protocol.Family() == l.Protocol.Family() && (owner == nil || !owner.differs(nameUse{protocol: l.Protocol})) {
 		l.ProxyProtocol = use.proxy
 		t.config.Listeners = append(t.config.Listeners, l)
 		return
@@ -62,7 +63,7 @@ func (t *translator) openForIngresses(l config.Listener, ours []*networkingv1.In
 	for _, o := range ours {
 		if affected(o) {
 			t.reporter("Ingress", o).errorf("spec", "use another port in the Gateway, or for Ingresses",
-				"Gateway %s uses port %d with protocol %s; the Ingress is not served over %s", use.gateway, l.Port, use.protocol, l.Protocol)
+				"Gateway %s uses port %d with protocol %s; the Ingress is not served over %s", use.gateway, l.Port, use.owner(l.Hostname), l.Protocol)
 		}
 	}
 }
@@ -229,7 +230,7 @@ func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) 
 	if port.Name != "" {
 		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
 	}
-	cluster, failure := c.t.cluster(target, wanted, described, "")
+	cluster, failure := c.t.cluster(target, wanted, described, backendUse{transport: corev1.ProtocolTCP})
 	if failure != nil {
 		c.report.errorf(field+".service", failure.hint, "%s; requests are answered 500", failure.message)
 		return []config.Backend{{Weight: 1, Invalid: failure.invalid}}

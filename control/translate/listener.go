@@ -29,7 +29,8 @@ type listener struct {
 	conflict, conflictMessage     string
 	unresolved, unresolvedMessage string
 
-	tls          *config.TLS    // of a listener with protocol HTTPS that can be served
+	tls          *config.TLS    // of a listener that terminates TLS and can be served
+	passthrough  bool           // TLS is forwarded as it comes
 	certificates []*certificate // those that can be used
 	shut         bool           // refused because what tls asks for can't be enforced
 
@@ -43,8 +44,12 @@ const reasonInvalidOption = gatewayv1.ListenerReasonUnsupportedValue
 
 // servable reports whether the listener opens a port.
 func (l *listener) servable() bool {
-	return l.gateway.refused == "" && l.refused == "" && l.conflict == "" &&
-		(l.spec.Protocol == gatewayv1.HTTPProtocolType || l.tls != nil)
+	secured := l.tls != nil || l.passthrough
+	return l.gateway.refused == "" && l.refused == "" && l.conflict == "" && (secured || !l.wantsTLS())
+}
+
+func (l *listener) wantsTLS() bool {
+	return l.spec.Protocol == gatewayv1.HTTPSProtocolType || l.spec.Protocol == gatewayv1.TLSProtocolType
 }
 
 // programmed reports whether clients can get an answer. A listener without a usable certificate has a port, which
@@ -54,8 +59,15 @@ func (l *listener) programmed() bool {
 }
 
 func (l *listener) protocol() config.Protocol {
-	if l.tls != nil {
+	switch l.spec.Protocol {
+	case gatewayv1.HTTPSProtocolType:
 		return config.ProtocolHTTPS
+	case gatewayv1.TLSProtocolType:
+		return config.ProtocolTLS
+	case gatewayv1.TCPProtocolType:
+		return config.ProtocolTCP
+	case gatewayv1.UDPProtocolType:
+		return config.ProtocolUDP
 	}
 	return config.ProtocolHTTP
 }
@@ -108,19 +120,17 @@ func (l *listener) checkProtocol(t *translator) {
 		}
 	case gatewayv1.HTTPSProtocolType:
 		l.readTLS(t)
-	case gatewayv1.TLSProtocolType:
-		l.notYet("use an HTTP or HTTPS listener for now")
-	case gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType:
-		l.notYet("use an HTTP or HTTPS listener for now")
+	case gatewayv1.TLSProtocolType, gatewayv1.TCPProtocolType, gatewayv1.UDPProtocolType:
+		l.checkL4(t)
 	default:
-		l.reject(gatewayv1.ListenerReasonUnsupportedProtocol, "protocol", "use HTTP or HTTPS",
+		l.reject(gatewayv1.ListenerReasonUnsupportedProtocol, "protocol", "use HTTP, HTTPS, TLS, TCP or UDP",
 			fmt.Sprintf("the protocol %q is not known", p))
 	}
 }
 
-// notYet marks a listener whose protocol comes later. It is a warning: the other listeners are served.
-func (l *listener) notYet(hint string) {
-	message := fmt.Sprintf("listeners with protocol %s are not supported yet; the port is not opened", l.spec.Protocol)
+// notHere marks a listener whose protocol the data plane lacks. It is a warning: the other listeners are served.
+func (l *listener) notHere(hint string) {
+	message := fmt.Sprintf("listeners with protocol %s are not supported by this engine; the port is not opened", l.spec.Protocol)
 	l.gateway.report.warnf(l.field+".protocol", hint, "%s", message)
 	if l.refused == "" {
 		l.refused, l.refusedMessage = string(gatewayv1.ListenerReasonUnsupportedProtocol), message
@@ -131,7 +141,7 @@ func (l *listener) notYet(hint string) {
 // enforced keeps the listener from being served.
 func (l *listener) readTLS(t *translator) {
 	if t.opt.WithoutTLS {
-		l.notYet("run RAUTA with the loop engine, or use an HTTP listener")
+		l.notHere("run RAUTA with the loop engine, or use an HTTP listener")
 		return
 	}
 	if l.refused == "" {
@@ -140,12 +150,15 @@ func (l *listener) readTLS(t *translator) {
 	l.tls = &config.TLS{}
 	if l.spec.TLS == nil {
 		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, "tls", "add tls.certificateRefs",
-			"a listener with protocol HTTPS needs a certificate")
+			fmt.Sprintf("a listener with protocol %s needs a certificate", l.spec.Protocol))
 		return
 	}
-	if mode := deref(l.spec.TLS.Mode, gatewayv1.TLSModeTerminate); mode != gatewayv1.TLSModeTerminate {
+	if mode := deref(l.spec.TLS.Mode, gatewayv1.TLSModeTerminate); mode == gatewayv1.TLSModePassthrough && l.spec.Protocol == gatewayv1.TLSProtocolType {
+		l.tls, l.passthrough = nil, true
+		return
+	} else if mode != gatewayv1.TLSModeTerminate {
 		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls.mode", "use Terminate, or protocol TLS",
-			fmt.Sprintf("a listener with protocol HTTPS can't have the mode %q", mode))
+			fmt.Sprintf("a listener with protocol %s can't have the mode %q", l.spec.Protocol, mode))
 		return
 	}
 	if l.wantsClientCertificates() {
@@ -174,7 +187,7 @@ func (l *listener) wantsClientCertificates() bool {
 func (l *listener) readCertificates(t *translator) {
 	if len(l.spec.TLS.CertificateRefs) == 0 {
 		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, "tls.certificateRefs", "refer to a Secret of type kubernetes.io/tls",
-			"a listener with protocol HTTPS needs a certificate")
+			fmt.Sprintf("a listener with protocol %s needs a certificate", l.spec.Protocol))
 	}
 	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: "Gateway",
 		Namespace: gatewayv1.Namespace(l.gateway.object.Namespace)}
@@ -213,6 +226,12 @@ func servedKinds(p gatewayv1.ProtocolType) []gatewayv1.Kind {
 	switch p {
 	case gatewayv1.HTTPProtocolType, gatewayv1.HTTPSProtocolType:
 		return []gatewayv1.Kind{kindHTTPRoute, kindGRPCRoute}
+	case gatewayv1.TLSProtocolType:
+		return []gatewayv1.Kind{kindTLSRoute}
+	case gatewayv1.TCPProtocolType:
+		return []gatewayv1.Kind{kindTCPRoute}
+	case gatewayv1.UDPProtocolType:
+		return []gatewayv1.Kind{kindUDPRoute}
 	}
 	return nil
 }
@@ -307,13 +326,14 @@ func (g *gateway) findConflicts() {
 			if a.spec.Port != b.spec.Port {
 				continue
 			}
-			switch {
+			switch udp := gatewayv1.UDPProtocolType; {
 			case !distinctByHostname(a.spec.Protocol) && a.spec.Protocol == b.spec.Protocol:
 				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "port")
-			case !distinctByHostname(a.spec.Protocol) || !distinctByHostname(b.spec.Protocol):
-				// TCP listeners are not supported, so they don't count (Gateway API, GatewaySpec.listeners); UDP has
-				// ports of its own.
-			case transport(a.spec.Protocol) != transport(b.spec.Protocol):
+			case a.spec.Protocol == udp || b.spec.Protocol == udp: // it has ports of its own
+			case a.lacking() || b.lacking():
+				// What is not supported does not count (Gateway API, GatewaySpec.listeners).
+			case transport(a.spec.Protocol) != transport(b.spec.Protocol),
+				a.hostname == b.hostname && a.spec.Protocol != b.spec.Protocol:
 				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "protocol")
 			case a.hostname == b.hostname:
 				a.clash(b, gatewayv1.ListenerReasonHostnameConflict, "hostname")
@@ -324,6 +344,11 @@ func (g *gateway) findConflicts() {
 
 func distinctByHostname(p gatewayv1.ProtocolType) bool {
 	return p == gatewayv1.HTTPProtocolType || p == gatewayv1.HTTPSProtocolType || p == gatewayv1.TLSProtocolType
+}
+
+// lacking reports whether the listener's protocol is not one of the data plane's.
+func (l *listener) lacking() bool {
+	return l.refused == string(gatewayv1.ListenerReasonUnsupportedProtocol)
 }
 
 // transport groups the protocols that can share a port. HTTPS and TLS are told apart by server name.
@@ -389,8 +414,8 @@ func conditions(c ...metav1.Condition) []metav1.Condition { return c }
 // be weaker than those that could not be read. Where nobody else has opened the port nothing needs to be kept.
 func (t *translator) publishShut(l *listener) {
 	for _, address := range l.gateway.addresses {
-		use, taken := t.ports[portKey{address, l.port()}]
-		if !taken || use.protocol != config.ProtocolHTTPS || !sameProxyProtocol(use.proxy, l.gateway.proxy) {
+		use, taken := t.ports[l.portKey(address)]
+		if !taken || use.protocol.Family() != config.ProtocolTLS || use.names[l.hostname] != nil || !sameProxyProtocol(use.proxy, l.gateway.proxy) {
 			return
 		}
 	}
@@ -414,6 +439,7 @@ func (t *translator) publish(l *listener) {
 			Hostname:      l.hostname,
 			ProxyProtocol: g.proxy,
 			TLS:           l.tls,
+			Passthrough:   l.passthrough,
 			Attached:      slices.Clone(l.attachments),
 		}
 		if len(g.addresses) > 1 {

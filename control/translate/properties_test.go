@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,9 @@ func shuffle(random *rand.Rand, o *Objects) {
 	mix(len(o.Gateways), swapper(o.Gateways))
 	mix(len(o.HTTPRoutes), swapper(o.HTTPRoutes))
 	mix(len(o.GRPCRoutes), swapper(o.GRPCRoutes))
+	mix(len(o.TLSRoutes), swapper(o.TLSRoutes))
+	mix(len(o.TCPRoutes), swapper(o.TCPRoutes))
+	mix(len(o.UDPRoutes), swapper(o.UDPRoutes))
 	mix(len(o.ReferenceGrants), swapper(o.ReferenceGrants))
 	mix(len(o.Ingresses), swapper(o.Ingresses))
 	mix(len(o.IngressClasses), swapper(o.IngressClasses))
@@ -64,7 +68,7 @@ func TestTheInputIsNeverChanged(t *testing.T) {
 		objects, opt := loadCase(t, dir)
 		before := encode(t, objects)
 		result := Translate(objects, opt)
-		for _, r := range append(result.Statuses.HTTPRoutes, result.Statuses.GRPCRoutes...) { // what comes out shares nothing with what went in
+		for _, r := range allRoutes(&result.Statuses) { // what comes out shares nothing with what went in
 			for _, parent := range r.Parents {
 				if p := parent.ParentRef.SectionName; p != nil {
 					*p = "changed"
@@ -139,7 +143,7 @@ func TestConditionsAreOnesThatTheAPIServerTakes(t *testing.T) {
 				check(dir, l.Conditions)
 			}
 		}
-		for _, r := range append(s.HTTPRoutes, s.GRPCRoutes...) {
+		for _, r := range allRoutes(&s) {
 			for _, p := range r.Parents {
 				check(dir, p.Conditions)
 			}
@@ -263,4 +267,9 @@ func TestNothingOfASecretComesOut(t *testing.T) {
 	if out := encode(t, Translate(objects, opt)); bytes.Contains(out, []byte("confidential")) || !bytes.Contains(out, []byte("has no PEM data")) {
 		t.Errorf("a Secret shows, or its defect doesn't:\n%s", out)
 	}
+}
+
+// allRoutes are the statuses of the routes of every kind.
+func allRoutes(s *Statuses) []RouteStatus {
+	return slices.Concat(s.HTTPRoutes, s.GRPCRoutes, s.TLSRoutes, s.TCPRoutes, s.UDPRoutes)
 }

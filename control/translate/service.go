@@ -23,9 +23,8 @@ type refFailure struct {
 	hint    string
 }
 
-// cluster finds the port of a Service, adds its cluster to the configuration and returns the cluster's name. protocol is
-// what the kind of route speaks if the Service does not say.
-func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string, protocol config.BackendProtocol) (string, *refFailure) {
+// cluster finds the port of a Service, adds its cluster to the configuration and returns the cluster's name.
+func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string, use backendUse) (string, *refFailure) {
 	svc := t.in.services[target]
 	if svc == nil {
 		return "", &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
@@ -36,24 +35,24 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 			fmt.Sprintf("Service %s/%s is of type ExternalName, which is not allowed", target.namespace, target.name),
 			"use a Service without selector and an EndpointSlice with the addresses"}
 	}
-	at := slices.IndexFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return tcp(p.Protocol) && wanted(&p) })
+	at := slices.IndexFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return transportOf(p.Protocol) == use.transport && wanted(&p) })
 	if at < 0 {
 		failure := &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
-			fmt.Sprintf("Service %s/%s has no TCP port %s", target.namespace, target.name, described), "correct the port"}
+			fmt.Sprintf("Service %s/%s has no %s port %s", target.namespace, target.name, use.transport, described), "correct the port"}
 		if slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return wanted(&p) }) {
 			failure.reason, failure.invalid = gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol
 		}
 		return "", failure
 	}
 	port := svc.Spec.Ports[at]
-	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) {
+	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) && !use.opaque {
 		return "", &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
 			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, which is not supported yet", described, target.namespace, target.name, p),
 			"remove appProtocol if the back end also speaks plain HTTP/1.1"}
 	}
-	name := ClusterName(svc, port, protocol)
+	name := ClusterName(svc, port, use.protocol)
 	if _, done := t.clusters[name]; !done {
-		c := config.Cluster{Name: name, Protocol: protocol, Policy: config.PolicyP2C}
+		c := config.Cluster{Name: name, Protocol: use.protocol, Policy: config.PolicyP2C}
 		t.clusterAnnotations(svc, &c)
 		t.clusters[name] = c
 		endpoints, problems := EndpointsOf(svc, port, t.in.slices[target], t.opt)
@@ -66,10 +65,14 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 }
 
 // ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port", and with "/h2" behind it the same
-// endpoints spoken to in HTTP/2. An HTTPRoute and a GRPCRoute may lead to one port: then there are both.
+// endpoints spoken to in HTTP/2. An HTTPRoute and a GRPCRoute may lead to one port: then there are both. A port for UDP, of
+// which there may be one with the same number, has "/udp" behind it.
 func ClusterName(svc *corev1.Service, port corev1.ServicePort, protocol config.BackendProtocol) string {
 	name := svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port.Port))
-	if protocol == config.BackendH2 {
+	switch {
+	case transportOf(port.Protocol) == corev1.ProtocolUDP:
+		name += "/udp"
+	case protocol == config.BackendH2:
 		name += "/h2"
 	}
 	return name
@@ -78,10 +81,19 @@ func ClusterName(svc *corev1.Service, port corev1.ServicePort, protocol config.B
 // ClusterNames are the names of all clusters that a Service port may be. When an EndpointSlice changes, its endpoints are
 // for those of them that the configuration has.
 func ClusterNames(svc *corev1.Service, port corev1.ServicePort) []string {
+	if transportOf(port.Protocol) == corev1.ProtocolUDP {
+		return []string{ClusterName(svc, port, "")}
+	}
 	return []string{ClusterName(svc, port, config.BackendHTTP1), ClusterName(svc, port, config.BackendH2)}
 }
 
-func tcp(p corev1.Protocol) bool { return p == "" || p == corev1.ProtocolTCP }
+// transportOf is the protocol of a port; TCP is the default of the API.
+func transportOf(p corev1.Protocol) corev1.Protocol {
+	if p == "" {
+		return corev1.ProtocolTCP
+	}
+	return p
+}
 
 // unsupportedAppProtocol lists what needs TLS or HTTP/2 towards the back end (KEP-3726 and common usage).
 func unsupportedAppProtocol(p string) bool {
@@ -111,7 +123,7 @@ func EndpointsOf(svc *corev1.Service, port corev1.ServicePort, endpointSlices []
 			continue
 		}
 		family := corev1.IPFamily(s.AddressType)
-		for _, number := range portsNamed(s, port.Name) {
+		for _, number := range portsNamed(s, port.Name, transportOf(port.Protocol)) {
 			byFamily[family] = append(byFamily[family], endpointsOf(s, number, opt, report)...)
 		}
 	}
@@ -144,10 +156,10 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
-func portsNamed(s *discoveryv1.EndpointSlice, name string) []int32 {
+func portsNamed(s *discoveryv1.EndpointSlice, name string, transport corev1.Protocol) []int32 {
 	var out []int32
 	for _, p := range s.Ports {
-		if deref(p.Name, "") == name && tcp(deref(p.Protocol, "")) && p.Port != nil && *p.Port >= 1 && *p.Port <= portMax {
+		if deref(p.Name, "") == name && transportOf(deref(p.Protocol, "")) == transport && p.Port != nil && *p.Port >= 1 && *p.Port <= portMax {
 			out = append(out, *p.Port)
 		}
 	}

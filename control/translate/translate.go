@@ -65,6 +65,9 @@ func (t *translator) result() *Result {
 	slices.SortFunc(t.config.Routes, func(a, b config.Route) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name))
 	})
+	slices.SortFunc(t.config.L4Routes, func(a, b config.L4Route) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name))
+	})
 	return &Result{
 		Config:    &t.config,
 		Endpoints: t.endpoints,
@@ -81,6 +84,11 @@ func (t *translator) keepUsedClusters() {
 			for _, b := range t.config.Routes[i].Rules[j].Backends {
 				used[b.Cluster] = true
 			}
+		}
+	}
+	for i := range t.config.L4Routes {
+		for _, b := range t.config.L4Routes[i].Backends {
+			used[b.Cluster] = true
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.clusters)) {

@@ -31,6 +31,9 @@ var kinds = map[string]kind{
 	"Gateway":      {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.Gateway { return &o.Gateways })},
 	"HTTPRoute":    {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes })},
 	"GRPCRoute":    {gatewayGroups[:1], true, into(func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes })},
+	"TLSRoute":     {l4Groups, true, into(func(o *translate.Objects) *[]*gatewayv1.TLSRoute { return &o.TLSRoutes })},
+	"TCPRoute":     {l4Groups, true, into(func(o *translate.Objects) *[]*gatewayv1.TCPRoute { return &o.TCPRoutes })},
+	"UDPRoute":     {l4Groups, true, into(func(o *translate.Objects) *[]*gatewayv1.UDPRoute { return &o.UDPRoutes })},
 	"ReferenceGrant": {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.ReferenceGrant {
 		return &o.ReferenceGrants
 	})},
@@ -48,7 +51,11 @@ var kinds = map[string]kind{
 	"Secret":    {[]string{"v1"}, true, into(func(o *translate.Objects) *[]*corev1.Secret { return &o.Secrets })},
 }
 
-var gatewayGroups = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}
+var (
+	gatewayGroups = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}
+	// l4Groups are the versions of the routes that came to v1 last; the fields are the same in all of them.
+	l4Groups = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha3", "gateway.networking.k8s.io/v1alpha2"}
+)
 
 // into returns the decoder of one kind.
 func into[T any, P interface {

@@ -1,0 +1,97 @@
+package translate
+
+import (
+	"fmt"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
+)
+
+// l4RouteObjects are the routes that know connections and datagrams only.
+func (t *translator) l4RouteObjects() []*routeObject {
+	var out []*routeObject
+	add := func(o *routeObject, statuses *[]RouteStatus, rules [][]gatewayv1.BackendRef) {
+		o.statuses = statuses
+		o.compile = func(r *routeObject, report reporter) compiledRoute { return t.compileL4Route(r, rules, report) }
+		out = append(out, o)
+	}
+	for _, o := range t.in.tlsRoutes {
+		rules := refsByRule(o.Spec.Rules, func(r *gatewayv1.TLSRouteRule) []gatewayv1.BackendRef { return r.BackendRefs })
+		add(&routeObject{Object: o, kind: kindTLSRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames}, &t.statuses.TLSRoutes, rules)
+	}
+	for _, o := range t.in.tcpRoutes {
+		rules := refsByRule(o.Spec.Rules, func(r *gatewayv1.TCPRouteRule) []gatewayv1.BackendRef { return r.BackendRefs })
+		add(&routeObject{Object: o, kind: kindTCPRoute, spec: &o.Spec.CommonRouteSpec}, &t.statuses.TCPRoutes, rules)
+	}
+	for _, o := range t.in.udpRoutes {
+		rules := refsByRule(o.Spec.Rules, func(r *gatewayv1.UDPRouteRule) []gatewayv1.BackendRef { return r.BackendRefs })
+		add(&routeObject{Object: o, kind: kindUDPRoute, spec: &o.Spec.CommonRouteSpec}, &t.statuses.UDPRoutes, rules)
+	}
+	return out
+}
+
+// refsByRule is all that the rules of such routes have.
+func refsByRule[R any](rules []R, refs func(*R) []gatewayv1.BackendRef) [][]gatewayv1.BackendRef {
+	out := make([][]gatewayv1.BackendRef, len(rules))
+	for i := range rules {
+		out[i] = refs(&rules[i])
+	}
+	return out
+}
+
+// passesBy reports whether a route does not even look at a listener: for a TLSRoute, a Gateway without a TLS listener is
+// no parent (Gateway API conformance, TLSRouteInvalidNoMatchingListener).
+func (o *routeObject) passesBy(l *listener) bool {
+	return o.kind == kindTLSRoute && l.spec.Protocol != gatewayv1.TLSProtocolType
+}
+
+// wanted says for messages what listeners a route looks at.
+func (o *routeObject) wanted() string {
+	if o.kind == kindTLSRoute {
+		return "of protocol TLS "
+	}
+	return ""
+}
+
+// compileL4Route compiles a TLSRoute, TCPRoute or UDPRoute from the backendRefs of its rules. If these can't be used the
+// route stays and refuses everything, so that its clients don't reach the back ends of a younger one.
+func (t *translator) compileL4Route(o *routeObject, rules [][]gatewayv1.BackendRef, report reporter) compiledRoute {
+	c := routeCompiler{t: t, object: o, report: report}
+	if !c.begin() {
+		return c.out
+	}
+	c.out.l4 = &config.L4Route{
+		Name:    strings.ToLower(o.kind) + "/" + o.GetNamespace() + "/" + o.GetName(),
+		Source:  config.Source{Kind: o.kind, Namespace: o.GetNamespace(), Name: o.GetName()},
+		Created: created(o),
+	}
+	if d, err := parseTimeout(o.GetAnnotations()[annotationIdleTimeout], true); err == nil {
+		c.out.l4.IdleTimeout = d
+	}
+	if len(rules) != 1 {
+		c.defect("spec.rules", "write one rule; whatever else there is belongs into a route of its own",
+			"a %s has exactly one rule, this one has %d; everything is refused", o.kind, len(rules))
+	} else {
+		c.out.l4.Backends = c.l4Backends(rules[0])
+	}
+	c.out.accepted, c.out.message = len(c.defects) == 0, strings.Join(c.defects, "; ")
+	return c.out
+}
+
+func (c *routeCompiler) l4Backends(refs []gatewayv1.BackendRef) []config.Backend {
+	if len(refs) == 0 {
+		c.report.warnf("spec.rules[0].backendRefs", "add a back end", "the route has no back end; everything is refused")
+	}
+	var out []config.Backend
+	for i := range refs {
+		if b, ok := c.weighted(&refs[i], fmt.Sprintf("spec.rules[0].backendRefs[%d]", i)); ok {
+			out = append(out, b)
+		}
+	}
+	if len(c.defects) > 0 {
+		return nil
+	}
+	return out
+}
