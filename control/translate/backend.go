@@ -40,6 +40,9 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 		}
 		if b.Invalid == "" {
 			b.Filters = filters
+			if c.object.kind == kindGRPCRoute { // browsers call gRPC servers too
+				b.Filters = append(b.Filters, config.Filter{GRPCWeb: &config.GRPCWeb{}})
+			}
 		}
 		out = append(out, b)
 	}

@@ -187,7 +187,12 @@ type Filter struct {
 	Redirect        *Redirect   `json:"redirect,omitempty"`
 	Rewrite         *Rewrite    `json:"rewrite,omitempty"`
 	Answer          *Answer     `json:"answer,omitempty"`
+	// GRPCWeb translates requests that are gRPC-Web to gRPC, and their responses back; others are left alone.
+	GRPCWeb *GRPCWeb `json:"grpcWeb,omitempty"`
 }
+
+// GRPCWeb has no settings.
+type GRPCWeb struct{}
 
 // Header is a field to set or add.
 type Header struct {

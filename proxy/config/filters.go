@@ -34,6 +34,9 @@ func CheckFilter(f *Filter) error {
 		set++
 		err = within("answer", checkAnswer(f.Answer))
 	}
+	if f.GRPCWeb != nil {
+		set++
+	}
 	if set != 1 {
 		return fmt.Errorf("a filter sets exactly one of its fields, this one sets %d", set)
 	}

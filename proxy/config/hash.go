@@ -241,6 +241,7 @@ func (d *digest) filters(list []Filter) {
 			d.number(int64(a.Status))
 			d.text(a.Reason)
 		}
+		d.flag(f.GRPCWeb != nil)
 	}
 }
 

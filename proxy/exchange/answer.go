@@ -23,7 +23,7 @@ func (x *Exchange) Refuse(status int, reason string) {
 	x.rec.ReceivedAt = x.w.WallClock()
 	x.limits.start = x.w.Clock.Now()
 	x.client = x.peer.Client
-	x.grpc = grpcKindOf(&x.Req)
+	x.detectGRPC()
 	x.prepareAnswer(status)
 	x.own.Close = true
 	x.sendAnswer(reason)
@@ -32,7 +32,7 @@ func (x *Exchange) Refuse(status int, reason string) {
 // answerFilter sends what a filter decided.
 func (x *Exchange) answerFilter(a *filter.Answer) {
 	x.prepareAnswer(a.Status)
-	if len(a.Location) > 0 && x.grpc == notGRPC {
+	if len(a.Location) > 0 && x.grpc == message.NotGRPC {
 		x.own.AddBytes("Location", a.Location, message.Location)
 	}
 	x.sendAnswer(a.Reason)
@@ -61,7 +61,7 @@ func (x *Exchange) addRequiredField(status int) {
 
 // sendAnswer sends x.own with a short text body, or in the way of gRPC.
 func (x *Exchange) sendAnswer(reason string) {
-	if x.grpc != notGRPC {
+	if x.grpc != message.NotGRPC {
 		x.sendGRPCAnswer(reason)
 		return
 	}

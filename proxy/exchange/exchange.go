@@ -13,6 +13,7 @@ import (
 	"net/netip"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
@@ -70,14 +71,19 @@ type Exchange struct {
 	rule    *snapshot.Rule
 	backend *snapshot.Backend
 
+	// body changes both bodies, nil for none.
+	body      filter.BodyFilter
+	bodySpace filter.BodySpace
+
 	// The attempt under way.
 	attempt attempt
 
 	phase        phase
-	grpc         grpcKind
-	requestEnded bool // the request body has been passed on completely
-	bodySeen     bool // a part of the body has been passed on: no retry
-	continueSent bool // the client has had its 100
+	grpc         message.GRPC
+	webAnswer    message.GRPC // the form of an answer to gRPC-Web
+	requestEnded bool         // the request body has been passed on completely
+	bodySeen     bool         // a part of the body has been passed on: no retry
+	continueSent bool         // the client has had its 100
 	tunnelEnds   uint8
 	limits       deadlines
 	received     received
@@ -115,7 +121,7 @@ func (x *Exchange) Start() {
 	w.Upstream.CountRequest()
 
 	x.client = x.peer.Client
-	x.grpc = grpcKindOf(&x.Req)
+	x.detectGRPC()
 	if w.Shed >= ShedRequests {
 		x.Answer(503, "memory_pressure")
 		return
@@ -125,7 +131,7 @@ func (x *Exchange) Start() {
 		x.Answer(status, reason)
 		return
 	}
-	if x.grpc != notGRPC && !x.grpcTimeout() {
+	if x.grpc != message.NotGRPC && !x.grpcTimeout() {
 		x.Answer(400, "bad_grpc_timeout")
 		return
 	}
@@ -167,6 +173,11 @@ func (x *Exchange) OnRequestData(p []byte) {
 		return
 	}
 	x.bodySeen = true
+	if x.body != nil && x.phase != phaseTunnel {
+		if p = x.filterRequest(p); len(p) == 0 {
+			return
+		}
+	}
 	if x.attempt.stream != nil && !x.attempt.stream.SendData(p) {
 		x.down.PauseBody()
 	}
@@ -179,6 +190,12 @@ func (x *Exchange) OnRequestEnd(trailers *message.Head) {
 		x.attempt.stream.SendEnd(nil)
 		x.endTunnelHalf()
 		return
+	}
+	if x.body != nil {
+		if reason := x.body.RequestEnd(); reason != "" {
+			x.fail(400, reason)
+			return
+		}
 	}
 	x.requestEnded = true
 	trailers = passable(trailers, true)

@@ -35,7 +35,18 @@ func (x *Exchange) filter() bool {
 		return false
 	}
 	x.backend = b
+	x.body = b.Filters.Body(&x.Req, &x.bodySpace)
 	return true
+}
+
+// filterRequest returns what a body filter makes of a part of the request body; empty also if it ended the exchange.
+func (x *Exchange) filterRequest(p []byte) []byte {
+	out, reason := x.body.RequestData(&x.w.scratch, p)
+	if reason != "" {
+		x.fail(400, reason)
+		return nil
+	}
+	return out
 }
 
 // pick begins an attempt: it chooses an endpoint, if possible another than failed, and asks its pool for a stream.
@@ -47,7 +58,7 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 		return
 	}
 	x.rec.Attempts++
-	x.limits.patient = x.grpc != notGRPC && a.endpoint.Protocol == config.BackendH2
+	x.limits.patient = x.grpc != message.NotGRPC && a.endpoint.Protocol == config.BackendH2
 	a.interims = 0
 	a.pool = a.endpoint.Pool(x.w.Upstream)
 	x.limits.armAttempt(x)
@@ -162,6 +173,9 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	if x.w.closes() || x.Req.Upgrade.Len > 0 {
 		resp.Close = true
 	}
+	if x.body != nil {
+		x.body.ResponseHead(resp)
+	}
 	x.rec.Status = resp.Status
 	x.phase = phaseBody
 	x.down.SendHead(resp)
@@ -215,8 +229,11 @@ func equalTokens(a, b []byte) bool {
 
 // OnData implements upstream.Sink.
 func (x *Exchange) OnData(p []byte) {
-	x.rec.BytesOut += int64(len(p))
 	x.limits.touched = x.w.Clock.Now()
+	if x.body != nil && x.phase != phaseTunnel {
+		p = x.body.ResponseData(&x.w.scratch, p)
+	}
+	x.rec.BytesOut += int64(len(p))
 	if !x.down.SendData(p) {
 		x.attempt.stream.PauseBody()
 	}
@@ -231,7 +248,15 @@ func (x *Exchange) OnEnd(trailers *message.Head) {
 	}
 	x.attempt.stream = nil
 	x.readGRPCStatus(trailers)
-	x.down.SendEnd(passable(trailers, false))
+	trailers = passable(trailers, false)
+	if x.body != nil {
+		var last []byte
+		if last, trailers = x.body.ResponseEnd(&x.w.scratch, trailers); len(last) > 0 {
+			x.rec.BytesOut += int64(len(last))
+			x.down.SendData(last)
+		}
+	}
+	x.down.SendEnd(trailers)
 	x.down.Finished()
 	x.finish("")
 }

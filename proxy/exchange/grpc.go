@@ -5,24 +5,10 @@ import (
 	"strconv"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
 )
-
-// grpcKind is how a request says that it is gRPC, by its content type.
-type grpcKind uint8
-
-const (
-	notGRPC     grpcKind = iota
-	plainGRPC            // application/grpc on HTTP/2
-	webGRPC              // application/grpc-web: a browser, on any protocol
-	webTextGRPC          // application/grpc-web-text: the same in base64
-)
-
-// grpcContentTypes are those of RAUTA's own answers.
-var grpcContentTypes = [...]string{
-	plainGRPC: "application/grpc", webGRPC: "application/grpc-web", webTextGRPC: "application/grpc-web-text",
-}
 
 // gRPC status codes that RAUTA answers itself.
 const (
@@ -36,32 +22,6 @@ const (
 	grpcUnavailable       = 14
 	grpcUnauthenticated   = 16
 )
-
-// grpcKindOf reads the content type. Parameters and the name of the message format play no part.
-func grpcKindOf(r *message.Request) grpcKind {
-	if r.MethodID != message.MethodPost { // gRPC over HTTP/2, "Requests"
-		return notGRPC
-	}
-	value, _ := r.Get(message.ContentType)
-	const prefix = "application/grpc"
-	if len(value) < len(prefix) || !message.EqualFold(value[:len(prefix)], prefix) {
-		return notGRPC
-	}
-	rest := value[len(prefix):]
-	end := 0
-	for end < len(rest) && rest[end] != '+' && rest[end] != ';' && rest[end] != ' ' {
-		end++
-	}
-	switch suffix := rest[:end]; {
-	case len(suffix) == 0 && r.Version == message.HTTP2:
-		return plainGRPC
-	case message.EqualFold(suffix, "-web"):
-		return webGRPC
-	case message.EqualFold(suffix, "-web-text"):
-		return webTextGRPC
-	}
-	return notGRPC
-}
 
 // grpcCode is the gRPC status for what RAUTA would answer in HTTP. Where nothing else is more exact it is that which a
 // client derives from the HTTP status ("HTTP to gRPC status code mapping").
@@ -89,33 +49,56 @@ func grpcCode(status int, reason string) int {
 	return grpcUnknown
 }
 
-// sendGRPCAnswer sends x.own as a response of trailers only: 200 whatever happened, and the status in the same header block
-// (gRPC over HTTP/2, "Responses"). The message is the text of the HTTP status, which needs no percent-encoding. Metrics and
-// logs keep the HTTP status.
+// sendGRPCAnswer sends x.own as gRPC has it: 200 whatever happened, and the status in trailers. The message is the text of
+// the HTTP status, which needs no percent-encoding. Metrics and logs keep the HTTP status.
 func (x *Exchange) sendGRPCAnswer(reason string) {
-	r := &x.own
-	status := r.Status
+	status := x.own.Status
 	code := grpcCode(status, reason)
 	x.rec.Status, x.rec.GRPCStatus = status, observe.GRPCCode(code)
-	r.Status = 200
-	var digits [2]byte
-	r.Add("Content-Type", grpcContentTypes[x.grpc], message.ContentType)
-	r.AddBytes("Grpc-Status", strconv.AppendInt(digits[:0], int64(code), 10), message.GRPCStatus)
-	r.Add("Grpc-Message", StatusText(status), message.Unknown)
-	r.Framing = message.Streamed // so that the head ends the stream
-	if x.Req.Version < message.HTTP2 {
-		r.Framing, r.Length = message.Sized, 0
+	x.own.Status = 200
+	if x.grpc.Web() {
+		x.sendGRPCWebAnswer(code, StatusText(status))
+	} else {
+		x.sendTrailersOnly(code, StatusText(status))
 	}
-	x.down.SendHead(r)
-	x.down.SendEnd(nil)
 	x.down.Finished()
 	x.finish(reason)
+}
+
+// sendTrailersOnly has everything in one header block (gRPC over HTTP/2, "Responses").
+func (x *Exchange) sendTrailersOnly(code int, text string) {
+	r := &x.own
+	var digits [2]byte
+	r.Add("Content-Type", "application/grpc", message.ContentType)
+	r.AddBytes("Grpc-Status", strconv.AppendInt(digits[:0], int64(code), 10), message.GRPCStatus)
+	r.Add("Grpc-Message", text, message.Unknown)
+	r.Framing = message.Streamed // so that the head ends the stream
+	x.down.SendHead(r)
+	x.down.SendEnd(nil)
+}
+
+// sendGRPCWebAnswer has the trailers in the body.
+func (x *Exchange) sendGRPCWebAnswer(code int, text string) {
+	r := &x.own
+	form := x.webAnswer
+	contentType := "application/grpc-web"
+	if form == message.GRPCWebText {
+		contentType = "application/grpc-web-text"
+	}
+	r.Add("Content-Type", contentType, message.ContentType)
+	var scratch [256]byte
+	body := filter.AppendGRPCWebStatus(scratch[:0], code, text, form)
+	r.Framing, r.Length = message.Sized, int64(len(body))
+	x.rec.BytesOut += r.Length
+	x.down.SendHead(r)
+	x.down.SendData(body)
+	x.down.SendEnd(nil)
 }
 
 // readGRPCStatus notes the status that a back end gives, in the head of a response of trailers only or in trailers. It
 // returns the code, or -1 if there is none.
 func (x *Exchange) readGRPCStatus(h *message.Head) int {
-	if x.grpc == notGRPC || h == nil {
+	if x.grpc == message.NotGRPC || h == nil {
 		return -1
 	}
 	value, ok := h.Get(message.GRPCStatus)
@@ -132,14 +115,21 @@ func (x *Exchange) readGRPCStatus(h *message.Head) int {
 
 // brokenOff notes what a client of gRPC makes of a response that ends without a status.
 func (x *Exchange) brokenOff(code int) {
-	if x.grpc != notGRPC && x.phase != phaseTunnel {
+	if x.grpc != message.NotGRPC && x.phase != phaseTunnel {
 		x.rec.GRPCStatus = observe.GRPCCode(code)
+	}
+}
+
+// detectGRPC must come before anything is answered, and before filters edit the content type.
+func (x *Exchange) detectGRPC() {
+	if x.grpc = message.GRPCOf(&x.Req); x.grpc.Web() {
+		x.webAnswer = message.GRPCWebAnswer(&x.Req)
 	}
 }
 
 // Patient reports whether the request's body may pause for as long as it likes: the stream of a gRPC call that goes to a
 // back end which speaks HTTP/2. The content type alone is not enough, since any client may write it.
-func (x *Exchange) Patient() bool { return x.grpc == plainGRPC && x.limits.patient }
+func (x *Exchange) Patient() bool { return x.grpc == message.PlainGRPC && x.limits.patient }
 
 // grpcTimeout reads how much time the client gives the call. A route's timeout caps it, also for the back end. It reports
 // whether the field is valid.

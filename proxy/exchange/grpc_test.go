@@ -114,35 +114,6 @@ func TestARefusedHeadOfAGRPCRequestIsAnsweredInItsWay(t *testing.T) {
 	s.call().start().wantsStatus("14")
 }
 
-func TestTheContentTypeTellsGRPC(t *testing.T) {
-	for _, test := range []struct {
-		method, contentType string
-		version             message.Version
-		want                grpcKind
-	}{
-		{"POST", "application/grpc", message.HTTP2, plainGRPC},
-		{"POST", "application/grpc+proto", message.HTTP2, plainGRPC},
-		{"POST", "Application/GRPC; x=y", message.HTTP2, plainGRPC},
-		{"POST", "application/grpc", message.HTTP11, notGRPC},
-		{"GET", "application/grpc", message.HTTP2, notGRPC},
-		{"POST", "application/grpc-web", message.HTTP11, webGRPC},
-		{"POST", "application/grpc-web+proto", message.HTTP2, webGRPC},
-		{"POST", "application/grpc-web-text+proto", message.HTTP11, webTextGRPC},
-		{"POST", "application/grpc-web-text;charset=x", message.HTTP11, webTextGRPC},
-		{"POST", "application/grpcx", message.HTTP2, notGRPC},
-		{"POST", "application/grpc-webx", message.HTTP2, notGRPC},
-		{"POST", "application/json", message.HTTP2, notGRPC},
-		{"POST", "", message.HTTP2, notGRPC},
-	} {
-		s := newSim(t, 1, nil)
-		c := s.request(test.method+" /", "content-type: "+test.contentType)
-		c.x.Req.Version = test.version
-		if got := grpcKindOf(&c.x.Req); got != test.want {
-			t.Errorf("%s %q in version %d is %d, want %d", test.method, test.contentType, test.version, got, test.want)
-		}
-	}
-}
-
 func TestNoTextOfAnAnswerNeedsEncodingInGRPC(t *testing.T) {
 	for status := 200; status < 600; status++ {
 		for _, c := range []byte(StatusText(status)) { // gRPC over HTTP/2, Percent-Byte-Unencoded

@@ -50,11 +50,12 @@ type Worker struct {
 	// Shed is what to save on while memory is short; set on the worker's thread.
 	Shed Shed
 
-	random uint64 // xorshift state
-	active int
-	free   *Exchange
-	frees  int
-	host   [hostBytesMax]byte
+	scratch []byte // room for body filters; it grows with the largest piece that an engine reads
+	random  uint64 // xorshift state
+	active  int
+	free    *Exchange
+	frees   int
+	host    [hostBytesMax]byte
 }
 
 // Shed says how much load to shed.
@@ -103,8 +104,11 @@ func (w *Worker) put(x *Exchange) {
 		x.own.Reset()
 	}
 	x.down, x.peer, x.rule, x.backend = nil, nil, nil, nil
+	if x.body != nil {
+		x.body = nil
+	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
-	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds, x.grpc = phaseHead, false, false, false, 0, notGRPC
+	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds, x.grpc = phaseHead, false, false, false, 0, message.NotGRPC
 	if x.trailers != nil {
 		x.trailers = nil
 	}

@@ -38,6 +38,7 @@ const reasonRedirect = "redirect"
 type Chain struct {
 	request  []step
 	response []*headerEdit
+	grpcWeb  bool // there is a body filter that translates gRPC-Web
 }
 
 // step is one filter on the request side; exactly one field is set.
@@ -69,6 +70,8 @@ func Compile(filters []config.Filter) (*Chain, error) {
 			c.request = append(c.request, step{redirect: newRedirect(f.Redirect)})
 		case f.Rewrite != nil:
 			c.request = append(c.request, step{rewrite: newRewrite(f.Rewrite)})
+		case f.GRPCWeb != nil:
+			c.grpcWeb = true
 		case f.Answer != nil:
 			c.request = append(c.request, step{answer: &Answer{Status: f.Answer.Status, Reason: f.Answer.Reason}})
 		}

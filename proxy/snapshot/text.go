@@ -140,6 +140,8 @@ func filtersText(b *strings.Builder, indent string, filters []config.Filter) {
 			text = "rewrite: " + strings.Join(urlParts("", f.Rewrite.Hostname, 0, f.Rewrite.Path), ", ")
 		case f.Answer != nil:
 			text = fmt.Sprintf("answer: %d, %s", f.Answer.Status, f.Answer.Reason)
+		case f.GRPCWeb != nil:
+			text = "gRPC-Web becomes gRPC"
 		}
 		fmt.Fprintf(b, "%sfilter %s\n", indent, text)
 	}
