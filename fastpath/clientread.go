@@ -1,6 +1,8 @@
 package fastpath
 
 import (
+	"errors"
+
 	"rauta.io/rauta/fastpath/wire"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
@@ -34,7 +36,7 @@ func (c *clientConn) read() {
 			c.eof()
 			return
 		case loop.Failed:
-			c.fail(upstream.CauseReset, "", c.conn.Err())
+			c.lost()
 			return
 		}
 		c.consumeAndKeep(data)
@@ -198,6 +200,16 @@ func (c *clientConn) complete(rest int) {
 		return
 	}
 	c.drop()
+}
+
+// lost: the connection has failed. A TLS connection that ends without close_notify is one that may have been cut off by
+// somebody in between: whatever was to come, its end is none (RFC 9112 section 9.8).
+func (c *clientConn) lost() {
+	cause, err := upstream.CauseReset, c.conn.Err()
+	if errors.Is(err, loop.ErrTruncated) {
+		cause = upstream.CauseEOF
+	}
+	c.fail(cause, "", err)
 }
 
 // eof: the back end has closed its half.

@@ -57,6 +57,8 @@ func additions() []edge {
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/l4", "proxy/config", "what a cluster hashes is one of config's kinds"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
+		{"proxy/upstream", "proxy/certs", "the connections to an endpoint are all made under one TLS policy"},
+		{"proxy/dial", "proxy/certs", "how an endpoint is to be secured, and what is wrong with a handshake"},
 		{"proxy/dial", "proxy/clock", wheel},
 		{"proxy/dial", "proxy/config", "what is spoken to an endpoint"},
 		{"proxy/dial", "proxy/loop", "it connects for the engines, which take connections over when they are open"},

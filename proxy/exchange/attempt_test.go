@@ -21,6 +21,7 @@ func TestWhatMayBeRetried(t *testing.T) {
 		reason        string
 	}{
 		{"GET, connect", "GET /", false, false, upstream.StageConnect, upstream.CauseConnectFailed, true, 503, "connect_failed"},
+		{"GET, certificate", "GET /", false, false, upstream.StageConnect, upstream.CauseTLS, true, 502, "tls_handshake_failed"},
 		{"POST, connect", "POST /", true, false, upstream.StageConnect, upstream.CauseConnectTimeout, true, 503, "connect_timeout"},
 		{"GET, unsent", "GET /", false, false, upstream.StageUnsent, upstream.CauseReset, true, 502, "upstream_closed"},
 		{"POST, unsent", "POST /", false, false, upstream.StageUnsent, upstream.CauseEOF, true, 502, "upstream_closed"},
@@ -434,4 +435,11 @@ func TestABadRequestBodyIsNotEndedAtTheBackEnd(t *testing.T) {
 		t.Error("the answer tells what is inside")
 	}
 	s.advance(time.Hour)
+}
+
+func TestAFailedHandshakeIsNamedByItsProblem(t *testing.T) {
+	f := upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseTLS, Detail: "tls_certificate_expired"}
+	if reason, status := failureReason(f), failureStatus(f); reason != f.Detail || status != 502 {
+		t.Errorf("%d %s", status, reason)
+	}
 }

@@ -323,6 +323,10 @@ func failureReason(f upstream.Failure) string {
 		return "upstream_protocol_error"
 	case upstream.CauseTimeout:
 		return "upstream_timeout"
+	case upstream.CauseTLS:
+		if f.Detail != "" {
+			return f.Detail
+		}
 	}
 	return f.Cause.String()
 }

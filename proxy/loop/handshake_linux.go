@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// handshakesMax is the number of TLS handshakes of one worker that may be under way, almost all of them waiting for
-	// their peers: at 30 KiB each (goroutine, tls.Conn, flight), 120 MiB. Beyond it the oldest is given up, so that
-	// stalled ones keep nobody out.
+	// handshakesMax is the number of TLS handshakes of one worker that may be under way with clients, and likewise with
+	// back ends, almost all of them waiting for their peers: at 30 KiB each (goroutine, tls.Conn, flight), 120 MiB.
+	// Beyond it the oldest is given up, so that stalled ones keep nobody out. Clients can't have those with back ends
+	// given up, nor the other way round.
 	handshakesMax = 4096
 	// helloBytesMax bounds what is gathered, in bytes, before crypto/tls looks at it: a ClientHello with post-quantum
 	// key share and large ticket has 4 KiB. What is larger goes to crypto/tls in pieces.
@@ -33,6 +34,7 @@ type handshake struct {
 	// Immutable.
 	c       *Conn
 	opt     TLSOptions
+	list    *handshakeList
 	resume  chan struct{} // worker -> goroutine: your turn
 	aborted chan struct{} // closed by the worker: give up
 
@@ -43,6 +45,7 @@ type handshake struct {
 	hangUp     Events // HangUp if it was seen: no event follows it
 	unsent     []byte // what the socket did not take yet
 	hello      helloScan
+	told       bool // Done was called
 	prev, next *handshake
 
 	// Owned by who has the turn; passed on by the mailbox and by resume.
@@ -67,6 +70,12 @@ const (
 
 // OnEvent implements Handler.
 func (h *handshake) OnEvent(ev Events) {
+	if h.state == handshakeOver { // a panic has closed the connection
+		if !h.told {
+			h.tell(h.c.Err())
+		}
+		return
+	}
 	if ev&Error != 0 {
 		h.readable = true // the read says what is wrong
 	}
@@ -228,7 +237,7 @@ func (h *handshake) flush() bool {
 // succeed makes the connection one that an engine can use.
 func (h *handshake) succeed() {
 	c := h.c
-	c.w.counts.handshakes++
+	h.list.succeeded++
 	s := h.secure
 	h.end()
 	s.shake = nil
@@ -236,7 +245,7 @@ func (h *handshake) succeed() {
 	s.adopt(h.in[h.used:], h.unsent)
 	c.tls = s
 	c.handler = nil
-	h.opt.Done(c, nil)
+	h.tell(nil)
 	if s.in != nil || h.readable { // what came behind the handshake brings no further event
 		c.Ready(Readable | h.hangUp)
 	}
@@ -244,10 +253,14 @@ func (h *handshake) succeed() {
 
 // fail closes the connection and tells why.
 func (h *handshake) fail(err error) {
-	c := h.c
-	c.w.counts.handshakeFailures++
-	c.Close()
-	h.opt.Done(c, err)
+	h.list.failed++
+	h.c.Close()
+	h.tell(err)
+}
+
+func (h *handshake) tell(err error) {
+	h.told = true
+	h.opt.Done(h.c, err)
 }
 
 // end takes the handshake out of the worker. A goroutine that waits, or will, gives up.
@@ -255,7 +268,7 @@ func (h *handshake) end() {
 	w := h.c.w
 	h.state = handshakeOver
 	w.wheel.Remove(&h.timer)
-	w.handshakes.remove(h)
+	h.list.remove(h)
 	w.countsChanged = true
 	h.c.shake = nil
 	close(h.aborted)
@@ -268,10 +281,17 @@ func (h *handshake) onDeadline(clock.Time) {
 	w.Blame(nil)
 }
 
-// handshakeList holds the handshakes of a worker, oldest first.
+// handshakeList holds the handshakes of a worker with clients, or with back ends, oldest first.
 type handshakeList struct {
-	first, last *handshake
-	len, max    int
+	first, last       *handshake
+	len, max          int
+	succeeded, failed uint64
+}
+
+func (l *handshakeList) publish(s *HandshakeStats) {
+	s.Succeeded.Store(l.succeeded)
+	s.Failed.Store(l.failed)
+	s.Open.Store(int64(l.len))
 }
 
 func (l *handshakeList) push(h *handshake) {

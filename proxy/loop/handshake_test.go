@@ -33,12 +33,12 @@ func TestTwoThousandStalledHandshakesDoNotHoldUpAFreshOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.untilStats("all handshakes to stall", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == stalled })
+	r.untilStats("all handshakes to stall", func(s *WorkerStats) bool { return s.Handshakes.Open.Load() == stalled })
 	for range 3 {
 		roundTrip(t, r.dial(), []byte("fresh"))
 	}
 	on(t, r.w, func() {
-		open, done, failed := r.w.Handshakes(), r.w.counts.handshakes, r.w.counts.handshakeFailures
+		open, done, failed := r.w.Handshakes(), r.w.handshakes.succeeded, r.w.handshakes.failed
 		if open != stalled || done != 3 || failed != 0 {
 			t.Errorf("%d handshakes are stalled, %d succeeded, %d failed", open, done, failed)
 		}
@@ -87,7 +87,7 @@ func TestHandshakesMakeRoomUnderPressureTheOldestFirst(t *testing.T) {
 	var conns []net.Conn
 	for n := range 3 {
 		conns = append(conns, dial(t, r.addr))
-		r.untilStats("the handshake to begin", func(s *WorkerStats) bool { return s.HandshakesOpen.Load() == int64(n+1) })
+		r.untilStats("the handshake to begin", func(s *WorkerStats) bool { return s.Handshakes.Open.Load() == int64(n+1) })
 	}
 	on(t, r.w, func() {
 		if n := r.w.CloseHandshakes(2); n != 2 || r.w.Handshakes() != 1 {
@@ -187,4 +187,68 @@ func TestBytesReadBeforeTheHandshakeAreUsed(t *testing.T) {
 	r := &tlsRig{t: t, w: w, addr: l.Addr()}
 	config := &tls.Config{InsecureSkipVerify: true}
 	roundTrip(t, r.over(dial(t, r.addr), config), []byte("hello"))
+}
+
+// TestHandshakesWithBackEndsAreBoundedForThemselves: neither clients nor back ends that stall can have those of the other
+// side given up.
+func TestHandshakesWithBackEndsAreBoundedForThemselves(t *testing.T) {
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	stuck, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	client := dial(t, r.addr)
+	r.untilStats("the client's handshake to begin", func(s *WorkerStats) bool { return s.Handshakes.Open.Load() == 1 })
+	failed := make(chan error, 4)
+	on(t, r.w, func() { r.w.handshakes.max, r.w.dialled.max = 1, 2 })
+	for n := range 3 {
+		on(t, r.w, func() {
+			var c *Conn
+			c, err = r.w.Connect(addrOf(stuck), handlerFunc(func(Events) {
+				if c.ConnectResult() == nil {
+					c.StartTLS(TLSOptions{Client: true, Config: r.client(), Done: func(_ *Conn, err error) { failed <- err }})
+				}
+			}))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.untilStats("the handshake to begin", func(s *WorkerStats) bool {
+			return s.Connects.Load() == uint64(n+1) && s.Dialled.Open.Load() == int64(min(n+1, 2))
+		})
+	}
+	if err := receive(t, failed); !errors.Is(err, ErrHandshakeEvicted) {
+		t.Errorf("the reason is %v", err)
+	}
+	on(t, r.w, func() {
+		if n := r.w.CloseHandshakes(0); n != 0 || r.w.Handshakes() != 1 || r.w.dialled.len != 2 || r.w.dialled.failed != 1 {
+			t.Errorf("%d handshakes with clients, %d with back ends", r.w.Handshakes(), r.w.dialled.len)
+		}
+		if n := r.w.CloseHandshakes(5); n != 1 || r.w.dialled.len != 2 {
+			t.Errorf("under pressure of clients %d were given up, %d with back ends are left", n, r.w.dialled.len)
+		}
+	})
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the client sees %v", err)
+	}
+}
+
+// TestAPanicDuringAHandshakeIsToldOnce: whoever asked for the handshake has something to give back.
+func TestAPanicDuringAHandshakeIsToldOnce(t *testing.T) {
+	w := startWorker(t, WorkerOptions{OnPanic: func(any, []byte) {}})
+	told := make(chan error, 4)
+	l := listen(t, w, ListenerOptions{Addr: loopback}, func(_ *Worker, c *Conn) {
+		c.StartTLS(TLSOptions{Config: tlsServerConfig(t), Done: func(_ *Conn, err error) { told <- err }})
+		w.Blame(c)
+		panic("on the worker's thread")
+	})
+	dial(t, l.Addr())
+	if err := receive(t, told); err == nil {
+		t.Error("no reason")
+	}
+	on(t, w, func() {})
+	if len(told) > 0 {
+		t.Error("Done was called twice")
+	}
 }

@@ -28,18 +28,23 @@ type WorkerStats struct {
 	StallTime         atomic.Uint64 // nanoseconds spent in such turns
 	TurnTimeMax       atomic.Uint64 // nanoseconds of the longest turn
 	TurnTimes         [len(TurnBounds) + 1]atomic.Uint64
-	Handshakes        atomic.Uint64 // TLS handshakes that succeeded
-	HandshakeFailures atomic.Uint64 // that failed, took too long or were given up
-	HandshakesOpen    atomic.Int64  // now: under way
-	ConnectionsOpen   atomic.Int64  // now: accepted and connected sockets
-	RegisteredSockets atomic.Int64  // now
+	Handshakes        HandshakeStats // with clients
+	Dialled           HandshakeStats // with back ends
+	ConnectionsOpen   atomic.Int64   // now: accepted and connected sockets
+	RegisteredSockets atomic.Int64   // now
+}
+
+// HandshakeStats are about TLS handshakes.
+type HandshakeStats struct {
+	Succeeded atomic.Uint64
+	Failed    atomic.Uint64 // also those that took too long or were given up
+	Open      atomic.Int64  // now: under way
 }
 
 // counts are the worker's own words; they are published at the end of a turn, because an atomic store per event is not
 // for free.
 type counts struct {
 	turns, events, transfers, waits, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
-	handshakes, handshakeFailures                                                                 uint64
 	stalls, stallTime, turnMax                                                                    uint64
 	turnTimes                                                                                     [len(TurnBounds) + 1]uint64
 	open, registered, active                                                                      int64
@@ -94,9 +99,8 @@ func (w *Worker) publish() {
 	for i := range c.turnTimes {
 		s.TurnTimes[i].Store(c.turnTimes[i])
 	}
-	s.Handshakes.Store(c.handshakes)
-	s.HandshakeFailures.Store(c.handshakeFailures)
-	s.HandshakesOpen.Store(int64(w.handshakes.len))
+	w.handshakes.publish(&s.Handshakes)
+	w.dialled.publish(&s.Dialled)
 	s.ConnectionsOpen.Store(c.open)
 	s.RegisteredSockets.Store(c.registered)
 }

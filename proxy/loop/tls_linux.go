@@ -57,25 +57,29 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 	w := c.w
 	c.LocalAddr() // asked for now: a callback of the configuration may want it on another thread
 	h := &handshake{
-		c: c, opt: opt, in: append([]byte(nil), opt.Received...),
+		c: c, opt: opt, list: &w.handshakes, in: append([]byte(nil), opt.Received...),
 		resume: make(chan struct{}, 1), aborted: make(chan struct{}),
+	}
+	if opt.Client {
+		h.list = &w.dialled
 	}
 	h.opt.Received = nil
 	h.mail.To = h
 	h.timer.Fire = h.onDeadline
 	c.shake = h
-	w.handshakes.push(h)
+	h.list.push(h)
 	w.countsChanged = true
 	w.wheel.Set(&h.timer, opt.Deadline)
 	c.SetHandler(h)
 	if opt.Client {
+		h.readable = true // the event that told of the connect may have told of bytes too, or of the end
 		h.start()
 	} else {
 		h.readable = c.slot != noSlot // before that, the first event tells
 		h.receive()
 	}
-	if w.handshakes.len > w.handshakes.max {
-		w.handshakes.first.fail(ErrHandshakeEvicted)
+	if h.list.len > h.list.max {
+		h.list.first.fail(ErrHandshakeEvicted)
 	}
 }
 
@@ -97,7 +101,7 @@ func (c *Conn) Secured() bool { return c.tls != nil }
 // AcceptedAt is when the connection was accepted, or connected, by the worker's clock.
 func (c *Conn) AcceptedAt() clock.Time { return c.began }
 
-// CloseHandshakes gives up to n handshakes up, the oldest first, and returns how many: for OnPressure.
+// CloseHandshakes gives up to n handshakes with clients up, the oldest first, and returns how many: for OnPressure.
 func (w *Worker) CloseHandshakes(n int) int {
 	w.owner.check()
 	closed := 0
@@ -108,5 +112,5 @@ func (w *Worker) CloseHandshakes(n int) int {
 	return closed
 }
 
-// Handshakes is the number of TLS handshakes under way.
+// Handshakes is the number of TLS handshakes with clients under way.
 func (w *Worker) Handshakes() int { return w.handshakes.len }

@@ -390,6 +390,6 @@ func TestAClientThatGivesUpTheHandshakeCostsNothing(t *testing.T) {
 		t.Error("no reason")
 	}
 	r.untilStats("the connection to end", func(s *WorkerStats) bool {
-		return s.ConnectionsOpen.Load() == 0 && s.HandshakesOpen.Load() == 0 && s.HandshakeFailures.Load() == 1
+		return s.ConnectionsOpen.Load() == 0 && s.Handshakes.Open.Load() == 0 && s.Handshakes.Failed.Load() == 1
 	})
 }

@@ -52,7 +52,8 @@ type Worker struct {
 	readBuffer  []byte
 	buffers     buffers
 	cipher      cipherBuffers
-	handshakes  handshakeList
+	handshakes  handshakeList       // with clients
+	dialled     handshakeList       // with back ends
 	sockaddr    unix.RawSockaddrAny // scratch for accept and connect
 	inbox       *Message            // taken from the mailbox, not yet delivered
 	inboxLast   *Message
@@ -136,6 +137,7 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 		readBuffer: make([]byte, ReadBufferBytes),
 		buffers:    newBuffers(),
 		handshakes: handshakeList{max: handshakesMax},
+		dialled:    handshakeList{max: handshakesMax},
 	}
 	w.mailbox.eventFD = eventFD
 	w.turnBegan = w.time.read()

@@ -115,9 +115,18 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w.engine = fastpath.NewEngine(w.loop, w.exchange, p.deps.Limits)
 	w.http2 = h2.NewEngine(w.loop, w.exchange, http2Limits(&p.deps.Limits))
 	w.engine.HandOver(w.http2.Serve)
-	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), dial.New(w.loop, w.engine, nil), seed)
+	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), p.newDialer(w), seed)
 	w.l4 = l4.NewEngine(w.loop, w.exchange.Upstream, w.exchange.Shard, w.exchange.WallClock)
 	return w, nil
+}
+
+func (p *loopPlane) newDialer(w *loopWorker) *dial.Dialer {
+	d := dial.New(w.loop, w.engine, nil)
+	d.OnTLSFailure = func(e *upstream.Endpoint, err error, failures int) {
+		p.deps.Log.Warn("TLS handshakes with back ends fail; this is the last", "endpoint", e.Name, "cluster", e.ClusterName(),
+			"error", err, "failures", failures)
+	}
+	return d
 }
 
 // http2Limits are the limits of HTTP/1 where both engines have one.

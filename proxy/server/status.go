@@ -157,12 +157,15 @@ func (p *loopPlane) registerMetrics(r *observe.Registry) {
 		r.Counter(worker("rauta_loop_accepts_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Accepts.Load()) }))
 		r.Counter(worker("rauta_loop_handed_over_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.HandedOver.Load()) }))
 		r.Counter(worker("rauta_loop_panics_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Panics.Load()) }))
-		handshakes := func(result string) string {
-			return fmt.Sprintf(`rauta_tls_handshakes_total{worker="%d",result=%q}`, id, result)
+		for name, of := range map[string]func(*loop.WorkerStats) *loop.HandshakeStats{
+			"rauta_tls_handshakes":         func(s *loop.WorkerStats) *loop.HandshakeStats { return &s.Handshakes },
+			"rauta_backend_tls_handshakes": func(s *loop.WorkerStats) *loop.HandshakeStats { return &s.Dialled },
+		} {
+			total := func(result string) string { return fmt.Sprintf(`%s_total{worker="%d",result=%q}`, name, id, result) }
+			r.Counter(total("ok"), stats(func(s *loop.WorkerStats) float64 { return float64(of(s).Succeeded.Load()) }))
+			r.Counter(total("failed"), stats(func(s *loop.WorkerStats) float64 { return float64(of(s).Failed.Load()) }))
+			r.Gauge(worker(name), stats(func(s *loop.WorkerStats) float64 { return float64(of(s).Open.Load()) }))
 		}
-		r.Counter(handshakes("ok"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Handshakes.Load()) }))
-		r.Counter(handshakes("failed"), stats(func(s *loop.WorkerStats) float64 { return float64(s.HandshakeFailures.Load()) }))
-		r.Gauge(worker("rauta_tls_handshakes"), stats(func(s *loop.WorkerStats) float64 { return float64(s.HandshakesOpen.Load()) }))
 		r.Gauge(worker("rauta_loop_sockets"), stats(func(s *loop.WorkerStats) float64 { return float64(s.RegisteredSockets.Load()) }))
 	}
 }

@@ -65,8 +65,8 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 			c.bad[place{e.Part, e.Index, e.Sub, e.Item}] = e.Err
 		}
 	}
-	c.clusters()
 	c.certificates()
+	c.clusters()
 	c.routes(digest)
 	c.l4Routes(digest)
 	c.ports()
@@ -82,13 +82,34 @@ func (c *compiler) clusters() {
 			continue
 		}
 		cluster := c.prev.Clusters[settings.Name]
-		if cluster != nil && sameCluster(cluster.Config(), *settings) {
+		tls, err := c.clientOf(settings, cluster)
+		if err != nil { // without it whoever refers to the cluster answers 500, and nothing is sent in plain text
+			c.problem(&config.Error{Part: config.PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].tls", settings.Name), Err: err})
+			continue
+		}
+		if cluster != nil && cluster.TLS() == tls && sameCluster(cluster.Config(), *settings) {
 			*settings = cluster.Config() // equal, and shares its strings
 		} else {
 			cluster = upstream.NewCluster(*settings, c.opt.Registry, c.opt.workers(), cluster)
+			cluster.SetTLS(tls)
 		}
 		c.next.Clusters[settings.Name] = cluster
 	}
+}
+
+// clientOf compiles how connections to a cluster are secured; nil for plain text.
+func (c *compiler) clientOf(settings *config.Cluster, prev *upstream.Cluster) (*certs.Client, error) {
+	if settings.TLS == nil {
+		return nil, nil
+	}
+	if c.opt.WithoutBackendTLS {
+		return nil, errors.New("this engine does not speak TLS to back ends; run RAUTA with the loop engine")
+	}
+	var before *certs.Client
+	if prev != nil {
+		before = prev.TLS()
+	}
+	return certs.NewClient(before, c.next.certificates, settings.TLS, settings.Protocol)
 }
 
 // certificates parses what is new. A certificate that can't be used leaves the listeners that name it without it, and a

@@ -26,6 +26,8 @@ type Options struct {
 	NextProtos []string
 	// WithoutL4: listeners with config.ProtocolTLS, ProtocolTCP and ProtocolUDP have no port either.
 	WithoutL4 bool
+	// WithoutBackendTLS: clusters with TLS can't be used; who refers to one answers 500.
+	WithoutBackendTLS bool
 }
 
 func (o *Options) workers() int { return max(o.Workers, 1) }

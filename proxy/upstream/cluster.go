@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
 )
@@ -40,8 +41,9 @@ type Cluster struct {
 	// Immutable.
 	settings       config.Cluster
 	policy         config.Policy
-	connectTimeout int64 // ns
-	connectionsMax int64 // 0: no limit
+	tls            *certs.Client // nil: plain text
+	connectTimeout int64         // ns
+	connectionsMax int64         // 0: no limit
 	pendingMax     int
 	limits         Limits
 	workers        int
@@ -61,8 +63,9 @@ type shared struct {
 
 // NewCluster makes a cluster with the settings c for the given number of workers. prev, if not nil, is the cluster of
 // the same name with earlier settings: its endpoints are carried over with their pools, to which the new settings
-// apply as soon as a worker picks through the new cluster. If another protocol is to be spoken, they are made anew by
-// the SetEndpoints that must follow before a worker uses the cluster. reg may be nil.
+// apply as soon as a worker picks through the new cluster. If another protocol is to be spoken, or it is to be secured
+// in another way, they are made anew by the SetEndpoints that must follow before a worker uses the cluster. reg may be
+// nil.
 func NewCluster(c config.Cluster, reg *observe.Registry, workers int, prev *Cluster) *Cluster {
 	n := &Cluster{
 		settings:       c,
@@ -105,6 +108,13 @@ func NewCluster(c config.Cluster, reg *observe.Registry, workers int, prev *Clus
 // SetLimits replaces DefaultLimits. It must be called before a worker uses the cluster.
 func (c *Cluster) SetLimits(l Limits) { c.limits = l }
 
+// SetTLS makes connections to the endpoints secure. It must be called before SetEndpoints; a cluster whose settings have
+// TLS must not be used without.
+func (c *Cluster) SetTLS(client *certs.Client) { c.tls = client }
+
+// TLS is how connections to the endpoints are secured; nil for plain text.
+func (c *Cluster) TLS() *certs.Client { return c.tls }
+
 // Name is config.Cluster.Name.
 func (c *Cluster) Name() string { return c.settings.Name }
 
@@ -124,7 +134,7 @@ func (c *Cluster) Set() *Set { return c.set.Load() }
 func (c *Cluster) Has(eps []config.Endpoint) bool {
 	s := c.Set()
 	return len(s.rejected) == 0 && slices.Equal(s.infos, eps) &&
-		!slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return e.Protocol != c.settings.Protocol })
+		!slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return !e.sameTransport(c) })
 }
 
 // SetEndpoints replaces the endpoints of c and returns those that are no longer part of it; the caller has every

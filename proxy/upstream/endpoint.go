@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
 )
@@ -18,8 +19,10 @@ type Endpoint struct {
 	Addr netip.AddrPort
 	// Name is Addr as text.
 	Name string
-	// Protocol is what is spoken to it. With another one it is another Endpoint, whose connections are new.
+	// Protocol is what is spoken to it, and TLS how; nil is plain text. With another one it is another Endpoint, whose
+	// connections are new.
 	Protocol config.BackendProtocol
+	TLS      *certs.Client
 	// Info describes the target as it was when the endpoint was made. Terminating is always false here: it changes
 	// while the endpoint lives, and Set.Infos has it.
 	Info config.Endpoint
@@ -38,7 +41,8 @@ type Endpoint struct {
 
 func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoint {
 	e := &Endpoint{
-		Addr: addr, Name: addr.String(), Protocol: c.settings.Protocol, Info: info, pools: make([]*Pool, c.workers),
+		Addr: addr, Name: addr.String(), Protocol: c.settings.Protocol, TLS: c.tls, Info: info,
+		pools: make([]*Pool, c.workers),
 	}
 	e.Info.Terminating = false
 	e.cluster.Store(c)
@@ -63,6 +67,9 @@ func (e *Endpoint) Pool(w *Worker) *Pool {
 // it.
 func (e *Endpoint) Connections() int64 { return e.connections.Load() }
 
+// ClusterName is the name of the cluster that it is in.
+func (e *Endpoint) ClusterName() string { return e.cluster.Load().Name() }
+
 // load is what w has under way at e: streams and requests that wait for one.
 func (e *Endpoint) load(w *Worker) int {
 	if p := e.pools[w.ID]; p != nil {
@@ -77,6 +84,11 @@ func (e *Endpoint) streamsAssumed() int {
 		return streamsAssumed
 	}
 	return 1
+}
+
+// sameTransport reports whether connections to e are made as c wants them.
+func (e *Endpoint) sameTransport(c *Cluster) bool {
+	return len(e.pools) == c.workers && e.Protocol == c.settings.Protocol && e.TLS == c.tls
 }
 
 // sameTarget reports whether info describes what e was made for; the address is known to be equal.

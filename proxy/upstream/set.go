@@ -85,7 +85,7 @@ func newSet(c *Cluster, eps []config.Endpoint, old *Set) *Set {
 	}
 	for _, m := range list {
 		e := known[m.addr]
-		if e == nil || !e.sameTarget(m.info) || len(e.pools) != c.workers || e.Protocol != c.settings.Protocol {
+		if e == nil || !e.sameTarget(m.info) || !e.sameTransport(c) {
 			e = newEndpoint(c, m.addr, m.info)
 		}
 		s.endpoints = append(s.endpoints, e)

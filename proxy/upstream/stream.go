@@ -81,10 +81,13 @@ const (
 	CauseTimeout
 	CauseProtocol
 	CauseShutdown
+	// CauseTLS: the handshake with the back end failed; Failure.Detail may say why.
+	CauseTLS
 )
 
 var causeNames = [...]string{
 	"no_endpoint", "overflow", "connect_failed", "connect_timeout", "reset", "eof", "timeout", "protocol_error", "shutdown",
+	"tls_handshake_failed",
 }
 
 func (c Cause) String() string { return causeNames[c] }
