@@ -14,8 +14,12 @@ func (l *listener) checkL4(t *translator) {
 		l.notHere("run RAUTA with the loop engine, or use an HTTP listener")
 		return
 	}
-	if l.spec.Protocol != gatewayv1.TCPProtocolType {
-		l.notHere("use an HTTP, HTTPS or TCP listener for now")
+	if l.spec.Protocol == gatewayv1.TLSProtocolType {
+		l.readTLS(t)
+		return
+	}
+	if l.spec.Protocol == gatewayv1.UDPProtocolType {
+		l.notHere("use another protocol for now")
 		return
 	}
 	if l.spec.TLS != nil {

@@ -14,6 +14,8 @@ type Listener struct {
 	// Hostname is config.Listener.Hostname: the server names that belong to the listener.
 	Hostname string
 	TLS      *config.TLS
+	// Opaque: nobody knows what is spoken inside, so that no protocol is agreed on.
+	Opaque bool
 }
 
 // Table is the TLS side of one port. After SetNextProtos it never changes, and is for any goroutine.
@@ -36,6 +38,7 @@ type group struct {
 // settings are what a group is made from.
 type settings struct {
 	hostname string
+	opaque   bool
 	policy   policy
 	hosts    []host
 }
@@ -57,7 +60,7 @@ func (p *policy) equal(q *policy) bool {
 }
 
 func (s *settings) equal(o *settings) bool {
-	return s.hostname == o.hostname && s.policy.equal(&o.policy) &&
+	return s.hostname == o.hostname && s.opaque == o.opaque && s.policy.equal(&o.policy) &&
 		slices.EqualFunc(s.hosts, o.hosts, func(a, b host) bool {
 			return a.name == b.name && slices.Equal(a.certificates, b.certificates)
 		})
@@ -103,7 +106,7 @@ func merge(store *Store, listeners []Listener) []settings {
 		i := slices.IndexFunc(out, func(s settings) bool { return s.hostname == l.Hostname })
 		if i < 0 {
 			i = len(out)
-			out = append(out, settings{hostname: l.Hostname, policy: policy{oldest: tls.VersionTLS12}})
+			out = append(out, settings{hostname: l.Hostname, opaque: l.Opaque, policy: policy{oldest: tls.VersionTLS12}})
 		}
 		s := &out[i]
 		s.policy.restrict(l.TLS)
@@ -214,7 +217,7 @@ func (t *Table) SetNextProtos(protocols ...string) {
 	t.port.NextProtos = protocols
 	for _, g := range t.groups {
 		for _, c := range g.configs {
-			if c != nil {
+			if c != nil && !g.opaque {
 				c.NextProtos = protocols
 			}
 		}

@@ -178,6 +178,22 @@ func TestProtocolsAndStapleReachTheClient(t *testing.T) {
 	}
 }
 
+func TestAnOpaqueListenerAgreesOnNoProtocol(t *testing.T) {
+	s := store(t, issue(t, "c", "ecdsa", "c"))
+	opaque := serves("opaque", "c")
+	opaque.Opaque = true
+	table := NewTable(nil, s, []Listener{opaque, serves("http", "c")}, "h2", "http/1.1")
+	for name, want := range map[string]string{"opaque": "", "http": "h2"} {
+		state, err := meet(table.Config(), &tls.Config{ServerName: name, InsecureSkipVerify: true, NextProtos: []string{"h2", "smtp"}})
+		if err != nil || state.NegotiatedProtocol != want {
+			t.Errorf("%s: %q, %v", name, state.NegotiatedProtocol, err)
+		}
+	}
+	if again := NewTable(table, s, []Listener{serves("opaque", "c"), serves("http", "c")}, "h2", "http/1.1"); again == table {
+		t.Error("a listener that is no longer opaque makes no difference")
+	}
+}
+
 func TestListenersOfOneHostnameShareCertificatesAndTheStricterVersion(t *testing.T) {
 	s := store(t, issue(t, "a", "ecdsa", "a.example.com"), issue(t, "b", "rsa", "b.example.com"))
 	table := NewTable(nil, s, []Listener{

@@ -72,8 +72,9 @@ type Accepted struct {
 	Client netip.Addr
 	// Protocol is ProtocolTCP or ProtocolTLS.
 	Protocol string
-	// Route takes the connection; nil refuses it.
-	Route *snapshot.L4Route
+	// Route takes the connection; nil refuses it, with Farewell as the last that the client hears.
+	Route    *snapshot.L4Route
+	Farewell []byte
 	// ServerName is what a TLS client asked for.
 	ServerName string
 	// Received are bytes of the client for the back end that were read already. They are copied.
@@ -99,6 +100,11 @@ func (e *Engine) Serve(a Accepted) {
 		t.count(&t.down, len(a.Received))
 	}
 	a.Conn.SetHandler(&t.down)
+	if a.Route == nil && a.Farewell != nil {
+		a.Conn.Write(a.Farewell)
+		t.end(reasonNoRoute)
+		return
+	}
 	t.begin()
 }
 

@@ -93,7 +93,7 @@ func (h *handshake) OnEvent(ev Events) {
 // receive takes what has come while the turn is the worker's.
 func (h *handshake) receive() {
 	if h.state == handshakeGathers && h.gathered() {
-		h.start()
+		h.decide()
 	}
 	for h.readable && (h.state == handshakeGathers || h.state == handshakeWaits) {
 		buf := h.c.w.readBuffer[:handshakeReadBytes]
@@ -117,12 +117,34 @@ func (h *handshake) receive() {
 			h.state = handshakeRuns
 			h.resume <- struct{}{}
 		case h.gathered():
-			h.start()
+			h.decide()
 		}
 	}
 }
 
 func (h *handshake) gathered() bool { return len(h.in) >= helloBytesMax || h.hello.complete(h.in) }
+
+// decide begins the handshake, unless the connection is for somebody else.
+func (h *handshake) decide() {
+	if h.opt.Hello != nil {
+		if take := h.opt.Hello(serverName(h.in)); take != nil {
+			h.giveAway(take)
+			return
+		}
+	}
+	h.start()
+}
+
+// giveAway hands the connection over as it was before the handshake.
+func (h *handshake) giveAway(take func(*Conn, []byte)) {
+	c := h.c
+	h.end()
+	c.handler = nil
+	take(c, h.in)
+	if h.readable { // what came behind brings no further event
+		c.Ready(Readable | h.hangUp)
+	}
+}
 
 // start begins the goroutine.
 func (h *handshake) start() {

@@ -29,9 +29,14 @@ type TLSOptions struct {
 	Received []byte
 	// Deadline on the worker's clock; 0 means none. The connection is closed when it passes before the end.
 	Deadline clock.Time
+	// Hello, if set, is called once on the side that is connected to, on the worker's thread, when the ClientHello has come
+	// and before anything is computed. The name is as the client wrote it and empty if it named none; known is false if what came
+	// can't be read, which the handshake will refuse. A function that it returns takes the connection over: the handshake is
+	// off, nothing was sent, and received is all that has come, valid during the call.
+	Hello func(serverName string, known bool) (take func(c *Conn, received []byte))
 	// Done is called once, on the worker's thread: with nil, then it sets the connection's handler, which gets Readable
 	// as soon as there is something to read; or with the reason of the failure, then the connection has been closed. It is not called after
-	// Close or Reset.
+	// Close or Reset, nor when Hello has given the connection away.
 	Done func(c *Conn, err error)
 }
 

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
 )
@@ -58,7 +57,7 @@ func closedNames(s *snapshot.Snapshot) map[string]int {
 func eachServed(s *snapshot.Snapshot, f func(listener string, certificates []string)) {
 	for i := range s.Config.Listeners {
 		l := &s.Config.Listeners[i]
-		if l.Protocol != config.ProtocolHTTPS || l.TLS == nil {
+		if l.TLS == nil {
 			continue
 		}
 		if len(l.TLS.Certificates) > 0 || len(l.TLS.Hosts) == 0 {

@@ -204,6 +204,7 @@ type openPort struct {
 	tls       *certs.Table
 	tcp       bool // everything belongs to route, which is nil if there is none
 	route     *snapshot.L4Route
+	names     *snapshot.Port // set if the server name decides what becomes of a connection
 }
 
 // port returns the state of addr.
@@ -213,8 +214,16 @@ func (w *loopWorker) port(addr netip.AddrPort) *openPort {
 		o = &openPort{ref: exchange.NewPortRef(addr)}
 		w.ports[addr] = o
 	}
+	return w.refresh(o)
+}
+
+// refresh brings the state of an address up to date.
+func (w *loopWorker) refresh(o *openPort) *openPort {
 	if current := o.ref.Current(w.exchange.Live.Current()); current != nil {
 		o.proxyFrom, o.tls, o.tcp, o.route = current.ProxyProtocolFrom, current.TLS, current.TCP, current.L4
+		if o.names = nil; current.ByServerName {
+			o.names = current
+		}
 	}
 	return o
 }

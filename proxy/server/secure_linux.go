@@ -5,9 +5,10 @@ import (
 	"strings"
 
 	"rauta.io/rauta/proxy/clock"
-	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/l4"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/snapshot"
 )
 
 // secureConn is a client connection on a port with TLS, before its first request. A PROXY header, if there has to be one,
@@ -16,7 +17,7 @@ type secureConn struct {
 	// Immutable.
 	w    *loopWorker
 	conn *loop.Conn
-	port *exchange.PortRef
+	port *openPort
 	opt  loop.TLSOptions
 
 	// Owned by the worker.
@@ -25,9 +26,12 @@ type secureConn struct {
 
 // secure begins the life of a connection on a port with TLS.
 func (w *loopWorker) secure(conn *loop.Conn, port *openPort) {
-	s := &secureConn{w: w, conn: conn, port: port.ref}
+	s := &secureConn{w: w, conn: conn, port: port}
 	s.opt = loop.TLSOptions{
 		Config: port.tls.Config(), Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
+	}
+	if port.names != nil {
+		s.opt.Hello = s.hello
 	}
 	w.greet(conn, port, s.opt.Deadline, s.begin)
 }
@@ -44,8 +48,12 @@ func (s *secureConn) done(conn *loop.Conn, err error) {
 		return
 	}
 	state, _ := conn.TLS()
-	peer := s.w.exchange.NewPeer(s.client, message.SchemeHTTPS, s.port)
-	peer.ServerName = strings.ToLower(state.ServerName)
+	serverName := strings.ToLower(state.ServerName)
+	if s.forwarded(serverName) {
+		return
+	}
+	peer := s.w.exchange.NewPeer(s.client, message.SchemeHTTPS, s.port.ref)
+	peer.ServerName = serverName
 	if state.Protocol == "h2" {
 		peer.Protocol = "HTTP/2"
 		s.w.exchange.Shard.ConnOpened()
@@ -53,4 +61,54 @@ func (s *secureConn) done(conn *loop.Conn, err error) {
 	} else {
 		s.w.engine.ServePeer(conn, peer)
 	}
+}
+
+// unrecognizedName is the alert for a server name that nobody has (RFC 6066 section 3), as a record: fatal, 112.
+var unrecognizedName = []byte{21, 3, 3, 0, 2, 2, 112}
+
+// hello decides by the server name of a ClientHello. What can't be read is left to the handshake, which knows better and
+// is asked again by done.
+func (s *secureConn) hello(serverName string, known bool) func(*loop.Conn, []byte) {
+	if !known {
+		return nil
+	}
+	serverName = strings.ToLower(serverName)
+	names := s.w.refresh(s.port).names
+	if names == nil {
+		return nil // the port has changed meanwhile
+	}
+	handling, route := names.Hello([]byte(serverName))
+	if handling == snapshot.Terminate {
+		return nil
+	}
+	return func(conn *loop.Conn, received []byte) {
+		a := s.accepted(conn, serverName, route)
+		if handling == snapshot.PassThrough {
+			a.Received = received
+		} else {
+			a.Farewell = unrecognizedName
+		}
+		s.w.l4.Serve(a)
+	}
+}
+
+// forwarded takes a connection after its handshake if it belongs to a route, or to nobody.
+func (s *secureConn) forwarded(serverName string) bool {
+	names := s.w.refresh(s.port).names
+	if names == nil {
+		return false
+	}
+	handling, route := names.Hello([]byte(serverName))
+	if handling == snapshot.Terminate && route == nil {
+		return false
+	}
+	if handling != snapshot.Terminate {
+		route = nil // what was decrypted is not for who wants it as it was
+	}
+	s.w.l4.Serve(s.accepted(s.conn, serverName, route))
+	return true
+}
+
+func (s *secureConn) accepted(conn *loop.Conn, serverName string, route *snapshot.L4Route) l4.Accepted {
+	return l4.Accepted{Conn: conn, Client: s.client.Unmap(), Protocol: l4.ProtocolTLS, ServerName: serverName, Route: route}
 }

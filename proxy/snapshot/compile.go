@@ -362,7 +362,7 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 			l = old
 		}
 		if cfg.TLS != nil {
-			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, TLS: cfg.TLS})
+			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, TLS: cfg.TLS, Opaque: cfg.Protocol == config.ProtocolTLS})
 		}
 		s.configs = append(s.configs, cfg)
 		s.listeners = append(s.listeners, l)
