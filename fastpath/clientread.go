@@ -92,7 +92,9 @@ func (c *clientConn) consume(data []byte) int {
 				return used
 			}
 			n = len(rest)
-			c.sink.OnData(rest)
+			if c.sink != nil { // see Cancel
+				c.sink.OnData(rest)
+			}
 		case idle:
 			c.drop() // bytes that nobody asked for: a response to no request (attack row 34)
 		}
@@ -220,7 +222,9 @@ func (c *clientConn) eof() {
 		c.complete(0)
 	case c.state == clientTunnel:
 		c.ended = true
-		c.sink.OnEnd(nil)
+		if c.sink != nil {
+			c.sink.OnEnd(nil)
+		}
 	case c.state == idle:
 		c.drop()
 	default:

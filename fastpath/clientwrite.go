@@ -73,11 +73,11 @@ func (c *clientConn) ResumeBody() {
 	}
 }
 
-// Cancel implements upstream.Stream. A tunnel of which both halves have ended is not cut off: what waits is still
-// written, as long as the back end takes some of it within WriteIdle.
+// Cancel implements upstream.Stream. A tunnel whose client has ended its half is not cut off: what waits is still written,
+// as long as the back end takes some of it within WriteIdle; what the back end sends meanwhile is thrown away.
 func (c *clientConn) Cancel() {
-	if c.ended && c.req.halfClosed && c.out.waiting() > 0 && !c.out.broken {
-		c.sink = nil
+	if c.req.halfClosed && c.out.waiting() > 0 && !c.out.broken {
+		c.sink, c.paused = nil, false
 		c.timer.Fire = c.onWriteTimeout
 		c.armWrite()
 		return

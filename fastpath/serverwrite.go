@@ -121,6 +121,9 @@ func (c *serverConn) Finished() {
 	c.x = nil
 	c.starved = false
 	c.paused = false // a body that nobody takes any more is skipped, not held back
+	if c.state == tunnelling {
+		c.state = awaitResponse // nobody takes what the client may go on to send
+	}
 	switch {
 	case c.state == closed:
 	case c.out.waiting() > 0:

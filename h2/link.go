@@ -308,6 +308,10 @@ func (c *link) release() {
 func (c *link) dropStreams(reason string) {
 	for len(c.streams) > 0 {
 		s := c.streams[len(c.streams)-1]
+		s.passRest()
+		if s.dead { // that was all that was missing
+			continue
+		}
 		c.remove(s, true)
 		s.user.onLost(reason)
 	}

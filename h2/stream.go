@@ -282,6 +282,17 @@ func (s *stream) passEnd(trailers *message.Head) {
 	}
 }
 
+// passRest passes on what waits of a tunnel whose peer has ended its half: it has gone, but it had said all it wanted.
+func (s *stream) passRest() {
+	if !s.tunnel || !s.recvEnded || s.endPassed {
+		return
+	}
+	listed := s.resumed
+	s.paused = false
+	s.resume()
+	s.resumed = listed
+}
+
 // resume passes on what came while the exchange took no body.
 func (s *stream) resume() {
 	s.resumed = false

@@ -32,6 +32,7 @@ const (
 	annotationMaxBodySize     = annotationPrefix + "max-body-size"
 	annotationRequestTimeout  = annotationPrefix + "request-timeout"
 	annotationResponseTimeout = annotationPrefix + "response-timeout"
+	annotationTunnelIdle      = annotationPrefix + "tunnel-idle-timeout"
 	annotationProxyProtocol   = annotationPrefix + "proxy-protocol-from"
 )
 
@@ -133,6 +134,12 @@ func Annotations() []Annotation {
 		Default: "60s, none for gRPC", OnInvalid: "the default",
 		Doc:      "Time from the end of the request to the head of the response; crossing it is answered 504.",
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
+	}, {
+		Name: annotationTunnelIdle, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
+		Default: "none", OnInvalid: "the default",
+		Doc: "How long both ends of a tunnel, such as a WebSocket, may be silent before it is closed. Pings count as a sign " +
+			"of life.",
+		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
 	}}
 }
 
@@ -229,6 +236,7 @@ func (t *translator) clusterAnnotations(svc *corev1.Service, c *config.Cluster) 
 type ruleLimits struct {
 	bodyBytesMax      int64
 	request, response config.Duration
+	tunnelIdle        config.Duration
 }
 
 func limitsOf(o metav1.Object) ruleLimits {
@@ -247,6 +255,9 @@ func limitsOf(o metav1.Object) ruleLimits {
 	if d, err := parseTimeout(values[annotationResponseTimeout], true); err == nil {
 		out.response = d
 	}
+	if d, err := parseTimeout(values[annotationTunnelIdle], true); err == nil {
+		out.tunnelIdle = d
+	}
 	return out
 }
 
@@ -256,6 +267,7 @@ func (l ruleLimits) apply(r *config.Rule) {
 	if r.Timeouts.Request == 0 {
 		r.Timeouts.Request = l.request
 	}
+	r.Timeouts.TunnelIdle = l.tunnelIdle
 }
 
 // proxyProtocol reads the annotation of a Gateway and refuses the Gateway if it can't.

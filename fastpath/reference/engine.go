@@ -261,6 +261,13 @@ func (e *Engine) Drain() {
 	}
 }
 
+// CloseTunnels asks the ends of all tunnels to close.
+func (e *Engine) CloseTunnels() {
+	for _, c := range e.cores {
+		c.do(c.exchange.CloseTunnels)
+	}
+}
+
 func (e *Engine) snapshotConns() []*conn {
 	e.mu.Lock()
 	defer e.mu.Unlock()

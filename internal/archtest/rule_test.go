@@ -64,6 +64,7 @@ func additions() []edge {
 		{"proxy/dial", "proxy/loop", "it connects for the engines, which take connections over when they are open"},
 		{"proxy/dial", "proxy/upstream", "pools ask it for connections"},
 		{"fastpath", "proxy/proxyproto", "a PROXY header comes before the first head"},
+		{"proxy/exchange", "proxy/websocket", "a tunnel closes where no frame is under way"},
 		{"fastpath", "proxy/websocket", "it opens WebSockets for clients that asked in HTTP/2"},
 		{"h2", "proxy/websocket", "extended CONNECT stands for the upgrade that HTTP/1 has"},
 

@@ -124,6 +124,8 @@ type Timeouts struct {
 	BackendRequest Duration `json:"backendRequest,omitempty"`
 	// Response: from the end of the request sent upstream to the response head. Default 60 s.
 	Response Duration `json:"response,omitempty"`
+	// TunnelIdle: the longest silence of both ends of a tunnel. No default.
+	TunnelIdle Duration `json:"tunnelIdle,omitempty"`
 }
 
 // PathKind says how PathMatch.Value is compared.

@@ -187,6 +187,7 @@ func (d *digest) rule(r *Rule) {
 	d.number(int64(r.Timeouts.Request))
 	d.number(int64(r.Timeouts.BackendRequest))
 	d.number(int64(r.Timeouts.Response))
+	d.number(int64(r.Timeouts.TunnelIdle))
 	d.number(r.BodyBytesMax)
 }
 

@@ -9,7 +9,7 @@ const (
 	// responseTimeout: from the end of the request sent to the response head (nginx and HAProxy users expect 60 s).
 	responseTimeout = 60e9
 	// streamIdleTimeout: no byte in either direction while a body is under way (Envoy: 5 min). For tunnels only once one
-	// of their halves is closed, and not for gRPC.
+	// of their halves is closed, while both are open rules may limit it; and not for gRPC.
 	streamIdleTimeout = 300e9
 )
 
@@ -21,7 +21,7 @@ type deadlines struct {
 	request  clock.Time // whole exchange
 	attempt  clock.Time // the attempt under way
 	response clock.Time // the response head
-	touched  clock.Time // last byte in either direction once a stream is there; 0 in tunnels
+	touched  clock.Time // last byte in either direction once a stream is there; of tunnels only where that is limited
 	asked    clock.Time // when the client of a gRPC call gives up
 	patient  bool       // a gRPC call: silence is no failure
 	prefix   int        // bytes of the path that the rule's prefix match covered
@@ -86,10 +86,28 @@ func (d *deadlines) headArrived(x *Exchange) {
 	d.arm(x)
 }
 
-// tunnel ends all deadlines: a tunnel lives as long as its two ends, which the kernel probes.
+// tunnel ends all deadlines: a tunnel lives as long as its two ends, which the kernel probes, unless its rule has a limit
+// on idleness.
 func (d *deadlines) tunnel(x *Exchange) {
-	d.request, d.attempt, d.response, d.touched = 0, 0, 0, 0
-	x.w.Clock.Set(&d.timer, 0)
+	d.request, d.attempt, d.response, d.touched, d.patient = 0, 0, 0, 0, false
+	if x.rule.TunnelIdle > 0 {
+		d.touched = x.w.Clock.Now()
+	}
+	d.arm(x)
+}
+
+// closingTunnel: the ends of the tunnel have been asked to close it.
+func (d *deadlines) closingTunnel(x *Exchange) {
+	d.attempt = x.w.Clock.Now() + TunnelCloseTime
+	d.arm(x)
+}
+
+// idleMax is the longest time without a byte in either direction.
+func (x *Exchange) idleMax() clock.Time {
+	if x.tunnel != nil && x.rule.TunnelIdle > 0 {
+		return clock.Time(x.rule.TunnelIdle)
+	}
+	return streamIdleTimeout
 }
 
 // halfTunnel: one end has closed its half. What the other still has to say may take any time, but not its silence: an
@@ -102,9 +120,13 @@ func (d *deadlines) halfTunnel(x *Exchange) {
 func (d *deadlines) stop(x *Exchange) { x.w.Clock.Set(&d.timer, 0) }
 
 func (d *deadlines) arm(x *Exchange) {
+	if t := x.tunnel; t != nil && t.closing != notClosing {
+		x.w.Clock.Set(&d.timer, d.attempt)
+		return
+	}
 	next := d.response
 	if next == 0 && d.touched != 0 && !d.patient {
-		next = d.touched + streamIdleTimeout
+		next = d.touched + x.idleMax()
 	}
 	for _, t := range [...]clock.Time{d.request, d.attempt} {
 		if t != 0 && (next == 0 || t < next) {
@@ -118,7 +140,17 @@ func (d *deadlines) arm(x *Exchange) {
 func (x *Exchange) onDeadline(now clock.Time) {
 	d := &x.limits
 	passed := func(t clock.Time) bool { return t != 0 && t <= now }
+	idle := !d.patient && d.touched != 0 && d.response == 0 && d.touched+x.idleMax() <= now
+	t := x.tunnel
 	switch {
+	case t != nil && t.closing != notClosing:
+		if passed(d.attempt) {
+			t.cut()
+			return
+		}
+		d.arm(x)
+	case idle && t != nil && !t.backendEnded && !t.clientEnded:
+		x.closeTunnel("tunnel_idle_timeout")
 	case passed(d.request):
 		if d.request == d.asked {
 			x.fail(504, "grpc_timeout") // a client that is in a hurry must not get a healthy endpoint ejected
@@ -129,7 +161,7 @@ func (x *Exchange) onDeadline(now clock.Time) {
 		x.timeout("backend_request_timeout")
 	case passed(d.response):
 		x.timeout("response_timeout")
-	case d.touched != 0 && d.response == 0 && !d.patient && d.touched+streamIdleTimeout <= now:
+	case idle:
 		x.timeout("stream_idle_timeout")
 	default:
 		d.arm(x)

@@ -84,7 +84,7 @@ type Exchange struct {
 	requestEnded bool         // the request body has been passed on completely
 	bodySeen     bool         // a part of the body has been passed on: no retry
 	continueSent bool         // the client has had its 100
-	tunnelEnds   uint8
+	tunnel       *tunnel      // nil before 101
 	limits       deadlines
 	received     received
 	rec          observe.Record
@@ -168,8 +168,13 @@ func (x *Exchange) match() (status int, reason string) {
 func (x *Exchange) OnRequestData(p []byte) {
 	x.rec.BytesIn += int64(len(p))
 	x.limits.touched = x.w.Clock.Now()
-	if x.phase != phaseTunnel && x.tooLarge(x.rec.BytesIn) {
-		x.fail(413, "body_too_large")
+	switch {
+	case x.tunnel == nil:
+		if x.tooLarge(x.rec.BytesIn) {
+			x.fail(413, "body_too_large")
+			return
+		}
+	case x.tunnel.closing == halvesEnded:
 		return
 	}
 	x.bodySeen = true
@@ -186,9 +191,8 @@ func (x *Exchange) OnRequestData(p []byte) {
 // OnRequestEnd: the request body is complete, or the client has closed its half of a tunnel. trailers followed the body,
 // nil for none; they are only used, and edited, during the call.
 func (x *Exchange) OnRequestEnd(trailers *message.Head) {
-	if x.phase == phaseTunnel {
-		x.attempt.stream.SendEnd(nil)
-		x.endTunnelHalf()
+	if x.tunnel != nil {
+		x.tunnel.endOfClient()
 		return
 	}
 	if x.body != nil {
@@ -219,6 +223,9 @@ func (x *Exchange) OnClientGone(reason string) {
 	x.brokenOff(grpcCancelled)
 	if x.rec.Status == 0 {
 		x.rec.Status = statusGone
+	}
+	if t := x.tunnel; t != nil && t.closing != notClosing {
+		reason = t.reason // the client has taken the hint
 	}
 	x.finish(reason)
 }
@@ -273,6 +280,9 @@ func (x *Exchange) tooLarge(n int64) bool {
 // The engine has been told, or tells us.
 func (x *Exchange) finish(reason string) {
 	x.limits.stop(x)
+	if x.tunnel != nil {
+		x.w.removeTunnel(x.tunnel)
+	}
 	x.phase = phaseOver
 	r := &x.rec
 	r.Reason = reason

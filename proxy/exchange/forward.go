@@ -197,40 +197,14 @@ func (x *Exchange) onInterim(resp *message.Response) {
 	}
 }
 
-// onSwitch turns the exchange into a tunnel if that is what the client asked for (RFC 9110 section 7.8), and if its
-// request has been sent: what is left of a body must not become the tunnel's first bytes.
-func (x *Exchange) onSwitch(resp *message.Response) {
-	asked := x.Req.Bytes(x.Req.Upgrade)
-	if len(asked) == 0 || !equalTokens(asked, resp.Bytes(resp.Upgrade)) || !x.requestEnded {
-		x.fail(502, "unexpected_switching_protocols")
-		return
-	}
-	now := x.w.Clock.Now()
-	x.rec.FirstByteAt = x.since(now)
-	x.rec.Status, x.rec.BackendStatus = resp.Status, resp.Status
-	x.limits.tunnel(x)
-	x.phase = phaseTunnel
-	x.rule.Filters.Response(resp)
-	x.backend.Filters.Response(resp)
-	x.down.SendHead(resp)
-}
-
-func equalTokens(a, b []byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] && (a[i]|0x20 != b[i]|0x20 || a[i]|0x20 < 'a' || a[i]|0x20 > 'z') {
-			return false
-		}
-	}
-	return true
-}
-
 // OnData implements upstream.Sink.
 func (x *Exchange) OnData(p []byte) {
 	x.limits.touched = x.w.Clock.Now()
-	if x.body != nil && x.phase != phaseTunnel {
+	if x.tunnel != nil {
+		x.tunnel.fromBackend(p)
+		return
+	}
+	if x.body != nil {
 		p = x.body.ResponseData(&x.w.scratch, p)
 	}
 	x.rec.BytesOut += int64(len(p))
@@ -241,9 +215,8 @@ func (x *Exchange) OnData(p []byte) {
 
 // OnEnd implements upstream.Sink.
 func (x *Exchange) OnEnd(trailers *message.Head) {
-	if x.phase == phaseTunnel {
-		x.down.SendEnd(nil)
-		x.endTunnelHalf()
+	if x.tunnel != nil {
+		x.tunnel.endOfBackend()
 		return
 	}
 	x.attempt.stream = nil
@@ -257,17 +230,6 @@ func (x *Exchange) OnEnd(trailers *message.Head) {
 		}
 	}
 	x.down.SendEnd(trailers)
-	x.down.Finished()
-	x.finish("")
-}
-
-// endTunnelHalf finishes the tunnel once both halves are closed.
-func (x *Exchange) endTunnelHalf() {
-	if x.tunnelEnds++; x.tunnelEnds < 2 {
-		x.limits.halfTunnel(x)
-		return
-	}
-	x.dropAttempt()
 	x.down.Finished()
 	x.finish("")
 }

@@ -26,6 +26,9 @@ func TestWhateverHappensAnExchangeFinishesOnce(t *testing.T) {
 					if seed%2 == 0 {
 						rule.Timeouts.Request = config.Duration(40 * time.Second)
 					}
+					if seed%5 == 0 {
+						rule.Timeouts.TunnelIdle = config.Duration(30 * time.Second)
+					}
 					rule.BodyBytesMax = 200
 				}),
 			}
@@ -74,6 +77,9 @@ func (r *schedule) step() {
 	case 6, 7, 8:
 		r.backEnd()
 	case 9:
+		if r.rng.IntN(60) == 0 {
+			r.s.w.CloseTunnels()
+		}
 		r.s.advance(time.Duration(r.rng.IntN(int(20 * time.Second))))
 	}
 }

@@ -50,6 +50,9 @@ type Worker struct {
 	// Shed is what to save on while memory is short; set on the worker's thread.
 	Shed Shed
 
+	tunnels        *tunnel // that are open, in no order
+	closingTunnels bool    // CloseTunnels was called
+
 	scratch []byte // room for body filters; it grows with the largest piece that an engine reads
 	random  uint64 // xorshift state
 	active  int
@@ -108,7 +111,10 @@ func (w *Worker) put(x *Exchange) {
 		x.body = nil
 	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
-	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.tunnelEnds, x.grpc = phaseHead, false, false, false, 0, message.NotGRPC
+	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.grpc = phaseHead, false, false, false, message.NotGRPC
+	if x.tunnel != nil {
+		x.tunnel = nil
+	}
 	if x.trailers != nil {
 		x.trailers = nil
 	}

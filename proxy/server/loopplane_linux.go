@@ -274,6 +274,11 @@ func (p *loopPlane) Drain() {
 	})
 }
 
+// CloseTunnels implements Plane.
+func (p *loopPlane) CloseTunnels() {
+	p.onEach(func(w *loopWorker) error { w.exchange.CloseTunnels(); return nil })
+}
+
 // Busy implements Plane.
 func (p *loopPlane) Busy() int {
 	n := 0

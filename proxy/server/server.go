@@ -73,6 +73,8 @@ type Plane interface {
 	// listeners that still accept what is queued.
 	Drain()
 	Busy() int
+	// CloseTunnels asks the ends of all tunnels to close; it is to be called until they have.
+	CloseTunnels()
 	// Stop ends the plane at once.
 	Stop()
 }
@@ -295,6 +297,9 @@ func (s *Server) Drain(ctx context.Context) int {
 	for s.plane.Busy() > 0 && time.Now().Before(deadline) && ctx.Err() == nil {
 		sleep(ctx, drainPoll)
 		s.plane.Drain()
+		if time.Until(deadline) <= min(tunnelsTime, s.opt.DrainTime/2) {
+			s.plane.CloseTunnels()
+		}
 	}
 	left := s.plane.Busy()
 	close(s.stop)
@@ -302,6 +307,10 @@ func (s *Server) Drain(ctx context.Context) int {
 	s.opt.Log.Info("stopped", "connections_cut_off", left)
 	return left
 }
+
+// tunnelsTime is how long before the end of a drain, at most half of its time, tunnels are asked to close. They may be
+// sessions of people, so that they live as long as they can, but their clients are to see the end coming.
+const tunnelsTime = exchange.TunnelCloseTime * time.Nanosecond
 
 // drainPoll is how often Drain looks whether everything has finished.
 const drainPoll = 20 * time.Millisecond

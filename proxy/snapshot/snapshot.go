@@ -131,6 +131,8 @@ type Rule struct {
 	RequestTimeout  int64
 	BackendTimeout  int64
 	ResponseTimeout int64
+	// TunnelIdle is the longest silence of a tunnel in nanoseconds; 0 and below mean that there is no limit.
+	TunnelIdle int64
 	// BodyBytesMax bounds the request body; 0 means no limit of this rule.
 	BodyBytesMax int64
 

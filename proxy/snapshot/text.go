@@ -94,6 +94,7 @@ func (r *ExplainedRule) text(b *strings.Builder) {
 		{"request timeout", r.Timeouts.Request},
 		{"back end timeout", r.Timeouts.BackendRequest},
 		{"response timeout", r.Timeouts.Response},
+		{"tunnel idle timeout", r.Timeouts.TunnelIdle},
 	} {
 		switch {
 		case t.value > 0:

@@ -304,3 +304,23 @@ func TestHTTP2TunnelsHaveNoTrailers(t *testing.T) {
 	c.headers(1, true, []string{"a: b"})
 	c.wantReset(1, http2.ErrCodeProtocol)
 }
+
+// TestHTTP2TunnelsLoseNoLastWords of a client that ends its half and closes the connection at once.
+func TestHTTP2TunnelsLoseNoLastWords(t *testing.T) {
+	got := make(chan string, 1)
+	b := newBackend(t, func(c *conn) {
+		c.write(switching(c.head()) + "\r\n")
+		rest, _ := io.ReadAll(c.r)
+		got <- string(rest)
+	})
+	r := start(t, []string{b.addr})
+	for _, size := range []int{10, 100 << 10, 500 << 10} {
+		tn, _ := r.tunnel(t, h2connect(), "")
+		words := pattern("w", size)
+		io.WriteString(tn, words)
+		tn.Close()
+		if rest := <-got; rest != words {
+			t.Errorf("%d bytes of %d", len(rest), size)
+		}
+	}
+}
