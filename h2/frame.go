@@ -48,6 +48,7 @@ const (
 
 // Settings (RFC 9113 section 6.5.2).
 const (
+	settingHeaderTableSize       = 0x1
 	settingEnablePush            = 0x2
 	settingMaxConcurrentStreams  = 0x3
 	settingInitialWindowSize     = 0x4

@@ -169,10 +169,11 @@ func (c *link) onSettingsFrame(h frameHeader, payload []byte) {
 	c.role.onSettings()
 }
 
-// applySetting takes one setting. The size of frames and of the compression table need no care: we never use more than
-// the least that they can be.
+// applySetting takes one setting. The size of frames needs no care: we never use more than the least that it can be.
 func (c *link) applySetting(id uint16, value uint32) errCode {
 	switch id {
+	case settingHeaderTableSize:
+		c.encoder.SetTableSize(value)
 	case settingEnablePush:
 		if value > 1 {
 			return codeProtocol

@@ -3,8 +3,7 @@ package h2
 import (
 	"bytes"
 
-	"golang.org/x/net/http2/hpack"
-
+	"rauta.io/rauta/h2/hpack"
 	"rauta.io/rauta/proxy/message"
 )
 
@@ -44,10 +43,8 @@ type headReader struct {
 	// Of the block.
 	mode    blockMode
 	req     *message.Request
-	decoder *hpack.Decoder
-	arena   []byte
+	block   hpack.Block // its arena becomes the one of the head
 	problem problem
-	size    int
 	fields  int
 	crumbs  int
 	dropped int
@@ -66,127 +63,133 @@ type headReader struct {
 	trailers message.Head
 }
 
-// begin makes the reader ready for a block.
-func (h *headReader) begin(mode blockMode, req *message.Request, decoder *hpack.Decoder) {
+// read decodes a block and looks at its fields. An error ends the connection; what is wrong with the message is a problem,
+// and does no harm to the compression state.
+func (h *headReader) read(mode blockMode, req *message.Request, decoder *hpack.Decoder, fragment []byte) error {
 	h.trailers.Reset()
 	*h = headReader{
-		limits: h.limits, mode: mode, req: req, decoder: decoder, arena: h.arena[:0], cookies: h.cookies[:0], length: -1,
-		trailers: h.trailers,
+		limits: h.limits, mode: mode, req: req, block: h.block, cookies: h.cookies[:0], length: -1, trailers: h.trailers,
 	}
-	decoder.SetEmitEnabled(mode != blockIgnored)
+	limit := h.limits.HeadBytes
+	if mode == blockIgnored {
+		limit = 0
+	}
+	if err := decoder.Decode(&h.block, fragment, limit); err != nil {
+		return err
+	}
+	for i := range h.block.Fields {
+		if h.problem.bad() {
+			return nil
+		}
+		h.onField(&h.block.Fields[i])
+	}
+	if h.block.TooLarge && !h.problem.bad() {
+		h.stop(problem{431, "head_too_large"})
+	}
+	return nil
 }
 
-// stop ends the block's validation: what follows is decoded without being looked at.
-func (h *headReader) stop(p problem) {
-	h.problem = p
-	h.decoder.SetEmitEnabled(false)
-}
+// stop ends the block's validation.
+func (h *headReader) stop(p problem) { h.problem = p }
 
 func (h *headReader) malformed(reason string) { h.stop(problem{0, reason}) }
 
-func (h *headReader) store(s string) message.Span {
-	off := len(h.arena)
-	h.arena = append(h.arena, s...)
-	return message.Span{Off: uint32(off), Len: uint32(len(s))}
-}
+func (h *headReader) bytes(s message.Span) []byte { return h.block.Arena[s.Off : s.Off+s.Len] }
 
 // onField takes one decoded field.
-func (h *headReader) onField(f hpack.HeaderField) {
-	h.size += len(f.Name) + len(f.Value) + fieldOverheadBytes
-	if h.size > h.limits.HeadBytes {
-		h.stop(problem{431, "head_too_large"})
+func (h *headReader) onField(f *hpack.Field) {
+	switch f.Verdict {
+	case hpack.EmptyName:
+		h.malformed("empty_name")
 		return
-	}
-	if reason := badField(f.Name, f.Value); reason != "" {
-		h.malformed(reason)
+	case hpack.BadName:
+		h.malformed("bad_name")
+		return
+	case hpack.BadValue:
+		h.malformed("bad_value")
 		return
 	}
 	switch {
-	case f.Name[0] == ':':
-		h.onPseudo(f.Name, f.Value)
+	case f.Pseudo != hpack.Regular:
+		h.onPseudo(f)
 	case h.mode == blockRequest:
 		h.regular = true
-		h.onRegular(f.Name, f.Value)
+		h.onRegular(f)
 	case h.mode == blockTrailers:
-		h.onTrailer(f.Name, f.Value)
+		h.onTrailer(f)
 	}
 }
 
 // onPseudo takes a pseudo-header field (RFC 9113 section 8.3): each once, before the others, never in trailers.
-func (h *headReader) onPseudo(name, value string) {
+func (h *headReader) onPseudo(f *hpack.Field) {
 	if h.regular || h.mode != blockRequest {
 		h.malformed("misplaced_pseudo_header")
 		return
 	}
 	var bit uint8
-	switch name {
-	case ":method":
+	switch f.Pseudo {
+	case hpack.Method:
 		bit = pseudoMethod
-	case ":scheme":
+		h.req.Method = f.Value
+	case hpack.Scheme:
 		bit = pseudoScheme
-	case ":authority":
+		h.scheme = f.Value
+	case hpack.Authority:
 		bit = pseudoAuthority
-	case ":path":
+		h.req.Authority = f.Value
+	case hpack.Path:
 		bit = pseudoPath
-	case ":protocol":
+		h.path = f.Value
+	case hpack.Protocol:
 		bit = pseudoProtocol
+		h.protocol = f.Value
 	}
 	if bit == 0 || h.pseudo&bit != 0 {
 		h.malformed("bad_pseudo_header")
 		return
 	}
 	h.pseudo |= bit
-	span := h.store(value)
-	switch bit {
-	case pseudoMethod:
-		h.req.Method = span
-	case pseudoScheme:
-		h.scheme = span
-	case pseudoAuthority:
-		h.req.Authority = span
-	case pseudoPath:
-		h.path = span
-	case pseudoProtocol:
-		h.protocol = span
-	}
 }
 
 // onRegular takes any other field of a request.
-func (h *headReader) onRegular(name, value string) {
-	id := message.LookupIDString(name)
-	if id != message.Cookie {
+func (h *headReader) onRegular(f *hpack.Field) {
+	if f.ID != message.Cookie {
 		if h.fields++; h.fields > h.limits.Fields {
 			h.stop(problem{431, "too_many_fields"})
 			return
 		}
 	}
-	if h.onConnectionField(id, value) {
+	if h.onConnectionField(f) {
 		return
 	}
-	span := h.store(name)
-	if id == message.Unknown && message.Misleading(h.arena[span.Off:]) {
+	if f.Verdict == hpack.LookAlike {
 		if h.limits.StrictNames {
 			h.stop(problem{400, "look_alike_name"})
 		}
 		h.dropped++
 		return
 	}
-	h.req.Append(span, h.store(value), id)
+	appendTo(&h.req.Head, f)
+}
+
+// appendTo adds a field to a head.
+func appendTo(head *message.Head, f *hpack.Field) {
+	head.Append(f.Name, f.Value, f.ID)
+	head.Fields[len(head.Fields)-1].Sensitive = f.Sensitive
 }
 
 // onTrailer takes a field that follows a body. Which of them are passed on is for the exchange to say.
-func (h *headReader) onTrailer(name, value string) {
+func (h *headReader) onTrailer(f *hpack.Field) {
 	if h.fields++; h.fields > h.limits.Fields {
 		h.stop(problem{431, "too_many_fields"})
 		return
 	}
-	id := message.LookupIDString(name)
-	switch id {
+	switch f.ID {
 	case message.Connection, message.ProxyConnection, message.KeepAlive, message.TransferEncoding, message.Upgrade:
 		h.malformed("connection_specific_field")
 		return
 	}
-	h.trailers.Append(h.store(name), h.store(value), id)
+	appendTo(&h.trailers, f)
 }
 
 // finishTrailers returns the fields of a blockTrailers, valid until the next block; nil for none.
@@ -194,18 +197,18 @@ func (h *headReader) finishTrailers() *message.Head {
 	if len(h.trailers.Fields) == 0 {
 		return nil
 	}
-	h.trailers.Received = h.arena
+	h.trailers.Received = h.block.Arena
 	return &h.trailers
 }
 
 // onConnectionField consumes the fields that describe the framing or that no HTTP/2 message may have (RFC 9113 section
 // 8.2.2); it reports whether the field was one.
-func (h *headReader) onConnectionField(id message.FieldID, value string) bool {
-	switch id {
+func (h *headReader) onConnectionField(f *hpack.Field) bool {
+	switch f.ID {
 	case message.Connection, message.ProxyConnection, message.KeepAlive, message.TransferEncoding, message.Upgrade:
 		h.malformed("connection_specific_field")
 	case message.TE:
-		if value != "trailers" {
+		if string(h.bytes(f.Value)) != "trailers" {
 			h.malformed("bad_te")
 			return true
 		}
@@ -215,22 +218,22 @@ func (h *headReader) onConnectionField(id message.FieldID, value string) bool {
 			h.stop(problem{400, "dup_host"})
 			return true
 		}
-		h.host, h.hasHost = h.store(value), true
+		h.host, h.hasHost = f.Value, true
 	case message.ContentLength:
-		n, ok := message.ParseLength([]byte(value))
+		n, ok := message.ParseLength(h.bytes(f.Value))
 		if !ok || h.length >= 0 {
 			h.malformed("bad_content_length")
 			return true
 		}
 		h.length = n
 	case message.Expect:
-		if h.expect || !message.EqualFold([]byte(value), "100-continue") {
+		if h.expect || !message.EqualFold(h.bytes(f.Value), "100-continue") {
 			h.stop(problem{417, "bad_expect"})
 			return true
 		}
 		h.expect = true
 	case message.Cookie:
-		h.onCookie(value)
+		h.onCookie(f.Value)
 	case message.Trailer, message.HTTP2Settings, message.ProxyAuthorization, message.ProxyAuthenticate: // for us at most
 	default:
 		return false
@@ -239,23 +242,18 @@ func (h *headReader) onConnectionField(id message.FieldID, value string) bool {
 }
 
 // onCookie gathers crumbs (RFC 9113 section 8.2.3).
-func (h *headReader) onCookie(value string) {
-	h.crumbs++
-	for i := range len(value) {
-		if value[i] == ';' {
-			h.crumbs++
-		}
-	}
+func (h *headReader) onCookie(value message.Span) {
+	h.crumbs += 1 + bytes.Count(h.bytes(value), []byte{';'})
 	if h.crumbs > cookieCrumbsMax {
 		h.stop(problem{431, "too_many_cookies"})
 		return
 	}
-	h.cookies = append(h.cookies, h.store(value))
+	h.cookies = append(h.cookies, value)
 }
 
-// finish checks what only the whole block tells and completes the request. Received is the reader's arena.
+// finish checks what only the whole block tells and completes the request. Received is the arena of the reader's block.
 func (h *headReader) finish(endStream bool) problem {
-	h.req.Received = h.arena
+	h.req.Received = h.block.Arena
 	h.req.Version = message.HTTP2
 	if h.problem.bad() {
 		return h.problem
@@ -339,19 +337,20 @@ func (h *headReader) finishTarget() problem {
 // joinCookies makes one field of all crumbs, as protocols before HTTP/2 need it.
 func (h *headReader) joinCookies() {
 	const name = "cookie"
-	nameSpan := h.store(name)
+	arena := append(h.block.Arena, name...)
+	nameSpan := message.Span{Off: uint32(len(arena) - len(name)), Len: uint32(len(name))}
 	value := h.cookies[0]
 	if len(h.cookies) > 1 {
-		from := len(h.arena)
+		from := len(arena)
 		for i, c := range h.cookies {
 			if i > 0 {
-				h.arena = append(h.arena, "; "...)
+				arena = append(arena, "; "...)
 			}
-			h.arena = append(h.arena, h.arena[c.Off:c.Off+c.Len]...)
+			arena = append(arena, arena[c.Off:c.Off+c.Len]...)
 		}
-		value = message.Span{Off: uint32(from), Len: uint32(len(h.arena) - from)}
+		value = message.Span{Off: uint32(from), Len: uint32(len(arena) - from)}
 	}
-	h.req.Received = h.arena
+	h.block.Arena, h.req.Received = arena, arena
 	h.req.Append(nameSpan, value, message.Cookie)
 }
 
@@ -371,66 +370,21 @@ func (h *headReader) finishFraming(endStream bool) problem {
 	return problem{}
 }
 
-// fieldClass tells which bytes may be where in a field (RFC 9113 section 8.2.1).
-var fieldClass = buildFieldClass()
-
-const (
-	classToken uint8 = 1 << iota // tchar (RFC 9110 section 5.6.2)
-	className                    // tchar but upper-case letters
-	classValue                   // anything but control characters; HTAB is none here
-)
-
-func buildFieldClass() (t [256]uint8) {
-	const marks = "!#$%&'*+-.^_`|~"
-	for c := range 256 {
-		b := byte(c)
-		lower, upper := 'a' <= b && b <= 'z', 'A' <= b && b <= 'Z'
-		mark := bytes.IndexByte([]byte(marks), b) >= 0
-		if lower || upper || mark || '0' <= b && b <= '9' {
-			t[c] |= classToken
-			if !upper {
-				t[c] |= className
-			}
-		}
-		if b >= ' ' && b != 0x7f || b == '\t' {
-			t[c] |= classValue
-		}
-	}
-	return t
-}
-
+// isToken: tchar only (RFC 9110 section 5.6.2).
 func isToken(b []byte) bool {
 	for _, c := range b {
-		if fieldClass[c]&classToken == 0 {
+		if !tokenByte[c] {
 			return false
 		}
 	}
 	return len(b) > 0
 }
 
-// badField checks a name and a value byte by byte; it returns a reason, or "".
-func badField(name, value string) string {
-	rest := name
-	if len(rest) > 0 && rest[0] == ':' {
-		rest = rest[1:]
-	}
-	if len(rest) == 0 {
-		return "empty_name"
-	}
-	for i := range len(rest) {
-		if fieldClass[rest[i]]&className == 0 {
-			return "bad_name"
-		}
-	}
-	for i := range len(value) {
-		if fieldClass[value[i]]&classValue == 0 {
-			return "bad_value"
-		}
-	}
-	if n := len(value); n > 0 && (isSpace(value[0]) || isSpace(value[n-1])) {
-		return "bad_value"
-	}
-	return ""
-}
+var tokenByte = buildTokenByte()
 
-func isSpace(c byte) bool { return c == ' ' || c == '\t' }
+func buildTokenByte() (t [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		t[c] = true
+	}
+	return t
+}

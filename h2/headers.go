@@ -4,8 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
-	"golang.org/x/net/http2/hpack"
-
+	"rauta.io/rauta/h2/hpack"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 )
@@ -114,15 +113,11 @@ func (c *serverConn) onBlock(fragment []byte) {
 
 // decode runs a block through the decoder; false means that the connection is over.
 func (c *link) decode(mode blockMode, req *message.Request, fragment []byte) bool {
-	c.e.head.begin(mode, req, c.decoder)
-	_, err := c.decoder.Write(fragment)
-	if err == nil {
-		err = c.decoder.Close()
-	}
+	err := c.e.head.read(mode, req, c.decoder, fragment)
 	switch {
 	case err == nil:
 		return true
-	case errors.Is(err, hpack.ErrStringLength):
+	case errors.Is(err, hpack.ErrTextTooLong):
 		c.fail(codeEnhanceYourCalm, "head_too_large")
 	default: // RFC 9113 section 4.3
 		c.fail(codeCompression, "bad_header_block")
@@ -214,14 +209,14 @@ func (c *link) onTrailers(s *stream, fragment []byte) {
 // writeHead frames a response head.
 func (c *serverConn) writeHead(s *serverStream, resp *message.Response) {
 	at := c.beginBlock(&s.stream, blockBytes(&resp.Head))
-	c.out.buf = appendResponse(c.out.buf, resp, s.toHead)
+	c.out.buf = appendResponse(c.encoder, c.out.buf, resp, s.toHead)
 	c.endBlock(&s.stream, at)
 }
 
 // writeTrailers frames the fields that follow a body. The caller ends the stream.
 func (c *link) writeTrailers(s *stream, trailers *message.Head) {
 	at := c.beginBlock(s, blockBytes(trailers))
-	c.out.buf = appendFields(c.out.buf, trailers)
+	c.out.buf = appendFields(c.encoder, c.out.buf, trailers)
 	c.endBlock(s, at)
 }
 
@@ -231,11 +226,7 @@ func (c *link) beginBlock(s *stream, n int) (at int) {
 	s.lastFrame = c.out.place()
 	at = len(c.out.buf)
 	c.out.buf = appendFrameHeader(c.out.buf, 0, frameHeaders, flagEndHeaders, s.id)
-	if !c.started {
-		// The client may have made the compression table smaller than we take it for: we use none (RFC 7541 section 4.2).
-		c.out.buf = append(c.out.buf, reprTableSize)
-		c.started = true
-	}
+	c.out.buf = c.encoder.Begin(c.out.buf)
 	return at
 }
 

@@ -37,8 +37,6 @@ const readsPerTurn = 4
 
 // Bounds of header blocks. The head limit itself is in Limits.
 const (
-	// headerTableBytes is the dynamic table that a client may use (RFC 9113 section 6.5.2: the default).
-	headerTableBytes = 4096
 	// continuationsMax bounds the CONTINUATION frames of one block: 8 of 16 KiB exceed any head limit (attack row 29).
 	continuationsMax = 8
 	// fieldOverheadBytes counts for each field beside its bytes (RFC 9113 section 10.5.1), so that empty fields and indexed

@@ -1,8 +1,7 @@
 package h2
 
 import (
-	"golang.org/x/net/http2/hpack"
-
+	"rauta.io/rauta/h2/hpack"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
 )
@@ -21,10 +20,10 @@ type link struct {
 	kept     []byte // the begin of a frame whose rest has not come; holds a buffer only then
 	out      outbound
 	decoder  *hpack.Decoder
+	encoder  *hpack.Encoder
 	state    connState
 	readable bool // the socket may hold bytes
 	dirty    bool // registered for the end of the turn
-	started  bool // a header block of ours has been sent
 
 	// Streams. ids[i] is streams[i].id, so that a look-up touches little memory.
 	streams    []*stream
@@ -102,8 +101,7 @@ func (c *link) init(e *Engine, conn *loop.Conn, role role) {
 		conn: conn, e: e, role: role, sendWindow: windowDefault, streamSendWindow: windowDefault, recvWindow: connWindow,
 	}
 	c.timer.Fire = c.onTimer
-	c.decoder = hpack.NewDecoder(headerTableBytes, e.head.onField)
-	c.decoder.SetMaxStringLength(e.limits.HeadBytes)
+	c.decoder, c.encoder = hpack.NewDecoder(e.limits.HeadBytes), hpack.NewEncoder()
 }
 
 func (c *link) fail(code errCode, reason string) { c.role.fail(code, reason) }

@@ -58,7 +58,7 @@ func eachKind(b *testing.B, run func(b *testing.B, first []byte, blocks [][]byte
 
 func BenchmarkDecode(b *testing.B) {
 	eachKind(b, func(b *testing.B, first []byte, blocks [][]byte) {
-		d := NewDecoder()
+		d := NewDecoder(noLimit)
 		var block Block
 		if err := d.Decode(&block, first, noLimit); err != nil {
 			b.Fatal(err)
@@ -150,7 +150,7 @@ func BenchmarkHuffmanDecode(b *testing.B) {
 func TestBlocksAllocateNothing(t *testing.T) {
 	for _, varied := range []bool{false, true} {
 		first, blocks := browserBlocks(varied)
-		d := NewDecoder()
+		d := NewDecoder(noLimit)
 		var block Block
 		if err := d.Decode(&block, first, noLimit); err != nil {
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func TestBlocksAllocateNothing(t *testing.T) {
 }
 
 func TestATableThatTurnsOverAllocatesNothing(t *testing.T) {
-	e, d := NewEncoder(), NewDecoder()
+	e, d := NewEncoder(), NewDecoder(noLimit)
 	var dst []byte
 	var block Block
 	value := bytes.Repeat([]byte("a"), 900)

@@ -6,6 +6,9 @@ import (
 	"rauta.io/rauta/proxy/message"
 )
 
+// ErrTextTooLong is a string that is longer than NewDecoder was told. What follows is not worth waiting for.
+var ErrTextTooLong = errors.New("hpack: a string is longer than any head may be")
+
 // Errors after which the tables of both sides may differ: the connection is of no use any more (RFC 9113 section 4.3).
 var (
 	errTruncated  = errors.New("hpack: the block ends within a field")
@@ -63,16 +66,20 @@ func (b *Block) emit(off, nameLen int, f facts, sensitive bool) {
 type Decoder struct {
 	table   table
 	allowed int
+	textMax int
 }
 
-// NewDecoder returns a decoder whose peer may use a table of up to TableBytes.
-func NewDecoder() *Decoder { return &Decoder{table: table{max: TableBytes}, allowed: TableBytes} }
+// NewDecoder returns a decoder whose peer may use a table of up to TableBytes, and strings of up to textMax bytes.
+func NewDecoder(textMax int) *Decoder {
+	return &Decoder{table: table{max: TableBytes}, allowed: TableBytes, textMax: textMax}
+}
 
 // Changes counts the changes of the table: while it stays the same, so does the meaning of a block.
 func (d *Decoder) Changes() uint64 { return d.table.changes }
 
-// Decode decodes a whole block into b. Of a block with more than limit bytes, as Block.Size counts, the rest is read only as far
-// as the table needs it; with limit 0 that is all of it. After an error the connection must be closed with COMPRESSION_ERROR.
+// Decode decodes a whole block into b. Of a block with more than limit bytes, as Block.Size counts, the rest is read only
+// as far as the table needs it; with limit 0 that is all of it. After an error the tables of both sides may differ, and the
+// connection must end.
 func (d *Decoder) Decode(b *Block, block []byte, limit int) error {
 	b.begin(limit)
 	fields := false
@@ -204,6 +211,9 @@ func (d *Decoder) text(b *Block, p []byte, wanted bool) ([]byte, error) {
 	n, p, err := readInt(p, 7)
 	if err != nil {
 		return nil, err
+	}
+	if n > uint64(d.textMax) {
+		return nil, ErrTextTooLong
 	}
 	if n > uint64(len(p)) {
 		return nil, errTruncated

@@ -38,7 +38,9 @@ func (t *table) entries() (list []string) {
 	return list
 }
 
-func decoderOf(size int) *Decoder { return &Decoder{table: table{max: size}, allowed: size} }
+func decoderOf(size int) *Decoder {
+	return &Decoder{table: table{max: size}, allowed: size, textMax: noLimit}
+}
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -145,7 +147,7 @@ func TestBlocksOfTheStandardDecodeAsItSays(t *testing.T) {
 
 func TestANeverIndexedFieldIsSensitive(t *testing.T) {
 	var b Block
-	if err := NewDecoder().Decode(&b, unhex(t, "1008 7061 7373 776f 7264 0673 6563 7265 74 82"), noLimit); err != nil {
+	if err := NewDecoder(noLimit).Decode(&b, unhex(t, "1008 7061 7373 776f 7264 0673 6563 7265 74 82"), noLimit); err != nil {
 		t.Fatal(err)
 	}
 	if !b.Fields[0].Sensitive || b.Fields[1].Sensitive {
@@ -191,14 +193,25 @@ func TestWhatEndsAConnection(t *testing.T) {
 		{"a change of the table behind a field", "82 20", errLateUpdate},
 	} {
 		var b Block
-		if err := NewDecoder().Decode(&b, unhex(t, c.hex), noLimit); !errors.Is(err, c.want) {
+		if err := NewDecoder(noLimit).Decode(&b, unhex(t, c.hex), noLimit); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
 }
 
+func TestStringsThatAreLongerThanAHeadAreNotWaitedFor(t *testing.T) {
+	d := NewDecoder(3)
+	var b Block
+	if err := d.Decode(&b, unhex(t, "0001 61 03 616263"), noLimit); err != nil {
+		t.Error(err)
+	}
+	if err := d.Decode(&b, unhex(t, "0001 61 04 6162"), noLimit); !errors.Is(err, ErrTextTooLong) {
+		t.Error(err)
+	}
+}
+
 func TestTheTableFollowsChangesOfItsSize(t *testing.T) {
-	d := NewDecoder()
+	d := NewDecoder(noLimit)
 	var b Block
 	decode := func(s string) {
 		t.Helper()
@@ -244,7 +257,7 @@ func TestABlockAboveTheLimitKeepsTheTableRight(t *testing.T) {
 	for i := range 100 {
 		enc.WriteField(oracle.HeaderField{Name: fmt.Sprintf("name-%d", i), Value: strings.Repeat("v", 20), Sensitive: i%3 == 0})
 	}
-	d, whole := NewDecoder(), NewDecoder()
+	d, whole := NewDecoder(noLimit), NewDecoder(noLimit)
 	var b, c Block
 	if err := d.Decode(&b, block.Bytes(), 200); err != nil {
 		t.Fatal(err)
@@ -279,7 +292,7 @@ func TestFieldsAreJudgedWithTheTableToo(t *testing.T) {
 			b := append([]byte{first, byte(len(c.name))}, c.name...)
 			return append(append(b, byte(len(c.value))), c.value...)
 		}
-		d := NewDecoder()
+		d := NewDecoder(noLimit)
 		var b Block
 		// As a literal, as one that gets into the table, from there, and with the name from there and a good value.
 		block := append(literal(reprWithoutIndex), literal(reprWithIndex)...)
@@ -301,7 +314,7 @@ func TestFieldsAreJudgedWithTheTableToo(t *testing.T) {
 func TestNamesHaveTheirIDs(t *testing.T) {
 	for i := 1; i <= staticCount; i++ {
 		var b Block
-		if err := NewDecoder().Decode(&b, []byte{reprIndexed | byte(i)}, noLimit); err != nil {
+		if err := NewDecoder(noLimit).Decode(&b, []byte{reprIndexed | byte(i)}, noLimit); err != nil {
 			t.Fatal(err)
 		}
 		text := staticText[i-1]

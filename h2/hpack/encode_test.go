@@ -172,7 +172,7 @@ func TestTablesStayInStepWhateverTheirSize(t *testing.T) {
 	r := rand.New(rand.NewSource(7))
 	for range 300 {
 		p := newPair(t)
-		ours := NewDecoder()
+		ours := NewDecoder(noLimit)
 		var b Block
 		for range 60 {
 			for r.Intn(6) == 0 {
@@ -208,7 +208,7 @@ func TestTablesStayInStepWhateverTheirSize(t *testing.T) {
 func TestPositionsMayWrapAround(t *testing.T) {
 	p := newPair(t)
 	p.enc.table.base, p.enc.table.added = ^uint32(0)-3000, ^uint32(0)-100
-	ours := NewDecoder()
+	ours := NewDecoder(noLimit)
 	ours.table.base, ours.table.added = ^uint32(0)-3000, ^uint32(0)-100
 	r := rand.New(rand.NewSource(3))
 	var b Block

@@ -25,7 +25,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte("\x02\x20\x82\x04\x3f\xe1\x1f\x82\x03\x82\x20\x82"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d := NewDecoder()
+		d := NewDecoder(noLimit)
 		var want []oracle.HeaderField
 		o := oracle.NewDecoder(TableBytes, func(f oracle.HeaderField) { want = append(want, f) })
 		var b Block
@@ -82,7 +82,7 @@ func FuzzLimit(f *testing.F) {
 		f.Add(unhex(f, example.blocks[0].hex), uint16(60))
 	}
 	f.Fuzz(func(t *testing.T, block []byte, limit uint16) {
-		d, whole := NewDecoder(), NewDecoder()
+		d, whole := NewDecoder(noLimit), NewDecoder(noLimit)
 		var b, c Block
 		err := d.Decode(&b, block, int(limit))
 		wholeErr := whole.Decode(&c, block, noLimit)
@@ -107,7 +107,7 @@ func FuzzEncode(f *testing.F) {
 	f.Add("Content-Type", "text/html", int64(2))
 	f.Fuzz(func(t *testing.T, name, value string, seed int64) {
 		r := rand.New(rand.NewSource(seed))
-		e, o, d := NewEncoder(), oracle.NewDecoder(TableBytes, nil), NewDecoder()
+		e, o, d := NewEncoder(), oracle.NewDecoder(TableBytes, nil), NewDecoder(noLimit)
 		var b Block
 		for range 8 {
 			fields := append(randomFields(r), oracle.HeaderField{Name: name, Value: value, Sensitive: r.Intn(4) == 0})

@@ -27,6 +27,8 @@ const addedArena = 1 << 31
 type Field struct {
 	Name, Value Span
 	ID          FieldID
+	// Sensitive: the sender does not want the field in a compression table on its way (RFC 7541 section 7.1.3).
+	Sensitive bool
 }
 
 // Head is what requests and responses share. Its byte slices alias the arenas.

@@ -190,6 +190,21 @@ func TestHTTP2ExpectIsAnsweredWhenThereIsABackEnd(t *testing.T) {
 	}
 }
 
+func TestHTTP2ResponsesKeepWithinTheClientsTable(t *testing.T) { // RFC 7541 section 4.2
+	b := newBackend(t, answering("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nServer: x\r\nX-A: b\r\nContent-Length: 0\r\n\r\n"))
+	r := start(t, []string{b.addr})
+	for _, size := range []uint32{0, 40, 100, 4096, 1 << 20} {
+		c := r.h2(http2.Setting{ID: http2.SettingHeaderTableSize, Val: size})
+		c.dec.SetAllowedMaxDynamicTableSize(min(size, 4096))
+		for id := uint32(1); id < 9; id += 2 {
+			c.headers(id, true, h2get())
+			if reply := c.response(id); reply.status != 200 || reply.get("content-type") != "text/html" || reply.get("x-a") != "b" {
+				t.Errorf("table of %d bytes: %+v", size, reply)
+			}
+		}
+	}
+}
+
 func TestHTTP2LongHeadsSpanFrames(t *testing.T) {
 	value := strings.Repeat("v", 8000)
 	b := newBackend(t, answering("HTTP/1.1 200 OK\r\nA: "+value+"\r\nB: "+value+"\r\nC: "+value+"\r\nContent-Length: 2\r\n\r\nok"))
