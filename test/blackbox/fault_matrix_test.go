@@ -8,98 +8,33 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/server"
 )
-
-// fault is something that goes wrong at the back end.
-type fault struct {
-	name string
-	// serve is run for each connection until it returns; nil means that nothing listens.
-	serve func(c *conn)
-	// status is what the client gets, 0 for a response that it must see as truncated.
-	status int
-	// or is another status that is as good, where the kernel decides how soon we see what happens; 0 for none.
-	or int
-	// gets and posts are how often a GET and a POST with a body may reach the back end.
-	gets, posts int
-}
-
-func reset(c *conn) { c.Conn.(*net.TCPConn).SetLinger(0) }
-
-// drain reads the body that the requests of the matrix have.
-func (c *conn) drain(head string) {
-	if strings.HasPrefix(head, "POST") {
-		c.read(len(faultBody))
-	}
-}
-
-const faultBody = "0123456789"
-
-func faults() []fault {
-	partly := func(s string) func(*conn) {
-		return func(c *conn) { c.drain(c.head()); c.write(s) }
-	}
-	stall := func(s string) func(*conn) {
-		return func(c *conn) { c.drain(c.head()); c.write(s); io.Copy(io.Discard, c.r) }
-	}
-	resetAfter := func(s string) func(*conn) {
-		return func(c *conn) {
-			c.drain(c.head())
-			c.write(s)
-			time.Sleep(20 * time.Millisecond) // let the bytes out before RST overtakes them
-			reset(c)
-		}
-	}
-	const sized, chunked = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-	return []fault{
-		{"refuses", nil, 503, 0, 0, 0},
-		{"closes at once", func(*conn) {}, 502, 0, 0, 0},
-		{"resets at once", func(c *conn) { reset(c) }, 502, 503, 0, 0},
-		{"closes after the head", func(c *conn) { c.head() }, 502, 0, 2, 1},
-		{"closes after the request", partly(""), 502, 0, 2, 1},
-		{"resets after the request", resetAfter(""), 502, 0, 2, 1},
-		{"closes in the status line", partly("HTTP/1.1 2"), 502, 0, 1, 1},
-		{"closes in the head", partly("HTTP/1.1 200 OK\r\nContent-"), 502, 0, 1, 1},
-		{"resets in the head", resetAfter("HTTP/1.1 200 OK\r\nContent-"), 502, 0, 1, 1},
-		{"closes after an interim head", partly("HTTP/1.1 100 Continue\r\n\r\n"), 502, 0, 1, 1},
-		{"closes in a sized body", partly(sized), 0, 0, 1, 1},
-		{"resets in a sized body", resetAfter(sized), 0, 0, 1, 1},
-		{"closes in a chunked body", partly(chunked), 0, 0, 1, 1},
-		{"closes in a chunk", partly(chunked + "5\r\nab"), 0, 0, 1, 1},
-		{"closes before the end of the trailers", partly(chunked + "0\r\nA: b\r\n"), 0, 0, 1, 1},
-		{"resets in a chunked body", resetAfter(chunked), 0, 0, 1, 1},
-		{"resets in a body until the end", resetAfter("HTTP/1.1 200 OK\r\n\r\nabc"), 0, 0, 1, 1},
-		{"stalls before the head", stall(""), 504, 0, 1, 1},
-		{"stalls in the head", stall("HTTP/1.1 200 OK\r\nConte"), 504, 0, 1, 1},
-		{"stalls after an interim head", stall("HTTP/1.1 100 Continue\r\n\r\n"), 504, 0, 1, 1},
-		{"stalls in a sized body", stall(sized), 0, 0, 1, 1},
-		{"stalls in a chunked body", stall(chunked), 0, 0, 1, 1},
-	}
-}
 
 // TestEveryFaultOfABackEndHasItsAnswer runs each fault with a request that may be repeated and one that may not. Then the
 // back end becomes healthy, and everything must work again.
 func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T) {
-		r := start(t, nil, rule(func(r *config.Rule) { r.Timeouts.Request = config.Duration(300 * time.Millisecond) }))
-		healthy := newRecorder(t)
+	overEveryCombination(t, func(t *testing.T, m combination) {
+		r := m.start(t, nil, rule(func(r *config.Rule) { r.Timeouts.Request = config.Duration(300 * time.Millisecond) }))
+		healthy := m.healthy(t)
 		for _, f := range faults() {
-			for _, request := range []string{get, post(faultBody, fmt.Sprint("Content-Length: ", len(faultBody)))} {
-				method, _, _ := strings.Cut(request, " ")
+			if !f.in(m) {
+				continue
+			}
+			for _, method := range []string{"GET", "POST"} {
 				t.Run(f.name+" "+method, func(t *testing.T) {
-					b := newBackend(t, func(c *conn) { f.serve(c) })
-					if f.serve == nil {
-						b.l.Close()
-					}
+					b := m.faulty(t, f)
 					r.publish(b.addr)
-					c := r.dial()
-					c.send(request)
-					got := c.receive(method)
+					c := m.dial(t, r)
+					got := c.do(t, method, faultBody)
 					switch {
-					case f.status == 0 && (got.StatusCode != 200 || got.err == nil):
-						t.Errorf("%d, body %q, error %v; want a truncated 200", got.StatusCode, got.body, got.err)
-					case f.status != 0 && (got.StatusCode != f.status && got.StatusCode != f.or || got.err != nil):
-						t.Errorf("%d, error %v; want %d", got.StatusCode, got.err, f.status)
+					case f.status == 0 && (got.status != 200 || !got.truncated):
+						t.Errorf("%v; want a truncated 200", got)
+					case f.status != 0 && (got.status != f.status && got.status != f.or || got.truncated):
+						t.Errorf("%v; want %d", got, f.status)
 					}
 					allowed := f.gets
 					if method == "POST" {
@@ -111,8 +46,8 @@ func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
 					r.publish(healthy.addr)
 					before := healthy.connections()
 					for range 6 {
-						if got := r.dial().do(request); got.StatusCode != 200 || got.body != "ok" {
-							t.Fatalf("a healthy back end: %d %q", got.StatusCode, got.body)
+						if got := c.do(t, method, faultBody); got.status != 200 || got.body != "ok" || got.truncated {
+							t.Fatalf("a healthy back end: %v", got)
 						}
 					}
 					if n := healthy.connections() - before; n > 2 {
@@ -124,45 +59,78 @@ func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
 	})
 }
 
+// faulty is a back end with the fault.
+func (m combination) faulty(t *testing.T, f fault) *backend {
+	if m.backend == 2 && f.h2 != nil {
+		return newH2Backend(t, f.h2)
+	}
+	b := newBackend(t, func(c *conn) { f.h1(c) })
+	if f.h1 == nil {
+		b.l.Close()
+	}
+	return b
+}
+
 // TestAFaultOnAUsedConnectionIsRetriedOnlyWhereThatIsSafe: the back end closes a connection under the second request.
 func TestAFaultOnAUsedConnectionIsRetriedOnlyWhereThatIsSafe(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T) {
+	overEveryCombination(t, func(t *testing.T, m combination) {
 		for _, c := range []struct {
-			request string
-			status  int
-			times   int
+			method, part string
+			size         int
+			status       int
+			times        int
 		}{
-			{get, 200, 2},
-			{"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", 200, 2},
-			{"OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n", 200, 2},
-			{get1("Content-Length: 1") + "x", 502, 1},
-			{"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", 502, 1},
-			{"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", 502, 1},
-			{post("", "Content-Length: 0"), 502, 1},
-			{post("1\r\nx\r\n0\r\n\r\n", chunkedLine), 502, 1},
+			{"GET", "", 0, 200, 2},
+			{"HEAD", "", 0, 200, 2},
+			{"OPTIONS", "", 0, 200, 2},
+			{"OPTIONS", "x", 1, 502, 1},
+			{"DELETE", "", 0, 502, 1},
+			{"PUT", "x", 1, 502, 1},
+			{"POST", "", 0, 502, 1},
+			{"POST", "x", -1, 502, 1},
 		} {
-			method, rest, _ := strings.Cut(c.request, " ")
-			t.Run(method+fmt.Sprint(len(rest)), func(t *testing.T) {
-				b := newBackend(t, func(bc *conn) {
-					for i := 0; bc.head() != ""; i++ {
-						if bc.n == 0 && i == 1 {
-							return
-						}
-						bc.write(ok)
-					}
-				})
-				cl := start(t, []string{b.addr}).dial()
-				cl.do(get)
-				if got := cl.do(c.request); got.StatusCode != c.status {
-					t.Errorf("%d, want %d", got.StatusCode, c.status)
+			t.Run(fmt.Sprint(c.method, c.size), func(t *testing.T) {
+				b := m.closesUnderTheSecond(t)
+				r := m.start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) { o.Workers = 1 })
+				cl := m.dial(t, r)
+				cl.do(t, "GET", "")
+				cl.begin(t, c.method, c.part, c.size)
+				cl.end(t)
+				if got := cl.receive(t); got.status != c.status {
+					t.Errorf("%v, want %d", got, c.status)
 				}
 				if n := len(b.seen()) - 1; n != c.times {
 					t.Errorf("the back end saw the request %d times, want %d", n, c.times)
 				}
-				if got := cl.do(get); got.StatusCode != 200 {
-					t.Errorf("afterwards: %d", got.StatusCode)
+				if got := cl.do(t, "GET", ""); got.status != 200 {
+					t.Errorf("afterwards: %v", got)
 				}
 			})
+		}
+	})
+}
+
+// closesUnderTheSecond is a back end whose first connection ends when the second request has come.
+func (m combination) closesUnderTheSecond(t *testing.T) *backend {
+	if m.backend == 1 {
+		return newBackend(t, func(c *conn) {
+			for i := 0; c.head() != ""; i++ {
+				if c.n == 0 && i == 1 {
+					return
+				}
+				c.write(ok)
+			}
+		})
+	}
+	return newH2Backend(t, func(p *h2peer) {
+		p.WriteSettings()
+		i := 0
+		for q := p.request(); q != nil; q = p.request() {
+			if p.n == 0 && i == 1 {
+				return
+			}
+			p.ok(q)
+			i++
 		}
 	})
 }
@@ -189,98 +157,123 @@ func TestAConnectionThatClosesWhileIdleCostsNoRequest(t *testing.T) {
 	})
 }
 
-// TestWhenTheClientGoesTheBackEndConnectionIsNotUsedAgain cuts the client off at each stage of an exchange.
-func TestWhenTheClientGoesTheBackEndConnectionIsNotUsedAgain(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T) {
-		r := start(t, nil)
-		for name, s := range map[string]struct {
-			request string
-			serve   func(c *conn)
-			reach   func(t *testing.T, c *client, b *backend)
+// TestWhenTheClientGoesTheBackEndKnows cuts the client off at each stage of an exchange. An HTTP/1.1 back end sees the
+// connection end, and it is not used again; an HTTP/2 one sees the stream reset, and the connection goes on.
+func TestWhenTheClientGoesTheBackEndKnows(t *testing.T) {
+	overEveryCombination(t, func(t *testing.T, m combination) {
+		for _, s := range []struct {
+			name   string
+			method string
+			part   string
+			size   int
+			h1     string // what the back end has sent by then
+			h2     wire2
+			status int // the client has seen that much; 0 for nothing
 		}{
-			"in the request body":       {post("abc", "Content-Length: 10"), func(c *conn) { c.head() }, nil},
-			"in a chunked request body": {post("3\r\nabc\r\n", chunkedLine), func(c *conn) { c.head() }, nil},
-			"while it waits":            {get, func(c *conn) { c.head() }, nil},
-			"after an interim response": {get, func(c *conn) { c.head(); c.write("HTTP/1.1 103 Early Hints\r\n\r\n") },
-				func(t *testing.T, c *client, _ *backend) { c.receive("GET") }},
-			"in the response body": {get, func(c *conn) { c.head(); c.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc") },
-				func(t *testing.T, c *client, _ *backend) { c.r.ReadString('c') }},
-			"in a tunnel": {get1("Connection: upgrade", "Upgrade: x"), func(c *conn) {
-				c.head()
-				c.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-			}, func(t *testing.T, c *client, _ *backend) { c.receive("GET") }},
+			{"in the request body", "POST", "abc", 10, "", nothing, 0},
+			{"in a streamed request body", "POST", "abc", -1, "", nothing, 0},
+			{"while it waits", "GET", "", 0, "", nothing, 0},
+			{"after an interim response", "GET", "", 0, interim1, interim2, 103},
+			{"in a sized response body", "GET", "", 0, sized1, sized2, 200},
+			{"in a streamed response body", "GET", "", 0, chunked1, streamed2, 200},
+			{"in both bodies", "POST", "abc", 10, chunked1, streamed2, 200},
 		} {
-			t.Run(name, func(t *testing.T) {
+			t.Run(s.name, func(t *testing.T) {
+				skipDifference(t)
 				ended := make(chan string, 1)
-				b := newBackend(t, func(c *conn) {
-					if c.n > 0 {
-						answering(ok)(c)
-						return
-					}
-					s.serve(c)
-					rest, _ := io.ReadAll(c.r)
-					ended <- string(rest)
-				})
-				r.publish(b.addr)
-				c := r.dial()
-				c.t = t
-				c.send(s.request)
+				b := m.untilGone(t, ended, s.h1, s.h2)
+				r := m.start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) { o.Workers = 1 })
+				c := m.dial(t, r)
+				c.begin(t, s.method, s.part, s.size)
 				until(t, "the request", func() bool { return len(b.seen()) == 1 })
-				if s.reach != nil {
-					s.reach(t, c, b)
-				}
-				c.SetLinger(0)
-				c.Close()
+				c.sees(t, s.status)
+				c.leave(t)
 				select {
 				case rest := <-ended:
-					if strings.Contains(rest, "0\r\n\r\n") {
+					if rest == "whole" || strings.Contains(rest, "0\r\n\r\n") {
 						t.Errorf("the back end sees %q as a complete body", rest)
 					}
 				case <-time.After(patience):
 					t.Fatal("the exchange goes on without a client")
 				}
-				if got := r.dial().do(get); got.StatusCode != 200 {
-					t.Errorf("afterwards: %d", got.StatusCode)
+				if got := m.dial(t, r).do(t, "GET", ""); got.status != 200 {
+					t.Errorf("afterwards: %v", got)
 				}
-				if n := b.connections(); n != 2 {
-					t.Errorf("%d connections, want 2", n)
+				if n := b.connections(); n != 3-m.backend {
+					t.Errorf("%d connections, want %d", n, 3-m.backend)
 				}
 			})
 		}
 	})
 }
 
-// TestAResponseThatComesBeforeTheRequestIsComplete is delivered, and both connections end unless the request was at hand.
+// untilGone is a back end that answers its first request with a part of a response, and tells what it gets after that.
+func (m combination) untilGone(t *testing.T, ended chan<- string, part1 string, part2 wire2) *backend {
+	if m.backend == 1 {
+		return newBackend(t, func(c *conn) {
+			if c.n > 0 {
+				answering(ok)(c)
+				return
+			}
+			c.head()
+			c.write(part1)
+			rest, _ := io.ReadAll(c.r)
+			ended <- string(rest)
+		})
+	}
+	return newH2Backend(t, func(p *h2peer) {
+		p.WriteSettings()
+		first := p.request()
+		part2(p, first)
+		rest, isThere := p.reset(first)
+		if !isThere {
+			rest = "the connection has ended"
+		}
+		ended <- rest
+		for q := p.request(); q != nil; q = p.request() {
+			p.ok(q)
+		}
+	})
+}
+
+// TestAResponseThatComesBeforeTheRequestIsComplete is delivered. A connection of HTTP/1.1 ends then, on both sides; with
+// HTTP/2 only the rest of the request is called off.
 func TestAResponseThatComesBeforeTheRequestIsComplete(t *testing.T) {
-	onEveryEngine(t, func(t *testing.T) {
-		for name, response := range map[string]string{
-			"sized":         "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno",
-			"chunked":       "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
-			"until the end": "HTTP/1.1 401 Unauthorized\r\n\r\nno",
+	overEveryCombination(t, func(t *testing.T, m combination) {
+		for name, response := range map[string]struct {
+			h1 string
+			h2 wire2
+		}{
+			"sized": {"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno", func(p *h2peer, q *h2request) {
+				p.respond(q.id, false, ":status: 401", "content-length: 2")
+				p.WriteData(q.id, true, []byte("no"))
+			}},
+			"streamed": {"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+				func(p *h2peer, q *h2request) {
+					p.respond(q.id, false, ":status: 401")
+					p.WriteData(q.id, true, []byte("no"))
+				}},
+			"until the end": {"HTTP/1.1 401 Unauthorized\r\n\r\nno", nil},
+			"with a reset": {"", func(p *h2peer, q *h2request) { // RFC 9113 section 8.1
+				p.respond(q.id, false, ":status: 401")
+				p.WriteData(q.id, true, []byte("no"))
+				p.WriteRSTStream(q.id, http2.ErrCodeNo)
+			}},
 		} {
+			if m.backend == 1 && response.h1 == "" || m.backend == 2 && response.h2 == nil {
+				continue
+			}
 			t.Run(name, func(t *testing.T) {
-				b := newBackend(t, func(c *conn) {
-					c.head()
-					c.write(response) // and closes with the body unread
-					if name == "until the end" {
-						// Such a close is a reset, which is no end that a response may have: it ends in an orderly way.
-						c.Conn.(*net.TCPConn).CloseWrite()
-						io.Copy(io.Discard, c.r)
+				b := m.early(t, response.h1, response.h2)
+				r := m.start(t, []string{b.addr})
+				c := m.dial(t, r)
+				for _, size := range []int{100_000, -1} {
+					c.begin(t, "POST", "part", size)
+					got := c.receive(t)
+					if got.status != 401 || got.body != "no" || got.truncated || got.closes != (m.client == 1) {
+						t.Errorf("%v", got)
 					}
-				})
-				r := start(t, []string{b.addr})
-				for _, request := range []string{
-					post("part", "Content-Length: 100000"), post("4\r\npart\r\n", chunkedLine),
-				} {
-					c := r.dial()
-					c.send(request)
-					if got := c.receive("POST"); got.StatusCode != 401 || got.body != "no" || got.err != nil || !got.Close {
-						t.Errorf("%d %q %v close=%v", got.StatusCode, got.body, got.err, got.Close)
-					}
-					io.WriteString(c.TCPConn, canary)
-					if rest, closed := c.closedByPeer(); !closed || len(rest) > 0 {
-						t.Errorf("closed=%v, then came %q", closed, rest)
-					}
+					c.endsAfterEarly(t)
 				}
 				for _, head := range b.seen() {
 					if strings.Contains(head, "canary") {
@@ -288,6 +281,27 @@ func TestAResponseThatComesBeforeTheRequestIsComplete(t *testing.T) {
 					}
 				}
 			})
+		}
+	})
+}
+
+// early answers the head of every request.
+func (m combination) early(t *testing.T, part1 string, part2 wire2) *backend {
+	if m.backend == 1 {
+		return newBackend(t, func(c *conn) {
+			c.head()
+			c.write(part1) // and closes with the body unread
+			if strings.HasSuffix(part1, "\r\n\r\nno") && !strings.Contains(part1, "Content-Length") {
+				// Such a close is a reset, which is no end that a response may have: it ends in an orderly way.
+				c.Conn.(*net.TCPConn).CloseWrite()
+				c.hang()
+			}
+		})
+	}
+	return newH2Backend(t, func(p *h2peer) {
+		p.WriteSettings()
+		for q := p.request(); q != nil; q = p.request() {
+			part2(p, q)
 		}
 	})
 }
