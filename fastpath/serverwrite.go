@@ -102,7 +102,7 @@ func (c *serverConn) ResumeBody() {
 
 // Abort implements exchange.Downstream: the client must not take what it has for the whole response, so the connection
 // is reset, which is visible even where the body has no announced length.
-func (c *serverConn) Abort() {
+func (c *serverConn) Abort(bool) {
 	c.x = nil
 	if c.state == closed {
 		return

@@ -65,11 +65,11 @@ func (s *serverStream) SendEnd(trailers *message.Head) {
 }
 
 // Abort implements exchange.Downstream.
-func (s *serverStream) Abort() {
+func (s *serverStream) Abort(cancelled bool) {
 	s.over()
 	if !s.dead {
 		code := codeInternal
-		if s.tunnel { // RFC 8441 section 5: what a reset is in TCP
+		if cancelled || s.tunnel { // RFC 8441 section 5: what a reset is in TCP
 			code = codeCancel
 		}
 		s.c.reset(&s.stream, code)

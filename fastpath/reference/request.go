@@ -160,7 +160,7 @@ func (r *request) ResumeBody() {
 }
 
 // Abort implements exchange.Downstream.
-func (r *request) Abort() {
+func (r *request) Abort(bool) {
 	r.aborted = true
 	r.x = nil
 	r.changed.Broadcast()

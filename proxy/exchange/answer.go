@@ -62,7 +62,7 @@ func (x *Exchange) addRequiredField(status int) {
 // sendAnswer sends x.own with a short text body, or in the way of gRPC.
 func (x *Exchange) sendAnswer(reason string) {
 	if x.grpc != message.NotGRPC {
-		x.sendGRPCAnswer(reason)
+		x.sendGRPCAnswer(grpcCode(x.own.Status, reason), reason)
 		return
 	}
 	r := &x.own

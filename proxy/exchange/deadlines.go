@@ -153,7 +153,7 @@ func (x *Exchange) onDeadline(now clock.Time) {
 		x.closeTunnel("tunnel_idle_timeout")
 	case passed(d.request):
 		if d.request == d.asked {
-			x.fail(504, "grpc_timeout") // a client that is in a hurry must not get a healthy endpoint ejected
+			x.fail(504, reasonGRPCTimeout) // a client that is in a hurry must not get a healthy endpoint ejected
 			return
 		}
 		x.timeout("request_timeout")

@@ -34,8 +34,9 @@ type Downstream interface {
 	// PauseBody stops OnRequestData until ResumeBody.
 	PauseBody()
 	ResumeBody()
-	// Abort makes the client see that the response is incomplete. The exchange is over.
-	Abort()
+	// Abort makes the client see that the response is incomplete. The exchange is over. cancelled says that it was given up
+	// rather than broken, for protocols that tell the two apart.
+	Abort(cancelled bool)
 	// Finished is the last call: the exchange is over and must not be used.
 	Finished()
 }
@@ -220,7 +221,7 @@ func (x *Exchange) OnClientWritable() {
 // OnClientGone: the client is gone, or broke the protocol in its body; nothing can be sent to it any more.
 func (x *Exchange) OnClientGone(reason string) {
 	x.dropAttempt()
-	x.brokenOff(grpcCancelled)
+	x.endGRPC(reason, true)
 	if x.rec.Status == 0 {
 		x.rec.Status = statusGone
 	}
@@ -241,8 +242,13 @@ func (x *Exchange) fail(status int, reason string) {
 		x.Answer(status, reason)
 		return
 	}
-	x.brokenOff(grpcInternal) // of RST_STREAM with INTERNAL_ERROR
-	x.down.Abort()
+	x.breakOff(reason, reason == reasonGRPCTimeout)
+}
+
+// breakOff ends an exchange whose response has begun.
+func (x *Exchange) breakOff(reason string, cancelled bool) {
+	x.endGRPC(reason, cancelled)
+	x.down.Abort(cancelled)
 	x.finish(reason)
 }
 

@@ -221,8 +221,12 @@ func (c *fakeClient) ResumeBody() {
 	}
 }
 
-func (c *fakeClient) Abort() {
-	c.note("abort")
+func (c *fakeClient) Abort(cancelled bool) {
+	if cancelled {
+		c.note("cancel")
+	} else {
+		c.note("abort")
+	}
 	c.over = true
 }
 
@@ -468,9 +472,12 @@ func (c *fakeConn) answer(status int, body string) {
 }
 
 // fail breaks the connection.
-func (c *fakeConn) fail(stage upstream.Stage, cause upstream.Cause) {
+func (c *fakeConn) fail(stage upstream.Stage, cause upstream.Cause) { c.failWith(stage, cause, "") }
+
+// failWith is fail with a detail.
+func (c *fakeConn) failWith(stage upstream.Stage, cause upstream.Cause, detail string) {
 	sink := c.sink
 	c.sink, c.gone = nil, true
 	c.pool.Closed(c)
-	sink.OnFailure(upstream.Failure{Stage: stage, Cause: cause})
+	sink.OnFailure(upstream.Failure{Stage: stage, Cause: cause, Detail: detail})
 }

@@ -11,6 +11,7 @@ import (
 const (
 	reasonNoBackend      = "no_backend"
 	reasonInvalidBackend = "invalid_backend"
+	reasonGRPCTimeout    = "grpc_timeout"
 )
 
 // filter runs the rule's filters, picks the back end by weight and runs its filters. It reports whether the request is
@@ -241,14 +242,16 @@ func (x *Exchange) OnWritable() { x.down.ResumeBody() }
 func (x *Exchange) OnFailure(f upstream.Failure) {
 	a := &x.attempt
 	a.stream, a.waiting = nil, false
+	if x.outOfTime(f) {
+		x.fail(504, reasonGRPCTimeout)
+		return
+	}
 	switch f.Stage {
 	case upstream.StageSent, upstream.StageHead, upstream.StageBody: // the pool has reported failed connects itself
 		a.endpoint.Report(x.w.Upstream, false)
 	}
 	if x.phase != phaseHead {
-		x.brokenOff(grpcInternal)
-		x.down.Abort()
-		x.finish(failureReason(f))
+		x.breakOff(failureReason(f), f.Cause == upstream.CauseReset && f.Detail == detailCancel)
 		return
 	}
 	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
@@ -256,6 +259,11 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 		x.w.Shard.Retry()
 		x.w.Shard.AttemptFailed(a.endpoint.Stats)
 		x.pick(a.endpoint)
+		return
+	}
+	if x.grpc != message.NotGRPC {
+		x.prepareAnswer(failureStatus(f))
+		x.sendGRPCAnswer(grpcFailureCode(f), failureReason(f))
 		return
 	}
 	x.Answer(failureStatus(f), failureReason(f))

@@ -8,6 +8,7 @@ import (
 	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/upstream"
 )
 
 // gRPC status codes that RAUTA answers itself.
@@ -49,11 +50,29 @@ func grpcCode(status int, reason string) int {
 	return grpcUnknown
 }
 
+// grpcFailureCode is the gRPC status for an attempt that failed for good. What a back end says with RST_STREAM is told apart
+// (gRPC over HTTP/2, "Errors").
+func grpcFailureCode(f upstream.Failure) int {
+	if f.Cause == upstream.CauseReset {
+		switch f.Detail {
+		case detailCancel:
+			return grpcCancelled
+		case "enhance_your_calm":
+			return grpcResourceExhausted
+		case "inadequate_security":
+			return grpcPermissionDenied
+		case "no_error", "protocol_error", "internal_error", "flow_control_error", "settings_timeout", "frame_size_error",
+			"compression_error", "connect_error":
+			return grpcInternal
+		}
+	}
+	return grpcCode(failureStatus(f), failureReason(f))
+}
+
 // sendGRPCAnswer sends x.own as gRPC has it: 200 whatever happened, and the status in trailers. The message is the text of
 // the HTTP status, which needs no percent-encoding. Metrics and logs keep the HTTP status.
-func (x *Exchange) sendGRPCAnswer(reason string) {
+func (x *Exchange) sendGRPCAnswer(code int, reason string) {
 	status := x.own.Status
-	code := grpcCode(status, reason)
 	x.rec.Status, x.rec.GRPCStatus = status, observe.GRPCCode(code)
 	x.own.Status = 200
 	if x.grpc.Web() {
@@ -113,18 +132,34 @@ func (x *Exchange) readGRPCStatus(h *message.Head) int {
 	return code
 }
 
-// brokenOff notes what a client of gRPC makes of a response that ends without a status.
-func (x *Exchange) brokenOff(code int) {
-	if x.grpc != message.NotGRPC && x.phase != phaseTunnel {
-		x.rec.GRPCStatus = observe.GRPCCode(code)
+// endGRPC notes what a client of gRPC makes of a response that ends without a status.
+func (x *Exchange) endGRPC(reason string, cancelled bool) {
+	code := grpcInternal
+	switch {
+	case x.grpc == message.NotGRPC || x.phase == phaseTunnel:
+		return
+	case reason == reasonGRPCTimeout:
+		code = grpcDeadlineExceeded
+	case cancelled:
+		code = grpcCancelled
 	}
+	x.rec.GRPCStatus = observe.GRPCCode(code)
 }
+
+// detailCancel is upstream.Failure.Detail of a stream that the back end has reset with CANCEL.
+const detailCancel = "cancel"
 
 // detectGRPC must come before anything is answered, and before filters edit the content type.
 func (x *Exchange) detectGRPC() {
 	if x.grpc = message.GRPCOf(&x.Req); x.grpc.Web() {
 		x.webAnswer = message.GRPCWebAnswer(&x.Req)
 	}
+}
+
+// outOfTime reports whether a back end that has reset the call may have done so because of the client's deadline, which it
+// knows too: our timer fires up to a tick late.
+func (x *Exchange) outOfTime(f upstream.Failure) bool {
+	return f.Cause == upstream.CauseReset && x.limits.asked != 0 && x.w.Clock.Now()+2*clock.Tick >= x.limits.asked
 }
 
 // Patient reports whether the request's body may pause for as long as it likes: the stream of a gRPC call that goes to a

@@ -70,6 +70,15 @@ func TestAnswersToGRPCAreTrailersOnly(t *testing.T) {
 		{name: "broken before the head", endpoints: 1, after: func(s *sim, _ *fakeClient) {
 			s.dialer.connect().fail(upstream.StageSent, upstream.CauseReset)
 		}, code: "14", message: "Bad Gateway", status: 502, logged: "UNAVAILABLE", reason: "upstream_closed"},
+		{name: "reset with CANCEL", endpoints: 1, after: func(s *sim, _ *fakeClient) {
+			s.dialer.connect().failWith(upstream.StageSent, upstream.CauseReset, "cancel")
+		}, code: "1", message: "Bad Gateway", status: 502, logged: "CANCELLED", reason: "upstream_closed"},
+		{name: "reset with ENHANCE_YOUR_CALM", endpoints: 1, after: func(s *sim, _ *fakeClient) {
+			s.dialer.connect().failWith(upstream.StageSent, upstream.CauseReset, "enhance_your_calm")
+		}, code: "8", message: "Bad Gateway", status: 502, logged: "RESOURCE_EXHAUSTED", reason: "upstream_closed"},
+		{name: "reset with INTERNAL_ERROR", endpoints: 1, after: func(s *sim, _ *fakeClient) {
+			s.dialer.connect().failWith(upstream.StageSent, upstream.CauseReset, "internal_error")
+		}, code: "13", message: "Bad Gateway", status: 502, logged: "INTERNAL", reason: "upstream_closed"},
 		{name: "route's timeout", endpoints: 1, change: func(r *config.Rule) { r.Timeouts.Request = config.Duration(time.Second) },
 			after: func(s *sim, _ *fakeClient) { s.dialer.connect(); s.advance(time.Second + aBit) },
 			code:  "4", message: "Gateway Timeout", status: 504, logged: "DEADLINE_EXCEEDED", reason: "request_timeout"},
@@ -193,14 +202,21 @@ func TestATimeoutThatCannotBeReadIsRefused(t *testing.T) {
 	}
 }
 
-// TestAnImpatientClientDoesNotGetAnEndpointEjected: five failures would.
+// TestAnImpatientClientDoesNotGetAnEndpointEjected: five failures would. Back ends know the deadline too, and may be faster
+// than we to reset the call.
 func TestAnImpatientClientDoesNotGetAnEndpointEjected(t *testing.T) {
 	s := newSim(t, 2, overH2(nil))
 	s.dialer.atOnce = true
-	for range 20 {
-		c := s.call("grpc-timeout: 1n").start()
+	for i := range 40 {
+		c := s.call("grpc-timeout: 30m").start()
 		c.x.OnRequestEnd(nil)
-		s.advance(aBit)
+		if i%2 == 0 {
+			s.advance(aBit)
+		} else {
+			s.advance(25 * time.Millisecond)
+			b := s.dialer.conns[slices.IndexFunc(s.dialer.conns, func(b *fakeConn) bool { return b.sink != nil })]
+			b.failWith(upstream.StageSent, upstream.CauseReset, "cancel")
+		}
 		c.wantsStatus("4")
 	}
 	for _, e := range s.w.Live.Current().Clusters[clusterName].Set().Endpoints() {
@@ -289,10 +305,20 @@ func TestTheLogHasTheStatusOfACall(t *testing.T) {
 			b.fail(upstream.StageBody, upstream.CauseReset)
 			c.wants("pause", "resume", "head 200", "abort")
 		}, "INTERNAL"},
+		{"cancelled by the back end", func(c *fakeClient, b *fakeConn) {
+			b.head(200)
+			b.failWith(upstream.StageBody, upstream.CauseReset, "cancel")
+			c.wants("pause", "resume", "head 200", "cancel")
+		}, "CANCELLED"},
+		{"deadline in the middle", func(c *fakeClient, b *fakeConn) {
+			b.head(200)
+			c.s.advance(time.Minute + aBit)
+			c.wants("pause", "resume", "head 200", "cancel")
+		}, "DEADLINE_EXCEEDED"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSim(t, 1, overH2(nil))
-			c := s.call().start()
+			c := s.call("grpc-timeout: 1M").start()
 			test.play(c, s.dialer.connect())
 			if e := s.one(); e.GRPCStatus != test.want || e.Status != 200 {
 				t.Errorf("%+v, want %s", e, test.want)
