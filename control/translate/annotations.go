@@ -46,6 +46,8 @@ const (
 	kindUDPRoute  = "UDPRoute"
 	kindIngress   = "Ingress"
 	kindGateway   = "Gateway"
+
+	kindBackendTLSPolicy = "BackendTLSPolicy"
 )
 
 // Annotation is one row of the table of annotations.
@@ -79,7 +81,7 @@ const (
 // Annotations is the table of all annotations, by name. docs/annotations.md is made from it.
 func Annotations() []Annotation {
 	service, route := []string{kindService}, []string{kindHTTPRoute, kindGRPCRoute, kindIngress}
-	return []Annotation{{
+	return append(backendAnnotations(service), []Annotation{{
 		Name: annotationConnectTimeout, Kinds: service, Type: "duration from 1ms to 24h, such as 500ms",
 		Default: "5s", OnInvalid: "the default",
 		Doc:      "How long a new connection to an endpoint may take before another endpoint is tried.",
@@ -140,7 +142,7 @@ func Annotations() []Annotation {
 		Doc: "How long both ends of a tunnel, such as a WebSocket, may be silent before it is closed. Pings count as a sign " +
 			"of life.",
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
-	}}
+	}}...)
 }
 
 // checkAnnotations reports unknown names, wrong kinds and values that can't be read. The places that use a value fall

@@ -37,6 +37,9 @@ type Objects struct {
 	EndpointSlices  []*discoveryv1.EndpointSlice
 	Namespaces      []*corev1.Namespace
 	Secrets         []*corev1.Secret
+	ConfigMaps      []*corev1.ConfigMap
+	// BackendTLSPolicies of the API version v1alpha3 have the same fields; readers convert.
+	BackendTLSPolicies []*gatewayv1.BackendTLSPolicy
 }
 
 // Options say who RAUTA is in this cluster or folder. The zero value of a field means its default.
@@ -128,14 +131,23 @@ type Problem struct {
 // Statuses of RAUTA's own objects, in order of namespace and name. Conditions carry no lastTransitionTime: whoever
 // writes them keeps the old time where status, reason and message did not change, and sets the present otherwise.
 type Statuses struct {
-	GatewayClasses []GatewayClassStatus `json:"gatewayClasses,omitempty"`
-	Gateways       []GatewayStatus      `json:"gateways,omitempty"`
-	HTTPRoutes     []RouteStatus        `json:"httpRoutes,omitempty"`
-	GRPCRoutes     []RouteStatus        `json:"grpcRoutes,omitempty"`
-	TLSRoutes      []RouteStatus        `json:"tlsRoutes,omitempty"`
-	TCPRoutes      []RouteStatus        `json:"tcpRoutes,omitempty"`
-	UDPRoutes      []RouteStatus        `json:"udpRoutes,omitempty"`
-	Ingresses      []IngressStatus      `json:"ingresses,omitempty"`
+	GatewayClasses     []GatewayClassStatus `json:"gatewayClasses,omitempty"`
+	Gateways           []GatewayStatus      `json:"gateways,omitempty"`
+	HTTPRoutes         []RouteStatus        `json:"httpRoutes,omitempty"`
+	GRPCRoutes         []RouteStatus        `json:"grpcRoutes,omitempty"`
+	TLSRoutes          []RouteStatus        `json:"tlsRoutes,omitempty"`
+	TCPRoutes          []RouteStatus        `json:"tcpRoutes,omitempty"`
+	UDPRoutes          []RouteStatus        `json:"udpRoutes,omitempty"`
+	Ingresses          []IngressStatus      `json:"ingresses,omitempty"`
+	BackendTLSPolicies []PolicyStatus       `json:"backendTLSPolicies,omitempty"`
+}
+
+// PolicyStatus is the status of one policy: it holds RAUTA's entries of status.ancestors; those of other controllers must be
+// kept by the writer.
+type PolicyStatus struct {
+	Namespace string                           `json:"namespace"`
+	Name      string                           `json:"name"`
+	Ancestors []gatewayv1.PolicyAncestorStatus `json:"ancestors"`
 }
 
 // GatewayClassStatus is the status of one GatewayClass.

@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -18,7 +19,9 @@ type routeObject struct {
 	kind      string
 	spec      *gatewayv1.CommonRouteSpec
 	hostnames []gatewayv1.Hostname
-	// compile does what doesn't depend on the parent.
+	// gateway is one of the parents: what depends on it, as compile sees it, is which certificate back ends are shown.
+	gateway *gateway
+	// compile does what doesn't depend on the parent otherwise.
 	compile func(*routeObject, reporter) compiledRoute
 	// statuses is the list of Statuses for this kind.
 	statuses *[]RouteStatus
@@ -106,11 +109,12 @@ func (t *translator) exists(k key) bool {
 }
 
 func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
-	route := o.compile(o, report)
+	routes := compileFor(o, report, parents)
 	status := RouteStatus{Namespace: o.GetNamespace(), Name: o.GetName()}
 	attached := map[*listener]bool{}
-	used := false
-	for _, p := range parents {
+	used := map[*compiledRoute]bool{}
+	for i, p := range parents {
+		route := routes[i]
 		listeners, hostnames, reason, message := t.match(o, p, report)
 		ok := reason == gatewayv1.RouteReasonAccepted
 		if !ok {
@@ -128,10 +132,13 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 				l.attached++
 			}
 			if name, ok := route.name(); ok && l.servable() {
-				used = true
+				used[route] = true
 				l.attachments = append(l.attachments, config.Attachment{Route: name, Hostnames: hostnames[i]})
 				l.claims = append(l.claims, claim{kind: o.kind, route: o.kind + " " + o.GetNamespace() + "/" + o.GetName(), hostnames: hostnames[i]})
 			}
+		}
+		if ok {
+			t.use(p.gateway, route.ports)
 		}
 		conditions := []metav1.Condition{
 			condition(gatewayv1.RouteConditionAccepted, ok, reason, o.GetGeneration(), message),
@@ -144,16 +151,46 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 		status.Parents = append(status.Parents, gatewayv1.RouteParentStatus{
 			ParentRef: *p.ref.DeepCopy(), ControllerName: gatewayv1.GatewayController(t.opt.ControllerName), Conditions: conditions})
 	}
-	switch {
-	case used && route.l4 != nil:
-		t.config.L4Routes = append(t.config.L4Routes, *route.l4)
-	case used:
-		t.config.Routes = append(t.config.Routes, route.config)
+	for route := range used {
+		if route.l4 != nil {
+			t.config.L4Routes = append(t.config.L4Routes, *route.l4)
+		} else {
+			t.config.Routes = append(t.config.Routes, route.config)
+		}
 	}
 	if len(attached) > 0 && !anyProgrammed(attached) {
 		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
 	}
 	*o.statuses = append(*o.statuses, status)
+}
+
+// compileFor compiles a route for each of its parents. It is one and the same unless it leads to back ends with TLS, and
+// its Gateways show them different certificates.
+func compileFor(o *routeObject, report reporter, parents []parent) []*compiledRoute {
+	var shared []*compiledRoute
+	byIdentity := map[string]*compiledRoute{}
+	out := make([]*compiledRoute, len(parents))
+	for i, p := range parents {
+		identity := p.gateway.client.identity()
+		if byIdentity[identity] == nil {
+			o.gateway = p.gateway
+			route := o.compile(o, report)
+			byIdentity[identity] = &route
+			for _, other := range shared {
+				if reflect.DeepEqual(other, &route) {
+					byIdentity[identity] = other
+				}
+			}
+			if byIdentity[identity] == &route {
+				shared = append(shared, &route)
+				if len(shared) > 1 {
+					route.config.Name += "/" + o.gateway.object.Namespace + "/" + o.gateway.object.Name
+				}
+			}
+		}
+		out[i] = byIdentity[identity]
+	}
+	return out
 }
 
 // name is that of what is served; false if there is nothing to serve.

@@ -16,6 +16,7 @@ const (
 	invalidNotFound     = "backend_not_found"
 	invalidProtocol     = "unsupported_protocol"
 	invalidExternalName = "external_name"
+	invalidBackendTLS   = "invalid_backend_tls"
 )
 
 // weightMax is the limit of the Gateway API's schema.
@@ -71,6 +72,10 @@ type backendUse struct {
 	opaque bool
 	// transport of the port: TCP or UDP.
 	transport corev1.Protocol
+	// gateway lends its certificate to back ends that ask for one; nil for none.
+	gateway *gateway
+	// ports takes the port down, also if it can't be used.
+	ports *[]servicePort
 }
 
 func (o *routeObject) backendUse() backendUse {
@@ -109,8 +114,14 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 		return "", invalidNotFound
 	}
 	wanted := *ref.Port
-	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), c.object.backendUse())
-	if failure != nil {
+	use := c.object.backendUse()
+	use.gateway, use.ports = c.object.gateway, &c.out.ports
+	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)
+	switch {
+	case failure != nil && failure.reason == "":
+		c.report.errorf(field, failure.hint, "%s; requests are answered 500", failure.message)
+		return "", failure.invalid
+	case failure != nil:
 		c.unresolved(failure.reason, field, failure.hint, failure.message)
 		return "", failure.invalid
 	}

@@ -23,6 +23,7 @@ type gateway struct {
 	refused       gatewayv1.GatewayConditionReason
 	refusedReason string
 	listeners     []*listener
+	client        gatewayClient
 }
 
 func (g *gateway) refuse(reason gatewayv1.GatewayConditionReason, field, hint, message string) {
@@ -87,6 +88,7 @@ func (t *translator) gateway(o *gatewayv1.Gateway) *gateway {
 	g.bindAddresses()
 	g.proxy = t.proxyProtocol(g)
 	g.unsupported()
+	g.readClient(t)
 	seen := map[gatewayv1.SectionName]bool{}
 	for i := range o.Spec.Listeners {
 		spec := &o.Spec.Listeners[i]
@@ -138,9 +140,6 @@ func (g *gateway) unsupported() {
 	if spec.Infrastructure != nil && spec.Infrastructure.ParametersRef != nil {
 		g.refuse(gatewayv1.GatewayReasonInvalidParameters, "spec.infrastructure.parametersRef", "remove it",
 			"RAUTA has no parameters for a Gateway")
-	}
-	if spec.TLS != nil && spec.TLS.Backend != nil {
-		g.report.warnf("spec.tls.backend", "", "TLS towards back ends is not supported yet")
 	}
 	if spec.AllowedListeners != nil {
 		g.report.warnf("spec.allowedListeners", "put the listeners into the Gateway", "ListenerSets are not supported yet")
@@ -259,6 +258,10 @@ func (t *translator) gatewayStatuses() {
 		status.Conditions = conditions(
 			condition(gatewayv1.GatewayConditionAccepted, ok, reason, generation, message),
 			condition(gatewayv1.GatewayConditionProgrammed, live, liveReason, generation, liveMessage))
+		if g.client.wanted != nil {
+			status.Conditions = append(status.Conditions, condition(gatewayv1.GatewayConditionResolvedRefs,
+				g.client.certificate != nil, g.client.reason, generation, g.client.message))
+		}
 		t.statuses.Gateways = append(t.statuses.Gateways, GatewayStatus{
 			Namespace: g.object.Namespace, Name: g.object.Name, Status: status})
 	}

@@ -159,6 +159,10 @@ func parse(tb testing.TB, text string) *Objects {
 			o.EndpointSlices = add[discoveryv1.EndpointSlice](tb, o.EndpointSlices, document)
 		case "Namespace":
 			o.Namespaces = add[corev1.Namespace](tb, o.Namespaces, document)
+		case kindConfigMap:
+			o.ConfigMaps = add[corev1.ConfigMap](tb, o.ConfigMaps, document)
+		case kindBackendTLSPolicy:
+			o.BackendTLSPolicies = add[gatewayv1.BackendTLSPolicy](tb, o.BackendTLSPolicies, document)
 		case "Secret":
 			o.Secrets = add[corev1.Secret](tb, o.Secrets, document)
 		default:

@@ -26,6 +26,8 @@ type compiledRoute struct {
 	accepted bool
 	// message says why it is not accepted; partial why it is only in parts. At most one is set.
 	message, partial string
+	// ports of Services that the route leads to.
+	ports []servicePort
 	// refs is the first reason why a reference is not resolved, empty if all are.
 	refs        gatewayv1.RouteConditionReason
 	refsMessage string

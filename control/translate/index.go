@@ -35,7 +35,10 @@ type index struct {
 	slices         map[key][]*discoveryv1.EndpointSlice // by Service
 	namespaces     map[string]*corev1.Namespace
 	secrets        map[key]*corev1.Secret
-	grants         map[string][]*gatewayv1.ReferenceGrant // by the namespace that grants
+	configMaps     map[key]*corev1.ConfigMap
+	// backendPolicies in order of namespace and name.
+	backendPolicies []*gatewayv1.BackendTLSPolicy
+	grants          map[string][]*gatewayv1.ReferenceGrant // by the namespace that grants
 }
 
 func (t *translator) index(o *Objects) index {
@@ -54,7 +57,10 @@ func (t *translator) index(o *Objects) index {
 		slices:         map[key][]*discoveryv1.EndpointSlice{},
 		namespaces:     map[string]*corev1.Namespace{},
 		secrets:        map[key]*corev1.Secret{},
-		grants:         map[string][]*gatewayv1.ReferenceGrant{},
+		configMaps:     map[key]*corev1.ConfigMap{},
+
+		backendPolicies: ordered(t, kindBackendTLSPolicy, o.BackendTLSPolicies),
+		grants:          map[string][]*gatewayv1.ReferenceGrant{},
 	}
 	for _, c := range ordered(t, "IngressClass", o.IngressClasses) {
 		in.ingressClasses[c.Name] = c
@@ -71,6 +77,9 @@ func (t *translator) index(o *Objects) index {
 	}
 	for _, s := range ordered(t, "Secret", o.Secrets) {
 		in.secrets[keyOf(s)] = s
+	}
+	for _, m := range ordered(t, kindConfigMap, o.ConfigMaps) {
+		in.configMaps[keyOf(m)] = m
 	}
 	for _, g := range ordered(t, "ReferenceGrant", o.ReferenceGrants) {
 		in.grants[g.Namespace] = append(in.grants[g.Namespace], g)

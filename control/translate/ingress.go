@@ -230,7 +230,9 @@ func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) 
 	if port.Name != "" {
 		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
 	}
-	cluster, failure := c.t.cluster(target, wanted, described, backendUse{transport: corev1.ProtocolTCP})
+	var ports []servicePort
+	cluster, failure := c.t.cluster(target, wanted, described, backendUse{transport: corev1.ProtocolTCP, ports: &ports})
+	c.t.use(nil, ports)
 	if failure != nil {
 		c.report.errorf(field+".service", failure.hint, "%s; requests are answered 500", failure.message)
 		return []config.Backend{{Weight: 1, Invalid: failure.invalid}}

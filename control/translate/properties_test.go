@@ -57,6 +57,8 @@ func shuffle(random *rand.Rand, o *Objects) {
 	mix(len(o.EndpointSlices), swapper(o.EndpointSlices))
 	mix(len(o.Namespaces), swapper(o.Namespaces))
 	mix(len(o.Secrets), swapper(o.Secrets))
+	mix(len(o.ConfigMaps), swapper(o.ConfigMaps))
+	mix(len(o.BackendTLSPolicies), swapper(o.BackendTLSPolicies))
 }
 
 func swapper[T any](list []T) func(i, j int) {
@@ -114,7 +116,15 @@ func TestEveryConfigurationIsOneThatTheDataPlaneTakes(t *testing.T) {
 		objects, opt := loadCase(t, dir)
 		c := Translate(objects, opt).Config
 		whole(t, dir, c)
-		if _, errs := certs.NewStore(new(certs.Store), c.Certificates); errors.Join(errs...) != nil {
+		store, errs := certs.NewStore(new(certs.Store), c.Certificates)
+		for i := range c.Clusters {
+			if tls := c.Clusters[i].TLS; tls != nil {
+				if _, err := certs.NewClient(nil, store, tls, c.Clusters[i].Protocol); err != nil {
+					t.Errorf("%s: cluster %s: %v", dir, c.Clusters[i].Name, err)
+				}
+			}
+		}
+		if errors.Join(errs...) != nil {
 			t.Errorf("%s: %v", dir, errs)
 		}
 	}

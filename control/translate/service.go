@@ -45,14 +45,22 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 		return "", failure
 	}
 	port := svc.Spec.Ports[at]
-	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) && !use.opaque {
+	*use.ports = append(*use.ports, servicePort{target, port.Name})
+	how, failure := t.spokenTo(svc, port, use)
+	if failure != nil && !use.opaque {
+		return "", failure
+	}
+	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) && how.tls == nil && !use.opaque {
 		return "", &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
 			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, which is not supported yet", described, target.namespace, target.name, p),
 			"remove appProtocol if the back end also speaks plain HTTP/1.1"}
 	}
-	name := ClusterName(svc, port, use.protocol)
+	name := ClusterName(svc, port, how.protocol)
+	if how.lentBy != nil {
+		name += "/as/" + how.tls.ClientCertificate
+	}
 	if _, done := t.clusters[name]; !done {
-		c := config.Cluster{Name: name, Protocol: use.protocol, Policy: config.PolicyP2C}
+		c := config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}
 		t.clusterAnnotations(svc, &c)
 		t.clusters[name] = c
 		endpoints, problems := EndpointsOf(svc, port, t.in.slices[target], t.opt)
@@ -66,7 +74,8 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 
 // ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port", and with "/h2" behind it the same
 // endpoints spoken to in HTTP/2. An HTTPRoute and a GRPCRoute may lead to one port: then there are both. A port for UDP, of
-// which there may be one with the same number, has "/udp" behind it.
+// which there may be one with the same number, has "/udp" behind it. Endpoints that are shown a Gateway's certificate are
+// one more cluster, with "/as/" and the name of the Secret behind it all.
 func ClusterName(svc *corev1.Service, port corev1.ServicePort, protocol config.BackendProtocol) string {
 	name := svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port.Port))
 	switch {
@@ -78,13 +87,12 @@ func ClusterName(svc *corev1.Service, port corev1.ServicePort, protocol config.B
 	return name
 }
 
-// ClusterNames are the names of all clusters that a Service port may be. When an EndpointSlice changes, its endpoints are
-// for those of them that the configuration has.
-func ClusterNames(svc *corev1.Service, port corev1.ServicePort) []string {
-	if transportOf(port.Protocol) == corev1.ProtocolUDP {
-		return []string{ClusterName(svc, port, "")}
-	}
-	return []string{ClusterName(svc, port, config.BackendHTTP1), ClusterName(svc, port, config.BackendH2)}
+// IsClusterOf reports whether a cluster has the endpoints of a Service port. When an EndpointSlice changes, they are for all
+// clusters of the configuration that have.
+func IsClusterOf(name string, svc *corev1.Service, port corev1.ServicePort) bool {
+	variant, ok := strings.CutPrefix(name, ClusterName(svc, corev1.ServicePort{Port: port.Port}, ""))
+	udp := transportOf(port.Protocol) == corev1.ProtocolUDP
+	return ok && (variant == "" || variant[0] == '/') && udp == (variant == "/udp")
 }
 
 // transportOf is the protocol of a port; TCP is the default of the API.

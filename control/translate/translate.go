@@ -21,15 +21,19 @@ func Translate(o *Objects, opt Options) *Result {
 		ports:     map[portKey]portUse{},
 
 		certificates: map[key]*certificate{},
+		policies:     map[key][]*backendPolicy{},
+		uses:         map[servicePort]map[*gateway]bool{},
 	}
 	t.opt.Memo.begin()
 	t.in = t.index(o)
 	t.checkAnnotations()
 	t.gatewayClasses()
+	t.backendPolicies()
 	t.listeners()
 	t.routes()
 	t.ingresses()
 	t.gatewayStatuses()
+	t.policyStatuses()
 	return t.result()
 }
 
@@ -45,6 +49,10 @@ type translator struct {
 	ports    map[portKey]portUse
 
 	certificates map[key]*certificate // of the Secrets that were looked at
+
+	allPolicies []*backendPolicy
+	policies    map[key][]*backendPolicy          // by Service, those that have it or a port of it
+	uses        map[servicePort]map[*gateway]bool // nil stands for Ingresses
 
 	config    config.Config
 	clusters  map[string]config.Cluster
@@ -93,7 +101,12 @@ func (t *translator) keepUsedClusters() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.clusters)) {
 		if used[name] {
-			t.config.Clusters = append(t.config.Clusters, t.clusters[name])
+			c := t.clusters[name]
+			t.config.Clusters = append(t.config.Clusters, c)
+			if c.TLS != nil && c.TLS.ClientCertificate != "" {
+				namespace, secret, _ := strings.Cut(c.TLS.ClientCertificate, "/")
+				t.certificate(key{namespace, secret}).use()
+			}
 		} else {
 			delete(t.endpoints, name)
 		}

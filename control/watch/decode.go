@@ -48,11 +48,16 @@ var kinds = map[string]kind{
 		return &o.EndpointSlices
 	})},
 	"Namespace": {[]string{"v1"}, false, into(func(o *translate.Objects) *[]*corev1.Namespace { return &o.Namespaces })},
-	"Secret":    {[]string{"v1"}, true, into(func(o *translate.Objects) *[]*corev1.Secret { return &o.Secrets })},
+	"ConfigMap": {[]string{"v1"}, true, into(func(o *translate.Objects) *[]*corev1.ConfigMap { return &o.ConfigMaps })},
+	"BackendTLSPolicy": {backendTLSGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.BackendTLSPolicy {
+		return &o.BackendTLSPolicies
+	})},
+	"Secret": {[]string{"v1"}, true, into(func(o *translate.Objects) *[]*corev1.Secret { return &o.Secrets })},
 }
 
 var (
-	gatewayGroups = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}
+	backendTLSGroups = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha3"}
+	gatewayGroups    = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"}
 	// l4Groups are the versions of the routes that came to v1 last; the fields are the same in all of them.
 	l4Groups = []string{"gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha3", "gateway.networking.k8s.io/v1alpha2"}
 )

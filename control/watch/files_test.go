@@ -134,6 +134,23 @@ func TestObjectsOfOtherAPIsAreLeftAlone(t *testing.T) {
 	}
 }
 
+func TestPoliciesAndTheirAuthoritiesAreRead(t *testing.T) {
+	policy := `kind: BackendTLSPolicy
+metadata: {name: p}
+spec:
+  targetRefs: [{group: "", kind: Service, name: web}]
+  validation: {caCertificateRefs: [{group: "", kind: ConfigMap, name: ca}], hostname: web.example.com}
+`
+	l := Load([]string{folder(t, map[string]string{
+		"a.yaml": "apiVersion: gateway.networking.k8s.io/v1\n" + policy,
+		"b.yaml": "apiVersion: gateway.networking.k8s.io/v1alpha3\n" + strings.Replace(policy, "name: p}", "name: q}", 1),
+		"c.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca}\ndata: {ca.crt: x}\n",
+	})})
+	if l.Err() != nil || len(l.Objects.BackendTLSPolicies) != 2 || len(l.Objects.ConfigMaps) != 1 {
+		t.Fatalf("%d policies, %d ConfigMaps, %v", len(l.Objects.BackendTLSPolicies), len(l.Objects.ConfigMaps), l.Err())
+	}
+}
+
 func TestAFolderStandsForItsVisibleYAMLAndJSONFiles(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"b.yaml": service, "sub/a.yml": "", "sub/deep/c.json": "{}", ".hidden.yaml": "[", ".git/x.yaml": "[", "notes.txt": "[",
