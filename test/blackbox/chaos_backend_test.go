@@ -102,7 +102,7 @@ func (s *stormConn) answer(req *http.Request) bool {
 		s.write("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
 	}
 	if req.Header.Get("Upgrade") != "" && !s.in(4) {
-		s.tunnel()
+		s.tunnel(req)
 		return false
 	}
 	return s.respond(req, early)
@@ -207,8 +207,11 @@ func (s *stormConn) pieces(wire string) {
 }
 
 // tunnel echoes until the client has closed its half; or closes its own half first and swallows the rest; or breaks.
-func (s *stormConn) tunnel() {
-	head := "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: storm\r\n"
+func (s *stormConn) tunnel(req *http.Request) {
+	head := "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: " + req.Header.Get("Upgrade") + "\r\n"
+	if key := req.Header.Get("Sec-WebSocket-Key"); key != "" {
+		head += "Sec-WebSocket-Accept: " + acceptOf(key) + "\r\n"
+	}
 	half := s.Conn.(*net.TCPConn)
 	switch s.rand.IntN(4) {
 	case 0:

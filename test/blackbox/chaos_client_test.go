@@ -120,7 +120,9 @@ func (s *stormClient) act() {
 		return
 	}
 	defer s.c.Close()
-	switch s.rand.IntN(12) {
+	switch s.rand.IntN(16) {
+	case 12, 13, 14, 15:
+		s.http2()
 	case 0:
 		s.abort()
 	case 1:

@@ -19,9 +19,14 @@ func switching(head string) string {
 	if err != nil {
 		return ""
 	}
-	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n"
+		acceptOf(req.Header.Get("Sec-WebSocket-Key")) + "\r\n"
+}
+
+// acceptOf is the answer to a key (RFC 6455 section 4.2.2).
+func acceptOf(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // switchingEcho opens a tunnel on every connection and sends back what comes, until the client closes its half.

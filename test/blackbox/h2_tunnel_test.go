@@ -2,8 +2,6 @@ package blackbox
 
 import (
 	"bytes"
-	"crypto/sha1"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -222,11 +220,10 @@ func (u h2upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("the response has a field that HTTP/2 does not use")
 	}
 	if reply.status == 200 {
-		sum := sha1.Sum([]byte(req.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 		resp.StatusCode = 101
 		resp.Header.Set("Connection", "Upgrade")
 		resp.Header.Set("Upgrade", "websocket")
-		resp.Header.Set("Sec-WebSocket-Accept", base64.StdEncoding.EncodeToString(sum[:]))
+		resp.Header.Set("Sec-WebSocket-Accept", acceptOf(req.Header.Get("Sec-Websocket-Key")))
 	}
 	resp.Status = fmt.Sprint(resp.StatusCode)
 	return resp, nil
