@@ -114,38 +114,41 @@ func TestASecondAttemptAndTheNextExchangeStartAnew(t *testing.T) {
 	p.wants("head 200", "data x", "end", "finished")
 }
 
-// TestTranslatingGRPCWebAllocatesNothing once the worker's scratch has grown.
-func TestTranslatingGRPCWebAllocatesNothing(t *testing.T) {
-	s := webSim(t, 1)
-	s.dialer.atOnce = true
-	c := &fakeClient{s: s, silent: true}
-	c.peer = s.request("GET /").peer
-	body, reply := []byte("cGluZw=="), []byte("pong")
-	resp := &message.Response{}
-	trailers := new(message.Head)
-	once := func() {
-		c.status, c.over, c.data = 0, false, 0
-		s.fill(c, "POST /p.Service/Method", "content-type: application/grpc-web-text")
-		c.sized(8)
-		c.x.Start()
-		b := s.dialer.conns[0]
-		b.silent = true
-		c.x.OnRequestData(body)
-		c.x.OnRequestEnd(nil)
-		resp.Reset()
-		resp.Status, resp.Version, resp.Framing, resp.Length = 200, message.HTTP2, message.Streamed, -1
-		resp.Add("content-type", "application/grpc", message.ContentType)
-		b.sink.OnHead(resp)
-		b.sink.OnData(reply)
-		trailers.Reset()
-		trailers.Add("grpc-status", "0", message.GRPCStatus)
-		b.endWith(trailers)
-		if c.status != 200 || c.data == 0 || !c.over {
-			t.Fatal("the exchange went wrong")
+// TestACallAllocatesNothing, also when it is gRPC-Web, once the worker's scratch has grown.
+func TestACallAllocatesNothing(t *testing.T) {
+	for _, contentType := range []string{"content-type: application/grpc", "content-type: application/grpc-web-text"} {
+		s := webSim(t, 1)
+		s.dialer.atOnce = true
+		c := &fakeClient{s: s, silent: true}
+		c.peer = s.request("GET /").peer
+		body, reply := []byte("cGluZw=="), []byte("pong")
+		resp := &message.Response{}
+		trailers := new(message.Head)
+		once := func() {
+			c.status, c.over, c.data = 0, false, 0
+			s.fill(c, "POST /p.Service/Method", contentType, "grpc-timeout: 1S")
+			c.x.Req.Version = message.HTTP2
+			c.sized(8)
+			c.x.Start()
+			b := s.dialer.conns[0]
+			b.silent = true
+			c.x.OnRequestData(body)
+			c.x.OnRequestEnd(nil)
+			resp.Reset()
+			resp.Status, resp.Version, resp.Framing, resp.Length = 200, message.HTTP2, message.Streamed, -1
+			resp.Add("content-type", "application/grpc", message.ContentType)
+			b.sink.OnHead(resp)
+			b.sink.OnData(reply)
+			trailers.Reset()
+			trailers.Add("grpc-status", "0", message.GRPCStatus)
+			b.endWith(trailers)
+			if c.status != 200 || c.data == 0 || !c.over {
+				t.Fatal("the exchange went wrong")
+			}
 		}
-	}
-	once()
-	if n := testing.AllocsPerRun(1000, once); n != 0 {
-		t.Errorf("%v allocations, want 0", n)
+		once()
+		if n := testing.AllocsPerRun(1000, once); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", contentType, n)
+		}
 	}
 }

@@ -196,3 +196,30 @@ func TestAResponseWithoutAStatusEndsWithoutOne(t *testing.T) {
 		t.Errorf("%q, %v", body, left)
 	}
 }
+
+// FuzzTextBody: how a text is cut must not change what it means.
+func FuzzTextBody(f *testing.F) {
+	for _, s := range []string{"AAAA", "AA==AAA=", "AAA", "A\nAA", "////++++", "=AAA"} {
+		f.Add(s, uint8(1))
+	}
+	f.Fuzz(func(t *testing.T, body string, size uint8) {
+		run := func(size int) (got, reason string) {
+			_, f := webRequest(t, "application/grpc-web-text")
+			var scratch []byte
+			for rest := body; rest != ""; rest = rest[min(size, len(rest)):] {
+				out, reason := f.RequestData(&scratch, []byte(rest[:min(size, len(rest))]))
+				if got += string(out); reason != "" {
+					return got, reason
+				}
+			}
+			return got, f.RequestEnd()
+		}
+		whole, reason := run(len(body))
+		if cut, cutReason := run(int(size%16) + 1); reason != cutReason || reason == "" && cut != whole {
+			t.Errorf("%q: %q %s as a whole, %q %s in pieces of %d", body, whole, reason, cut, cutReason, size%16+1)
+		}
+		if reason == "" && len(whole) > len(body)/4*3 {
+			t.Errorf("%d bytes of %d", len(whole), len(body))
+		}
+	})
+}
