@@ -18,10 +18,6 @@ func (l *listener) checkL4(t *translator) {
 		l.readTLS(t)
 		return
 	}
-	if l.spec.Protocol == gatewayv1.UDPProtocolType {
-		l.notHere("use another protocol for now")
-		return
-	}
 	if l.spec.TLS != nil {
 		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls", "remove it or use protocol TLS",
 			fmt.Sprintf("a listener with protocol %s can't have tls", l.spec.Protocol))

@@ -20,6 +20,7 @@ const (
 const (
 	ProtocolTCP = "TCP"
 	ProtocolTLS = "TLS"
+	protocolUDP = "UDP"
 )
 
 // Reasons for which a connection ends. They are tokens of metrics and the access log.
@@ -39,6 +40,17 @@ const (
 	reasonInternal       = "internal_error"
 )
 
+// Reasons of flows, besides.
+const (
+	reasonRefused      = "refused"       // nobody listens at the endpoint
+	reasonEvicted      = "evicted"       // for a newer one, at the limit
+	reasonRouteChanged = "route_changed" // its back end is no longer one of the route's
+	reasonRetired      = "endpoint_removed"
+	reasonNoSocket     = "no_socket"
+	reasonBackendFull  = "backend_full" // the socket to the back end takes no more
+	reasonClientFull   = "client_full"  // the listening socket takes no more
+)
+
 // Engine forwards on one worker.
 type Engine struct {
 	// Immutable.
@@ -47,24 +59,53 @@ type Engine struct {
 	shard    *observe.Shard
 	unix     func() int64
 
+	live     *snapshot.Live
+	flowsMax int
+
 	// Owned by the worker.
 	tunnels tunnelList
+	flows   flowTable
 }
 
-// NewEngine returns the engine of one worker; unix returns Unix nanoseconds, which may be as old as the turn.
-func NewEngine(w *loop.Worker, up *upstream.Worker, shard *observe.Shard, unix func() int64) *Engine {
-	return &Engine{loop: w, upstream: up, shard: shard, unix: unix}
+// Options are what the engine of a worker works with.
+type Options struct {
+	Loop     *loop.Worker
+	Upstream *upstream.Worker
+	Shard    *observe.Shard
+	Live     *snapshot.Live
+	// Unix returns Unix nanoseconds, which may be as old as the turn.
+	Unix func() int64
+	// FlowsMax bounds the UDP flows of this worker; 0 means FlowsMaxDefault.
+	FlowsMax int
+}
+
+// NewEngine returns the engine of one worker.
+func NewEngine(o Options) *Engine {
+	if o.FlowsMax <= 0 {
+		o.FlowsMax = FlowsMaxDefault
+	}
+	return &Engine{loop: o.Loop, upstream: o.Upstream, shard: o.Shard, unix: o.Unix, live: o.Live, flowsMax: o.FlowsMax}
 }
 
 // Tunnels is the number of connections that are being forwarded.
 func (e *Engine) Tunnels() int { return e.tunnels.len }
+
+// Flows is the number of UDP flows.
+func (e *Engine) Flows() int { return e.flows.len() }
 
 // Cut ends everything at once, for the end of a drain.
 func (e *Engine) Cut() {
 	for e.tunnels.first != nil {
 		e.tunnels.first.end(reasonDrained)
 	}
+	for f := e.flows.oldest(); f != nil; f = e.flows.oldest() {
+		f.end(reasonDrained)
+	}
 }
+
+// Retire forgets the flows to an endpoint that left its set: datagrams know no end, and would go there for ever.
+// Connections stay.
+func (e *Engine) Retire(gone *upstream.Endpoint) { e.flows.retire(gone) }
 
 // Accepted is a client connection whose route is known.
 type Accepted struct {

@@ -10,6 +10,19 @@ import (
 // admin and control connections, off-loop sub-requests. With few descriptors it is a quarter of them.
 const descriptorReserve = 1024
 
+// socketsShare of the descriptors is for sockets that no accepted connection asks for.
+const socketsShare = 4
+
+// SocketsWithinLimits is how many sockets each of so many workers may open without being asked by a connection: want, or
+// less if descriptors would run out.
+func SocketsWithinLimits(want, workers int) int {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return want
+	}
+	return int(min(uint64(want), max(lim.Cur/socketsShare/uint64(max(workers, 1)), 1)))
+}
+
 // descriptorsPerConnection: an accepted connection may hold one connected socket beside its own.
 const descriptorsPerConnection = 2
 

@@ -54,7 +54,11 @@ func (w *Worker) attempt() (done bool) {
 func (w *Worker) panicked(v any) {
 	w.counts.panics++
 	w.countsChanged = true
-	if c := w.current; c != nil {
+	switch c := w.current; {
+	case c == nil:
+	case c.lasting:
+		c.Ready(Readable) // what it has not received yet
+	default:
 		w.current = nil
 		c.Close()
 		if c.handler != nil { // what belongs to the connection has to be given up, too

@@ -52,6 +52,7 @@ type Worker struct {
 	readBuffer  []byte
 	buffers     buffers
 	cipher      cipherBuffers
+	datagrams   *datagrams
 	handshakes  handshakeList       // with clients
 	dialled     handshakeList       // with back ends
 	sockaddr    unix.RawSockaddrAny // scratch for accept and connect

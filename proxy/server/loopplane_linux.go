@@ -30,6 +30,9 @@ type loopPlane struct {
 
 	mu      sync.Mutex
 	closing map[netip.AddrPort]int // sockets of ours that still take what is queued
+
+	udpMu sync.Mutex // held while sockets for datagrams are opened and closed
+	udp   map[netip.AddrPort]*udpPort
 }
 
 // loopWorker is one event loop with everything that belongs to it.
@@ -45,6 +48,7 @@ type loopWorker struct {
 	// Owned by the worker's thread.
 	listeners map[netip.AddrPort]*loop.Listener
 	ports     map[netip.AddrPort]*openPort
+	datagrams map[netip.AddrPort]*l4.UDPListener
 
 	busy atomic.Int64 // client connections, as of the last Drain
 }
@@ -55,6 +59,7 @@ const evictPerTurn = 16
 func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
 	return &loopPlane{
 		deps: deps, group: loop.NewGroup(connections), overlap: overlap, closing: map[netip.AddrPort]int{},
+		udp: map[netip.AddrPort]*udpPort{},
 	}
 }
 
@@ -80,6 +85,7 @@ func (p *loopPlane) Start() error {
 func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w := &loopWorker{
 		listeners: map[netip.AddrPort]*loop.Listener{}, ports: map[netip.AddrPort]*openPort{},
+		datagrams:   map[netip.AddrPort]*l4.UDPListener{},
 		headTimeout: p.deps.Limits.HeadTimeout,
 	}
 	var err error
@@ -116,7 +122,10 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w.http2 = h2.NewEngine(w.loop, w.exchange, http2Limits(&p.deps.Limits))
 	w.engine.HandOver(w.http2.Serve)
 	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), p.newDialer(w), seed)
-	w.l4 = l4.NewEngine(w.loop, w.exchange.Upstream, w.exchange.Shard, w.exchange.WallClock)
+	w.l4 = l4.NewEngine(l4.Options{
+		Loop: w.loop, Upstream: w.exchange.Upstream, Shard: w.exchange.Shard, Live: p.deps.Live, Unix: w.exchange.WallClock,
+		FlowsMax: loop.SocketsWithinLimits(l4.FlowsMaxDefault, p.deps.Workers),
+	})
 	return w, nil
 }
 
@@ -258,6 +267,7 @@ func (p *loopPlane) Retire(removed []*upstream.Endpoint) {
 		w.loop.Post(func() {
 			for _, e := range removed {
 				w.exchange.Upstream.Retire(e)
+				w.l4.Retire(e)
 			}
 		})
 	}
@@ -281,7 +291,7 @@ func (p *loopPlane) CloseTunnels() {
 
 // Busy implements Plane.
 func (p *loopPlane) Busy() int {
-	n := 0
+	n := p.closingUDP()
 	for _, w := range p.workers {
 		n += int(w.busy.Load())
 	}

@@ -79,6 +79,13 @@ type Plane interface {
 	Stop()
 }
 
+// datagramPlane is a Plane that can forward datagrams too.
+type datagramPlane interface {
+	// OpenUDP receives on addr; CloseUDP stops that after what is under way had time to be answered.
+	OpenUDP(addr netip.AddrPort) error
+	CloseUDP(addr netip.AddrPort)
+}
+
 // Server is the data plane. Its methods are for any goroutine.
 type Server struct {
 	opt   Options
@@ -87,6 +94,7 @@ type Server struct {
 
 	mu        sync.Mutex // held while sockets are opened and closed
 	open      map[netip.AddrPort]bool
+	openUDP   map[netip.AddrPort]bool
 	trim      *time.Timer // gives memory back after a change
 	retry     *time.Timer // of sockets that could not be opened; nil if none is due
 	lastError atomic.Pointer[string]
@@ -105,7 +113,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Workers < 1 {
 		return nil, errors.New("a server needs at least one worker")
 	}
-	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
+	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, openUDP: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
 	s.live = snapshot.NewLive(snapshot.Options{
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind, NextProtos: nextProtos(&opt), WithoutL4: opt.Plane != nil,
 		WithoutBackendTLS: opt.Plane != nil,
@@ -174,7 +182,7 @@ func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
 		s.opt.Log.Info("configuration published", "generation", next.Generation, "hash", fmt.Sprintf("%x", next.Hash[:6]),
 			"listeners", len(next.Config.Listeners), "routes", len(next.Routes), "clusters", len(next.Clusters))
 	}
-	s.ready.Store(s.ready.Load() || len(s.open) == len(next.Ports))
+	s.ready.Store(s.ready.Load() || len(s.open)+len(s.openUDP) == len(next.Ports)+len(next.UDPPorts))
 	if changed {
 		s.trimLater()
 	}
@@ -248,7 +256,36 @@ func (s *Server) setSockets(next *snapshot.Snapshot) error {
 			s.opt.Log.Info("stopped listening", "address", addr.String())
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.setUDPSockets(next)...)...)
+}
+
+// setUDPSockets does the same for datagrams. A plane that does not forward any has no ports for them.
+func (s *Server) setUDPSockets(next *snapshot.Snapshot) (errs []error) {
+	plane, ok := s.plane.(datagramPlane)
+	if !ok {
+		return nil
+	}
+	wanted := map[netip.AddrPort]bool{}
+	for _, p := range next.UDPPorts {
+		wanted[p.Addr] = true
+		if s.openUDP[p.Addr] {
+			continue
+		}
+		if err := plane.OpenUDP(p.Addr); err != nil {
+			errs = append(errs, fmt.Errorf("listener %s: %w", p.Listeners[0], err))
+			continue
+		}
+		s.openUDP[p.Addr] = true
+		s.opt.Log.Info("receiving datagrams", "address", p.Addr.String(), "listener", p.Listeners[0])
+	}
+	for addr := range s.openUDP {
+		if !wanted[addr] {
+			plane.CloseUDP(addr)
+			delete(s.openUDP, addr)
+			s.opt.Log.Info("stopped receiving datagrams", "address", addr.String())
+		}
+	}
+	return errs
 }
 
 // Failed records that a configuration could not be read at all, and that the last good one stays in force.
@@ -291,6 +328,7 @@ func (s *Server) Drain(ctx context.Context) int {
 		s.plane.Close(addr)
 	}
 	clear(s.open)
+	s.setUDPSockets(&snapshot.Snapshot{})
 	s.mu.Unlock()
 	deadline := time.Now().Add(s.opt.DrainTime)
 	s.plane.Drain()

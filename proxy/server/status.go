@@ -38,7 +38,9 @@ func (s *Server) lastErrorText() string {
 
 // ListenerStatus is what /listeners shows of one socket.
 type ListenerStatus struct {
-	Address   string   `json:"address"`
+	Address string `json:"address"`
+	// Network is "udp" for datagrams, else empty.
+	Network   string   `json:"network,omitempty"`
 	Open      bool     `json:"open"`
 	Listeners []string `json:"listeners"`
 }
@@ -54,6 +56,9 @@ func (s *Server) Listeners() []ListenerStatus {
 			st.Listeners = append(st.Listeners, l.Name)
 		}
 		out = append(out, st)
+	}
+	for _, p := range s.live.Current().UDPPorts {
+		out = append(out, ListenerStatus{Address: p.Addr.String(), Network: "udp", Open: s.openUDP[p.Addr], Listeners: p.Listeners})
 	}
 	return out
 }

@@ -5,6 +5,8 @@ package server
 type Usage struct {
 	// Clients is the number of client connections, Exchanges that of requests that have begun to arrive and are not over.
 	Clients, Exchanges int
+	// Flows is the number of UDP clients that are remembered, until they have been silent for long enough.
+	Flows int
 	// Buffers that the loops have given out.
 	Buffers int
 	// Upstream is the number of connections to back ends, those being opened included.

@@ -11,6 +11,7 @@ func (p *loopPlane) Usage() Usage {
 		defer mu.Unlock()
 		u.Clients += w.engine.Conns() + w.http2.Conns() + w.l4.Tunnels() + w.loop.Handshakes()
 		u.Exchanges += w.exchange.Active()
+		u.Flows += w.l4.Flows()
 		u.Buffers += w.loop.BuffersOut()
 		u.Upstream += w.exchange.Upstream.Connections()
 		return nil

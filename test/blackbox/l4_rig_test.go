@@ -108,6 +108,9 @@ func abort(c *net.TCPConn) {
 	c.Close()
 }
 
+// loopbackPort lets the kernel choose a port.
+var loopbackPort = netip.MustParseAddrPort("127.0.0.1:0")
+
 // deadEnd is an address at which nobody listens.
 func deadEnd(t *testing.T) string {
 	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)).String()
