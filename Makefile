@@ -11,7 +11,7 @@ DATAPLANE := ./proxy/... ./fastpath/... ./h2/... ./control/...
 STORMS    := AStorm|ConfigurationChanges|Tunnel|WebSocket|Bodies|HTTPS
 # How long each fuzz target runs.
 FUZZTIME  ?= 10s
-# SHORT=1 makes loadtest run for less than two minutes.
+# SHORT=1 makes loadtest run for less than three minutes.
 SHORT     ?=
 
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
@@ -84,7 +84,7 @@ bench: ## run the micro-benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./bench/... ./proxy/... ./fastpath/...
 
 .PHONY: loadtest
-loadtest: build ## measure CPU per request against nginx, haproxy and the bare loop (SHORT=1: under two minutes)
+loadtest: build ## measure CPU per request against nginx, haproxy and the bare loop (SHORT=1: under three minutes)
 	@for tool in wrk nginx haproxy; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
 	$(GO) run ./loadtest $(if $(SHORT),-short) -rauta bin/rauta -out loadtest/out
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,7 @@ type lab struct {
 	ended       chan struct{} // the launcher has stopped everything
 	generator   *generatorClient
 	starts      int
+	certificate string // file; its key has the same name with .key after it, as haproxy wants it
 }
 
 func openLab(ctx context.Context, o *options, contenders []*peers.Contender, output io.Writer) (_ *lab, err error) {
@@ -61,6 +63,11 @@ func openLab(ctx context.Context, o *options, contenders []*peers.Contender, out
 	}
 	if l.folder, err = os.MkdirTemp("", "rauta-loadtest-"); err != nil {
 		return nil, fmt.Errorf("making a scratch folder: %w", err)
+	}
+	l.certificate = filepath.Join(l.folder, "certificate.pem")
+	if err := writeCertificate(l.certificate, l.certificate+".key"); err != nil {
+		os.RemoveAll(l.folder)
+		return nil, err
 	}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	go func() {
@@ -99,10 +106,11 @@ func chooseCPUs() (cpus, error) {
 
 // generatorClient talks to the generator process.
 type generatorClient struct {
-	process     *process.Process
-	commands    io.WriteCloser
-	replies     *bufio.Reader
-	backendPort int
+	process       *process.Process
+	commands      io.WriteCloser
+	replies       *bufio.Reader
+	backendPort   int
+	backendH2Port int
 }
 
 func (l *lab) startGenerator() (*generatorClient, error) {
@@ -128,7 +136,7 @@ func (l *lab) startGenerator() (*generatorClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.backendPort = first.BackendPort
+	g.backendPort, g.backendH2Port = first.BackendPort, first.BackendH2Port
 	return g, nil
 }
 
@@ -171,12 +179,14 @@ type entrant struct {
 	label     string
 	contender *peers.Contender
 	routes    int
+	speech    peers.Speech
 }
 
 // entered is an entrant that runs and answers.
 type entered struct {
 	entrant
 	environment peers.Environment
+	client      *http.Client // speaks what the entrant speaks
 	process     *process.Process
 	pids        []int
 	readyAfter  time.Duration
@@ -200,10 +210,13 @@ func (l *lab) start(ctx context.Context, e entrant) (*entered, error) {
 	if err != nil {
 		return nil, err
 	}
-	started := &entered{entrant: e, environment: peers.Environment{
+	started := &entered{entrant: e, client: probeClient(e.speech), environment: peers.Environment{
 		Folder: folder, Port: ports[0], AdminPort: ports[1], MetricsPort: ports[2], BackendPort: l.generator.backendPort,
-		Routes: e.routes, Descriptors: l.descriptors,
+		Routes: e.routes, Descriptors: l.descriptors, Certificate: l.certificate, Key: l.certificate + ".key", Speech: e.speech,
 	}}
+	if e.speech.BackendHTTP2 {
+		started.environment.BackendPort = l.generator.backendH2Port
+	}
 	command, err := e.contender.Command(started.environment)
 	if err != nil {
 		return nil, err

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +34,7 @@ func TestAShortRunMeasuresTheBareLoopTwiceAndLeavesNothingBehind(t *testing.T) {
 	folder := t.TempDir()
 	t.Setenv("TMPDIR", t.TempDir())
 	var output bytes.Buffer
-	err := run(context.Background(), []string{"-short", "-restarts", "1", "-rounds", "2", "-slice", "5ms", "-connections", "4", "-out", folder}, &output)
+	err := run(context.Background(), []string{"-short", "-scenario", "keepalive", "-restarts", "1", "-rounds", "2", "-slice", "5ms", "-connections", "4", "-out", folder}, &output)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &output)
 	}
@@ -124,6 +126,8 @@ func TestTheGateFailsForFailuresAndForCostAboveNginx(t *testing.T) {
 		{"cheap enough", costs(1.19), true, 0},
 		{"too expensive", costs(1.21), true, 1},
 		{"too expensive, but not gated", costs(1.21), false, 0},
+		{"HTTP/2 cheaper than one peer, but not than the other", Row{Scenario: "h2c-h1, 10 streams", Contender: rautaName,
+			Ratios: map[string]stats.Interval{nginxName: {Median: 0.4}, haproxyName: {Median: 1.1}}}, true, 1},
 		{"nginx not installed", Row{Scenario: "keepalive", Contender: rautaName}, true, 0},
 		{"a failed request of ours", Row{Scenario: "reload", Contender: "rauta reference", Failed: 1}, false, 1},
 		{"a failed request of a peer while reloading", Row{Scenario: "reload", Contender: nginxName, Failed: 9}, false, 0},
@@ -134,6 +138,20 @@ func TestTheGateFailsForFailuresAndForCostAboveNginx(t *testing.T) {
 		if got := gate([]Row{c.row}, c.short); len(got) != c.want {
 			t.Errorf("%s: %q, want %d problems", c.name, got, c.want)
 		}
+	}
+}
+
+func TestTurnsAndRequestsAreSummedOverTheirLabelsOnly(t *testing.T) {
+	text := "# TYPE rauta_requests_total counter\nrauta_requests_total{code=\"2xx\"} 30\nrauta_requests_total{code=\"5xx\"} 2\n" +
+		"rauta_requests_total_other{a=\"b\"} 7\nrauta_loop_turns_total{worker=\"0\"} 8\n"
+	counts, err := parseCounts(bufio.NewScanner(strings.NewReader(text)))
+	if want := (loopCounts{32, 8}); err != nil || counts != want {
+		t.Errorf("got %+v, %v; want %+v", counts, err, want)
+	}
+	var sum loopCounts
+	sum.add(loopCounts{2, 3}, counts)
+	if sum.perTurn() != 6 || (&loopCounts{}).perTurn() != 0 {
+		t.Errorf("%v and %v for each turn, want 6 and none", sum.perTurn(), (&loopCounts{}).perTurn())
 	}
 }
 
@@ -168,11 +186,24 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 	o, err := parseOptions([]string{"-short", "-rauta", "bin/rauta"})
-	if err != nil || len(o.scenarios) != 1 || o.scenarios[0].name != "keepalive" || !o.rautaGiven {
+	if err != nil || o.scenarios[0].name != "keepalive" || len(o.scenarios) >= len(scenarios) || !o.rautaGiven {
 		t.Errorf("-short gives %+v, %v", o, err)
 	}
 	if o, err = parseOptions(nil); err != nil || len(o.scenarios) != len(scenarios) || o.restarts < repetitionsMin || o.rautaGiven {
 		t.Errorf("no flags give %+v, %v", o, err)
+	}
+}
+
+func TestEveryGatedScenarioIsPartOfAShortRun(t *testing.T) {
+	o, err := parseOptions([]string{"-short"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range cpuLimits() {
+		name, _, _ := strings.Cut(limit.scenario, ",")
+		if !slices.ContainsFunc(o.scenarios, func(s scenario) bool { return s.name == name }) {
+			t.Errorf("a short run lacks %s", name)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type measurement struct {
 	sent    uint64
 	counts  map[string]uint64
 	ready   []float64 // milliseconds
+	turns   loopCounts
 	err     error
 }
 
@@ -91,12 +92,21 @@ func (l *lab) measureOnce(ctx context.Context, p *plan, all []*measurement, rest
 	if len(taking) == 0 {
 		return nil
 	}
+	before, err := countTurns(ctx, running)
+	if err != nil {
+		return err
+	}
 	results, err := l.generator.do(ctx, &command)
+	if err != nil {
+		return err
+	}
+	after, err := countTurns(ctx, running)
 	if err != nil {
 		return err
 	}
 	for i, m := range taking {
 		m.add(results[i], restart)
+		m.turns.add(before[i], after[i])
 	}
 	return nil
 }
@@ -188,6 +198,7 @@ func (m *measurement) fill(line *Row, all []*measurement) {
 	line.P50 = float64(m.latency.Quantile(0.5)) / perMicro
 	line.P99 = float64(m.latency.Quantile(0.99)) / perMicro
 	line.P999 = float64(m.latency.Quantile(0.999)) / perMicro
+	line.PerTurn = m.turns.perTurn()
 	line.Ratios = map[string]stats.Interval{}
 	for _, base := range all {
 		for _, name := range bases {

@@ -26,6 +26,8 @@ type options struct {
 const (
 	// keepaliveRoutes are configured wherever the number of routes is not what is measured.
 	keepaliveRoutes = 1000
+	// shortScenarios have a limit of the gate each.
+	shortScenarios = "keepalive,h2c-h1,h2-h1,tls,handshakes,websocket"
 	// repetitionsMin is the fewest interleaved repetitions that a median of a full run rests on.
 	repetitionsMin = 7
 )
@@ -33,8 +35,8 @@ const (
 func parseOptions(arguments []string) (*options, error) {
 	o := &options{}
 	flags := flag.NewFlagSet("loadtest", flag.ContinueOnError)
-	names := flags.String("scenario", "", "comma-separated scenarios to run: "+strings.Join(scenarioNames(), ", ")+" (default: all, or keepalive with -short)")
-	flags.BoolVar(&o.short, "short", false, "the keepalive scenario only, under two minutes, with the CPU gate against nginx")
+	names := flags.String("scenario", "", "comma-separated scenarios to run: "+strings.Join(scenarioNames(), ", ")+" (default: all, or with -short "+shortScenarios+")")
+	flags.BoolVar(&o.short, "short", false, "a few scenarios only, under three minutes, with the gate on CPU time against the peers")
 	flags.StringVar(&o.rauta, "rauta", "bin/rauta", "the RAUTA program; must exist when the flag is given")
 	flags.StringVar(&o.folder, "out", "loadtest/out", "folder for the table and the JSON files")
 	flags.BoolVar(&o.browser, "browser", false, "send the eight header fields of a browser instead of two")
@@ -57,7 +59,7 @@ func parseOptions(arguments []string) (*options, error) {
 		}
 	}
 	if *names == "" && o.short {
-		*names = "keepalive"
+		*names = shortScenarios
 	}
 	var err error
 	if o.scenarios, err = chooseScenarios(*names); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -71,18 +72,33 @@ func requestHeads(routes, uploadBytes int, browser bool) []string {
 	return heads
 }
 
+// probeClient speaks what an entrant speaks, with a connection for each request.
+func probeClient(s peers.Speech) *http.Client {
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(!s.HTTP2)
+	protocols.SetHTTP2(s.HTTP2 && s.Secure)
+	protocols.SetUnencryptedHTTP2(s.HTTP2 && !s.Secure)
+	return &http.Client{Transport: &http.Transport{
+		Protocols: protocols, DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificate is the load test's own
+	}}
+}
+
 // probe asks for a route once, on a connection of its own, and returns the generation that the answer shows (-1: none).
 func (e *entered) probe(ctx context.Context, route int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	url := fmt.Sprintf("http://127.0.0.1:%d%s/items", e.environment.Port, peers.RoutePath(route))
+	scheme := "http"
+	if e.speech.Secure {
+		scheme = "https"
+	}
+	url := fmt.Sprintf("%s://127.0.0.1:%d%s/items", scheme, e.environment.Port, peers.RoutePath(route))
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return -1, err
 	}
 	request.Host = peers.RouteHost(route)
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
+	response, err := e.client.Do(request)
 	if err != nil {
 		return -1, err
 	}

@@ -22,6 +22,7 @@ type Row struct {
 	PerSecond  float64                   `json:"requestsPerSecond,omitempty"`
 	Saturation float64                   `json:"saturation,omitempty"` // share of the time that the proxy's core was busy with it
 	Waiting    float64                   `json:"waiting,omitempty"`    // share of the time that others had the core it wanted
+	PerTurn    float64                   `json:"requestsPerLoopTurn,omitempty"`
 	P50        float64                   `json:"p50Micros,omitempty"`
 	P99        float64                   `json:"p99Micros,omitempty"`
 	P999       float64                   `json:"p999Micros,omitempty"`
@@ -49,7 +50,7 @@ const (
 )
 
 var tableColumns = []string{"scenario", "contender", "CPU µs/request", "user µs", "system µs", "to bare loop [95% CI]", "to nginx [95% CI]",
-	"to haproxy [95% CI]", "requests/s", "core busy", "core taken", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
+	"to haproxy [95% CI]", "requests/s", "core busy", "core taken", "requests/turn", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
 
 // markdownTable leaves out the columns in which no row has anything.
 func markdownTable(rows []Row) string {
@@ -82,7 +83,7 @@ func (r *Row) cells() []string {
 	for _, base := range bases {
 		cells = append(cells, r.ratioCell(base))
 	}
-	cells = append(cells, figure(r.PerSecond, 0), figure(r.Saturation, 2), figure(r.Waiting, 2), figure(r.P50, 0), figure(r.P99, 0), figure(r.P999, 0),
+	cells = append(cells, figure(r.PerSecond, 0), figure(r.Saturation, 2), figure(r.Waiting, 2), figure(r.PerTurn, 1), figure(r.P50, 0), figure(r.P99, 0), figure(r.P999, 0),
 		figure(r.RSSBytes/1e6, 1), figure(r.PerConn, 0), figure(r.ReadyMilli, 0))
 	if r.Requests > 0 || r.Failed > 0 {
 		cells = append(cells, fmt.Sprint(r.Requests), fmt.Sprint(r.Failed))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rauta.io/rauta/loadtest/generator"
+	"rauta.io/rauta/loadtest/peers"
 	"rauta.io/rauta/loadtest/stats"
 )
 
@@ -25,6 +26,15 @@ var scenarios = []scenario{
 	{"reload", "a configuration change every 100 ms under load", runReload},
 	{"routes", "1,000, 10,000 and 100,000 routes", runRoutes},
 	{"idle", "10,000 idle keep-alive connections", runIdle},
+	{"h2c-h1", "HTTP/2 without TLS from clients, HTTP/1.1 to the back end, saturating", overStreams("h2c-h1", peers.Speech{HTTP2: true})},
+	{"h2c-h2c", "HTTP/2 without TLS on both sides, saturating", overStreams("h2c-h2c", peers.Speech{HTTP2: true, BackendHTTP2: true})},
+	{"h2-h1", "HTTP/2 over TLS from clients, HTTP/1.1 to the back end, saturating", overStreams("h2-h1", peers.Speech{Secure: true, HTTP2: true})},
+	{"grpc", "unary gRPC calls over HTTP/2 without TLS on both sides, saturating", overStreams("grpc", peers.Speech{HTTP2: true, BackendHTTP2: true, GRPC: true})},
+	{"tls", "HTTP/1.1 over TLS on keep-alive connections, saturating", runTLS},
+	{"handshakes", "TLS 1.3 handshakes, full and resumed", runHandshakes},
+	{"websocket", "WebSockets that send one message and wait for the answer, saturating", runWebSocket},
+	{"fixed", "HTTP/2 and gRPC at a rate that all hold, half of the slowest's most", runFixed},
+	{"idle-tls", "10,000 idle keep-alive connections with TLS", runIdleTLS},
 }
 
 func scenarioNames() []string {
@@ -104,7 +114,12 @@ const (
 
 // runHalfload first finds the slowest contender's rate.
 func runHalfload(ctx context.Context, l *lab) ([]Row, error) {
-	quick, err := l.measure(ctx, &plan{entrants: l.everyone(), restarts: 1, command: l.pairedCommand()})
+	return l.atHalfRate(ctx, "halfload", l.everyone(), l.pairedCommand())
+}
+
+// atHalfRate offers everyone half of what the slowest can do.
+func (l *lab) atHalfRate(ctx context.Context, name string, entrants []entrant, command generator.Command) ([]Row, error) {
+	quick, err := l.measure(ctx, &plan{entrants: entrants, restarts: 1, command: command})
 	if err != nil {
 		return nil, err
 	}
@@ -115,13 +130,12 @@ func runHalfload(ctx context.Context, l *lab) ([]Row, error) {
 		}
 	}
 	if slowest == "" {
-		return rows("halfload", quick), nil
+		return rows(name, quick), nil
 	}
-	command := l.pairedCommand()
 	command.Kind, command.PerSecond = generator.Rate, rate*halfloadShare
 	command.Rounds, command.SliceNanos = halfloadRounds, int64(halfloadSlice)
-	all, err := l.measure(ctx, &plan{entrants: l.everyone(), restarts: min(halfloadRestarts, l.options.restarts), command: command})
-	lines := rows("halfload", all)
+	all, err := l.measure(ctx, &plan{entrants: entrants, restarts: min(halfloadRestarts, l.options.restarts), command: command})
+	lines := rows(name, all)
 	for i := range lines {
 		lines[i].Remark = fmt.Sprintf("%.0f requests/s offered, half of %s's most", command.PerSecond, slowest)
 	}

@@ -22,26 +22,36 @@ const (
 	idleSettle = 500 * time.Millisecond
 )
 
-// runIdle starts every contender anew for each repetition: memory once taken is seldom given back.
 func runIdle(ctx context.Context, l *lab) ([]Row, error) {
+	return l.idle(ctx, "idle", l.everyone(), l.pairedCommand())
+}
+
+// runIdleTLS has every connection shake hands before its one request.
+func runIdleTLS(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	command.Secure = true
+	return l.idle(ctx, "idle-tls", l.among(peers.Speech{Secure: true}), command)
+}
+
+// idle starts every contender anew for each repetition: memory once taken is seldom given back.
+func (l *lab) idle(ctx context.Context, name string, entrants []entrant, command generator.Command) ([]Row, error) {
 	connections := min(idleConnectionsMax, int(l.descriptors)-idleDescriptorsReserved)
 	if connections < idleWarmUp {
-		fmt.Fprintf(l.output, "idle: a process may open %d files only, raise the limit (ulimit -n)\n", l.descriptors)
+		fmt.Fprintf(l.output, name+": a process may open %d files only, raise the limit (ulimit -n)\n", l.descriptors)
 		return nil, nil
 	}
-	entrants := l.everyone()
 	lines := make([]Row, len(entrants))
 	perConn := make([][]float64, len(entrants))
 	resident := make([][]float64, len(entrants))
 	for i, e := range entrants {
-		lines[i] = Row{Scenario: "idle", Contender: e.label, Failures: map[string]uint64{}}
+		lines[i] = Row{Scenario: name, Contender: e.label, Failures: map[string]uint64{}}
 	}
 	for range l.options.restarts {
 		for _, i := range rand.Perm(len(entrants)) {
 			if lines[i].Error != "" {
 				continue
 			}
-			each, whole, err := l.idleOnce(ctx, entrants[i], connections, &lines[i])
+			each, whole, err := l.idleOnce(ctx, entrants[i], command, connections, &lines[i])
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
@@ -63,13 +73,12 @@ func runIdle(ctx context.Context, l *lab) ([]Row, error) {
 }
 
 // idleOnce compares the memory before and after, with the first connections' one-time costs paid before.
-func (l *lab) idleOnce(ctx context.Context, who entrant, connections int, line *Row) (perConn, resident float64, err error) {
+func (l *lab) idleOnce(ctx context.Context, who entrant, command generator.Command, connections int, line *Row) (perConn, resident float64, err error) {
 	e, err := l.start(ctx, who)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer l.stop(e)
-	command := l.pairedCommand()
 	command.Kind, command.Targets, command.Connections = generator.Idle, []generator.Target{e.target()}, idleWarmUp
 	before, err := l.idleMemory(ctx, e, &command, line)
 	if err != nil {

@@ -17,6 +17,8 @@ type backend struct {
 	port     int
 	response []byte // head and body
 	upload   []byte // what request bodies must be
+	message  []byte // what comes through a WebSocket
+	echo     []byte // the answer
 }
 
 // The answers to a request that a proxy damaged: the client side then sees a status other than 200.
@@ -48,6 +50,9 @@ func (b *backend) prepare(bodyBytes, uploadBytes int) {
 		"Content-Length: " + strconv.Itoa(bodyBytes) + "\r\n\r\n"
 	b.response = append([]byte(head), pattern(bodyBytes)...)
 	b.upload = pattern(uploadBytes)
+	if max(bodyBytes, uploadBytes) <= MessageBytesMax {
+		b.message, b.echo = clientMessage(uploadBytes), serverMessage(bodyBytes)
+	}
 }
 
 func (b *backend) ready(l *loop, _ uint32) {
@@ -75,6 +80,7 @@ type serverConn struct {
 	unsent    []byte // the rest of the answer being sent
 	waiting   int    // further answers that are due: the proxy pipelines
 	corrupted bool   // the body being read is not what was sent
+	upgraded  bool   // messages of a WebSocket follow
 }
 
 func (s *serverConn) ready(l *loop, events uint32) {
@@ -103,6 +109,10 @@ func (s *serverConn) ready(l *loop, events uint32) {
 // consume handles all requests in the input.
 func (s *serverConn) consume(l *loop, in []byte) {
 	for len(in) > 0 && !s.closing && !s.closed {
+		if s.upgraded {
+			s.messages(l, in)
+			return
+		}
 		if s.left > 0 {
 			taken := min(len(in), s.left)
 			offset := len(l.backend.upload) - s.left
@@ -140,6 +150,10 @@ func (s *serverConn) request(l *loop, fields headFields) {
 	switch {
 	case !s.checked && !fields.forwarded:
 		s.refuse(l, answerNoForwardedFor)
+	case fields.upgrade:
+		s.upgraded = true
+		s.unsent = []byte(answerSwitch)
+		s.flush(l)
 	case fields.chunked:
 		s.refuse(l, answerNoLength)
 	case len(l.backend.upload) > 0 && fields.length != len(l.backend.upload):
@@ -157,6 +171,29 @@ func (s *serverConn) request(l *loop, fields headFields) {
 		s.answer(l)
 	}
 	s.checked = true
+}
+
+// messages answers each whole message, and closes after one that is not what was sent.
+func (s *serverConn) messages(l *loop, in []byte) {
+	if len(s.partial) > 0 {
+		s.partial = append(s.partial, in...)
+		in = s.partial
+	}
+	size := len(l.backend.message)
+	for len(in) >= size && !s.closed {
+		if !bytes.Equal(in[:size], l.backend.message) {
+			s.close(l)
+			return
+		}
+		in = in[size:]
+		if len(s.unsent) == 0 {
+			s.unsent = l.backend.echo
+		} else { // a copy, since what is being sent belongs to all connections
+			s.unsent = append(s.unsent[:len(s.unsent):len(s.unsent)], l.backend.echo...)
+		}
+		s.flush(l)
+	}
+	s.partial = append(s.partial[:0], in...)
 }
 
 func (s *serverConn) answerBody(l *loop) {

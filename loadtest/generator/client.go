@@ -2,6 +2,7 @@ package generator
 
 import (
 	"bytes"
+	"crypto/tls"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,11 +23,22 @@ const (
 	failExtra     = "bytes after the answer"
 )
 
-// clientConn is a connection to a proxy under test. It has at most one request in flight.
+// requester has at most one request in flight: a connection of HTTP/1.1, a stream of HTTP/2, or a WebSocket.
+type requester interface {
+	of() *target
+	busy() bool
+	// send starts the next request and reports whether it could. A connection that was lost is opened again first.
+	send(l *loop, due int64) bool
+	// fail ends the request in flight and its connection. The next request opens another one.
+	fail(l *loop, reason string)
+	disconnect(l *loop)
+}
+
+// clientConn is a connection to a proxy under test.
 type clientConn struct {
+	socket
 	target  *target
-	fd      int // -1: not connected
-	busy    bool
+	asked   bool
 	due     int64  // when the request in flight was to be sent
 	unsent  []byte // the rest of the request
 	partial []byte // an incomplete head
@@ -39,42 +51,32 @@ type clientConn struct {
 // target is a proxy under test during one command.
 type target struct {
 	Target
-	index  int
-	conns  []*clientConn
-	result *Result
-	record bool // false while warming up
+	tls        *tls.Config // nil: plain
+	requesters []requester
+	result     *Result
+	record     bool // false while warming up
 }
 
 func (t *target) fail(reason string) { t.result.Failures[reason]++ }
 
+func (c *clientConn) of() *target { return c.target }
+func (c *clientConn) busy() bool  { return c.asked }
+
 func (c *clientConn) connect(l *loop) bool {
-	fd, err := rawio.Connect(c.target.Port)
-	if err != nil {
-		c.fd = -1
-		return false
-	}
-	c.fd = fd
-	if err := l.watch(fd, c, rawio.EventMask); err != nil {
-		c.disconnect(l)
-		return false
-	}
-	return true
+	return c.open(c.target) && l.watchSocket(&c.socket, c)
 }
 
 func (c *clientConn) disconnect(l *loop) {
-	if c.fd >= 0 {
-		l.closeSocket(c.fd)
-	}
-	c.fd, c.unsent, c.partial, c.inBody, c.offset, c.hangUp = -1, nil, nil, false, 0, false
+	l.closeWatched(&c.socket)
+	c.unsent, c.partial, c.inBody, c.offset, c.hangUp = nil, nil, false, 0, false
 }
 
-// send starts the next request and reports whether it could. A connection that was lost is opened again first.
 func (c *clientConn) send(l *loop, due int64) bool {
 	if c.fd < 0 && !c.connect(l) {
 		c.target.fail(failConnect)
 		return false
 	}
-	c.busy, c.due = true, due
+	c.asked, c.due = true, due
 	l.load.inFlight++
 	requests := l.load.requests
 	c.unsent = requests[c.next]
@@ -87,19 +89,22 @@ func (c *clientConn) send(l *loop, due int64) bool {
 
 // flush leaves errors to the event that follows each: failing here would nest one request's end in the next one's start.
 func (c *clientConn) flush() {
-	n, _ := rawio.Send(c.fd, c.unsent)
+	n, _ := c.socket.send(c.unsent)
 	c.unsent = c.unsent[n:]
 }
 
 func (c *clientConn) ready(l *loop, events uint32) {
-	if events&unix.EPOLLOUT != 0 && len(c.unsent) > 0 {
-		c.flush()
+	if events&unix.EPOLLOUT != 0 {
+		c.writable()
+		if len(c.unsent) > 0 {
+			c.flush()
+		}
 	}
 	fd := c.fd
 	ending := events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 	// The descriptor changes when an answer or a failure ends in a new connection, which has its own events.
 	for events&rawio.InputMask != 0 && c.fd == fd && fd >= 0 {
-		n, errno := rawio.Recv(fd, l.in)
+		n, errno := c.recv(l.in)
 		if errno == syscall.EAGAIN {
 			return
 		}
@@ -108,7 +113,7 @@ func (c *clientConn) ready(l *loop, events uint32) {
 			return
 		}
 		c.consume(l, l.in[:n])
-		if n < len(l.in) && !ending {
+		if c.fd == fd && c.drained(n, len(l.in)) && !ending {
 			return
 		}
 	}
@@ -117,7 +122,7 @@ func (c *clientConn) ready(l *loop, events uint32) {
 // lost handles the proxy's close. Without a request in flight it is the proxy's right.
 func (c *clientConn) lost(l *loop) {
 	switch {
-	case !c.busy:
+	case !c.asked:
 		c.disconnect(l)
 		c.target.result.Reconnects++
 	case c.inBody || len(c.partial) > 0:
@@ -128,7 +133,7 @@ func (c *clientConn) lost(l *loop) {
 }
 
 func (c *clientConn) consume(l *loop, in []byte) {
-	if !c.busy {
+	if !c.asked {
 		c.target.fail(failExtra)
 		c.disconnect(l)
 		return
@@ -204,22 +209,25 @@ func (c *clientConn) answered(l *loop) {
 		return
 	}
 	now := l.now()
-	t := c.target
-	if t.record {
-		t.result.Latency.Record(now - c.due)
-		t.result.Requests++
-	}
-	l.load.answered++
-	l.load.lastAnswer = now
+	c.target.answered(l, now, c.due)
 	c.inBody, c.offset = false, 0
 	if c.hangUp {
 		c.disconnect(l)
-		t.result.Reconnects++
+		c.target.result.Reconnects++
 	}
 	c.release(l, now)
 }
 
-// fail ends the request in flight and its connection. The next request opens another one.
+// answered counts a correct answer to a request that was to be sent at due.
+func (t *target) answered(l *loop, now, due int64) {
+	if t.record {
+		t.result.Latency.Record(now - due)
+		t.result.Requests++
+	}
+	l.load.answered++
+	l.load.lastAnswer = now
+}
+
 func (c *clientConn) fail(l *loop, reason string) {
 	c.target.fail(reason)
 	c.disconnect(l)
@@ -227,7 +235,7 @@ func (c *clientConn) fail(l *loop, reason string) {
 }
 
 func (c *clientConn) release(l *loop, now int64) {
-	c.busy = false
+	c.asked = false
 	l.load.inFlight--
 	l.load.released(l, c, now)
 }

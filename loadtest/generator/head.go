@@ -8,6 +8,7 @@ type headFields struct {
 	chunked    bool
 	close      bool
 	forwarded  bool // has X-Forwarded-For
+	upgrade    bool // asks for a WebSocket
 	generation int64
 }
 
@@ -33,6 +34,10 @@ func parseHead(head []byte) headFields {
 		case 't':
 			if _, ok := fieldValue(line, "transfer-encoding"); ok {
 				fields.chunked = true
+			}
+		case 'u':
+			if value, ok := fieldValue(line, "upgrade"); ok {
+				fields.upgrade = bytes.EqualFold(value, []byte("websocket"))
 			}
 		case 'x':
 			if value, ok := fieldValue(line, "x-forwarded-for"); ok {

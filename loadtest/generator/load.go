@@ -25,9 +25,9 @@ type load struct {
 	inFlight   int
 	answered   uint64 // in this slice
 	lastAnswer int64
-	open       bool          // open loop: requests have a schedule
-	free       []*clientConn // open loop: connections without a request
-	backlog    []int64       // open loop: intended send times that found no free connection
+	open       bool        // open loop: requests have a schedule
+	free       []requester // open loop: those without a request
+	backlog    []int64     // open loop: intended send times that found no free connection
 }
 
 func (l *loop) run(command *Command) ([]*Result, error) {
@@ -52,8 +52,8 @@ func (l *loop) run(command *Command) ([]*Result, error) {
 
 func (l *loop) disconnectAll() {
 	for _, t := range l.load.targets {
-		for _, c := range t.conns {
-			c.disconnect(l)
+		for _, r := range t.requesters {
+			r.disconnect(l)
 		}
 	}
 	l.load = load{}
@@ -65,32 +65,51 @@ func (l *loop) prepare(command *Command) {
 	for _, head := range command.Requests {
 		l.load.requests = append(l.load.requests, append([]byte(head), pattern(command.UploadBytes)...))
 	}
-	for i, described := range command.Targets {
-		t := &target{Target: described, index: i, result: &Result{Failures: map[string]uint64{}, Generation: -1}, record: true}
+	if command.GRPC {
+		l.load.body = grpcMessage(l.load.body)
+	}
+	var asks []*authority
+	if command.Protocol == HTTP2 {
+		asks = authorities(command.Requests, command)
+	}
+	for _, described := range command.Targets {
+		t := &target{Target: described, result: &Result{Failures: map[string]uint64{}, Generation: -1}, record: true}
+		if command.Secure {
+			t.tls = clientTLS(command)
+		}
 		for j := range command.Connections {
-			t.conns = append(t.conns, &clientConn{target: t, fd: -1, next: j % len(l.load.requests)})
+			switch command.Protocol {
+			case HTTP2:
+				for _, s := range newH2Conn(t, asks[j%len(asks)], l.load.body, command).streams {
+					t.requesters = append(t.requesters, s)
+				}
+			case WebSocket:
+				t.requesters = append(t.requesters, newWSConn(t, command.Requests[j%len(command.Requests)], command))
+			default:
+				t.requesters = append(t.requesters, &clientConn{socket: socket{fd: -1}, target: t, next: j % len(l.load.requests)})
+			}
 		}
 		l.load.targets = append(l.load.targets, t)
 	}
 }
 
 // released decides what a connection does after its answer, or after the failure that took its place.
-func (d *load) released(l *loop, c *clientConn, now int64) {
+func (d *load) released(l *loop, r requester, now int64) {
 	switch {
 	case d.open && len(d.backlog) > 0:
 		due := d.backlog[0]
 		d.backlog = d.backlog[1:]
-		d.sendOrFree(l, c, due)
+		d.sendOrFree(l, r, due)
 	case d.open:
-		d.free = append(d.free, c)
-	case d.active == c.target:
-		c.send(l, now)
+		d.free = append(d.free, r)
+	case d.active == r.of():
+		r.send(l, now)
 	}
 }
 
-func (d *load) sendOrFree(l *loop, c *clientConn, due int64) {
-	if !c.send(l, due) {
-		d.free = append(d.free, c)
+func (d *load) sendOrFree(l *loop, r requester, due int64) {
+	if !r.send(l, due) {
+		d.free = append(d.free, r)
 	}
 }
 
@@ -99,6 +118,13 @@ func (l *loop) slices(command *Command) error {
 	first := 0
 	if command.WarmUp {
 		first = -1
+	}
+	if command.Resume {
+		for _, t := range l.load.targets {
+			if err := l.getSession(t, command.Requests[0]); err != nil {
+				return fmt.Errorf("%s: getting a session to resume: %w", t.Name, err)
+			}
+		}
 	}
 	order := l.random.Perm(len(l.load.targets))
 	for round := first; round < command.Rounds; round++ {
@@ -150,9 +176,12 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	begin := l.now()
 	end := begin + command.SliceNanos
 	d.lastAnswer, d.active = begin, t
-	if d.open {
+	switch {
+	case command.Kind == Shakes:
+		err = l.shakeSlice(t, end)
+	case d.open:
 		err = l.sendOnSchedule(t, begin, end, command.PerSecond)
-	} else {
+	default:
 		err = l.saturate(t, end)
 	}
 	d.active = nil
@@ -168,8 +197,8 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 }
 
 func (l *loop) saturate(t *target, end int64) error {
-	for _, c := range t.conns {
-		c.send(l, l.now())
+	for _, r := range t.requesters {
+		r.send(l, l.now())
 	}
 	for l.now() < end && t.result.Failed() <= failuresMax {
 		if err := l.turn(0); err != nil {
@@ -183,7 +212,7 @@ func (l *loop) saturate(t *target, end int64) error {
 // with all requests that were to be sent meanwhile.
 func (l *loop) sendOnSchedule(t *target, begin, end int64, perSecond float64) error {
 	d := &l.load
-	d.free = append(d.free[:0], t.conns...)
+	d.free = append(d.free[:0], t.requesters...)
 	d.backlog = d.backlog[:0]
 	interval := 1e9 / perSecond
 	for sent := 0; ; {
@@ -194,9 +223,9 @@ func (l *loop) sendOnSchedule(t *target, begin, end int64, perSecond float64) er
 				d.backlog = append(d.backlog, due)
 				continue
 			}
-			c := d.free[len(d.free)-1]
+			r := d.free[len(d.free)-1]
 			d.free = d.free[:len(d.free)-1]
-			d.sendOrFree(l, c, due)
+			d.sendOrFree(l, r, due)
 		}
 		if now >= end || t.result.Failed() > failuresMax {
 			return nil
@@ -221,9 +250,9 @@ func (l *loop) drain(t *target, end int64) error {
 				t.result.Failures[failTimeout] += uint64(late)
 				l.load.backlog = l.load.backlog[:0]
 			}
-			for _, c := range t.conns {
-				if c.busy {
-					c.fail(l, failTimeout)
+			for _, r := range t.requesters {
+				if r.busy() {
+					r.fail(l, failTimeout)
 				}
 			}
 			return nil
@@ -243,9 +272,9 @@ const idleAtOnce = 64
 // openIdle opens the connections a few at a time, sends one request on each, and leaves them open.
 func (l *loop) openIdle() error {
 	for _, t := range l.load.targets {
-		for next := 0; next < len(t.conns); {
-			for last := min(next+idleAtOnce, len(t.conns)); next < last; next++ {
-				t.conns[next].send(l, l.now())
+		for next := 0; next < len(t.requesters); {
+			for last := min(next+idleAtOnce, len(t.requesters)); next < last; next++ {
+				t.requesters[next].send(l, l.now())
 			}
 			if err := l.drain(t, l.now()); err != nil {
 				return err

@@ -44,6 +44,8 @@ type loop struct {
 	in         []byte
 	started    time.Time
 	backend    backend
+	backendH2  backendH2
+	dirty      []*link // have frames to send at the end of the turn
 	load       load
 	input      commandInput
 	random     *rand.Rand
@@ -66,7 +68,7 @@ func Run() error {
 	if err := l.watch(0, &l.input, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("watching the command input: %w", err)
 	}
-	if err := reply(&Reply{BackendPort: l.backend.port}); err != nil {
+	if err := reply(&Reply{BackendPort: l.backend.port, BackendH2Port: l.backendH2.port}); err != nil {
 		return err
 	}
 	for !l.input.ended {
@@ -89,7 +91,7 @@ func newLoop() (*loop, error) {
 		return nil, fmt.Errorf("creating the epoll set: %w", err)
 	}
 	l := &loop{epoll: epoll, events: make([]unix.EpollEvent, eventsPerTurn), in: make([]byte, readBytes), started: time.Now()}
-	if err := l.backend.open(l); err != nil {
+	if err := errors.Join(l.backend.open(l), l.backendH2.open(l)); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -123,12 +125,13 @@ func (l *loop) execute(line []byte) *Reply {
 	var results []*Result
 	if err == nil {
 		l.backend.prepare(command.BodyBytes, command.UploadBytes)
+		l.backendH2.prepare(&command)
 		results, err = l.run(&command)
 	}
 	if err != nil {
-		return &Reply{BackendPort: l.backend.port, Error: err.Error()}
+		return &Reply{Error: err.Error()}
 	}
-	return &Reply{BackendPort: l.backend.port, Results: results}
+	return &Reply{Results: results}
 }
 
 // now is monotonic and in nanoseconds.
@@ -143,13 +146,38 @@ func (l *loop) watch(fd int, owner handler, mask uint32) error {
 	return rawio.Register(l.epoll, fd, l.generation, mask)
 }
 
+// watchSocket watches a connected socket, or closes it.
+func (l *loop) watchSocket(s *socket, owner handler) bool {
+	if err := l.watch(s.fd, owner, rawio.EventMask); err != nil {
+		l.closeWatched(s)
+		return false
+	}
+	return true
+}
+
+func (l *loop) closeWatched(s *socket) {
+	if s.fd >= 0 {
+		l.slots[s.fd].owner = nil
+		s.close()
+	}
+}
+
 func (l *loop) closeSocket(fd int) {
 	l.slots[fd].owner = nil
 	unix.Close(fd)
 }
 
+// flush sends what the last turn, or whoever starts requests between turns, has left to send.
+func (l *loop) flush() {
+	for _, k := range l.dirty {
+		k.flush()
+	}
+	l.dirty = l.dirty[:0]
+}
+
 // turn handles what is ready. It polls first; with nothing ready it waits up to the given milliseconds, -1 for ever.
 func (l *loop) turn(waitMillis int) error {
+	l.flush()
 	n, errno := rawio.Poll(l.epoll, l.events)
 	if (n == 0 || errno != 0) && waitMillis != 0 {
 		var err error
@@ -165,6 +193,7 @@ func (l *loop) turn(waitMillis int) error {
 			s.owner.ready(l, event.Events)
 		}
 	}
+	l.flush()
 	return nil
 }
 

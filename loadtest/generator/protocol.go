@@ -4,7 +4,7 @@
 // one thread plays both sides and always has the next request ready, the proxy's core is the one that saturates. It
 // reads each proxy's CPU clock around short slices, in random order, so that whatever else the machine does hits all
 // of them alike. It does not own the proxies: the load test starts them and sends commands, one JSON object per line.
-// On the request path it neither allocates nor collects garbage.
+// On the request path of HTTP/1.1 and HTTP/2 it neither allocates nor collects garbage; TLS does as crypto/tls does.
 package generator
 
 import (
@@ -23,7 +23,18 @@ const (
 	Paired  Kind = "paired"  // closed loop, saturating, in slices
 	Rate    Kind = "rate"    // open loop at a fixed rate, in slices
 	Idle    Kind = "idle"    // open connections, one request on each, keep them open
+	Shakes  Kind = "shakes"  // TLS connections that end when they are complete, in slices
 	Release Kind = "release" // close the connections of Idle
+)
+
+// Protocol is what clients speak to the targets.
+type Protocol string
+
+// The protocols.
+const (
+	HTTP1     Protocol = ""
+	HTTP2     Protocol = "h2"
+	WebSocket Protocol = "websocket" // a request is a message of UploadBytes, its answer one of BodyBytes
 )
 
 // Command is one measurement.
@@ -39,6 +50,11 @@ type Command struct {
 	WarmUp      bool     `json:"warmUp,omitempty"` // run one round more, and forget it
 	PerSecond   float64  `json:"perSecond,omitempty"`
 	Seed        uint64   `json:"seed,omitempty"`
+	Protocol    Protocol `json:"protocol,omitempty"`
+	Streams     int      `json:"streams,omitempty"` // of each connection that speaks HTTP/2
+	Secure      bool     `json:"secure,omitempty"`  // TLS to the targets
+	Resume      bool     `json:"resume,omitempty"`  // handshakes resume a session
+	GRPC        bool     `json:"grpc,omitempty"`    // both bodies are gRPC messages, the answer ends with trailers
 }
 
 // Target is a proxy under test.
@@ -81,9 +97,10 @@ func (r *Result) Failed() uint64 {
 
 // Reply ends a command. Results are in the order of the targets.
 type Reply struct {
-	BackendPort int       `json:"backendPort"`
-	Results     []*Result `json:"results,omitempty"`
-	Error       string    `json:"error,omitempty"`
+	BackendPort   int       `json:"backendPort,omitempty"`   // in the first reply only: HTTP/1.1
+	BackendH2Port int       `json:"backendH2Port,omitempty"` // HTTP/2 without TLS, by prior knowledge
+	Results       []*Result `json:"results,omitempty"`
+	Error         string    `json:"error,omitempty"`
 }
 
 // GenerationField is the response field by which a changed configuration shows; its value is a decimal number.
@@ -93,7 +110,7 @@ func (c *Command) validate() error {
 	switch c.Kind {
 	case Serve, Release:
 		return nil
-	case Paired, Rate, Idle:
+	case Paired, Rate, Idle, Shakes:
 	default:
 		return fmt.Errorf("unknown command %q", c.Kind)
 	}
@@ -108,6 +125,10 @@ func (c *Command) validate() error {
 	need(len(c.Requests) > 0, "no requests")
 	need(c.BodyBytes >= 0 && c.UploadBytes >= 0, "body sizes must not be negative")
 	need(c.Kind == Idle || c.Rounds > 0 && c.SliceNanos > 0, "rounds and slice must be positive")
+	need(c.Protocol != HTTP2 || c.Streams > 0 && c.BodyBytes <= bodyBytesMaxH2 && c.UploadBytes <= bodyBytesMaxH2,
+		"HTTP/2 needs streams, and bodies that fit into a frame")
+	need(c.Protocol != WebSocket || c.BodyBytes <= MessageBytesMax && c.UploadBytes <= MessageBytesMax, "messages must have less than 126 bytes")
+	need(c.Kind != Shakes || c.Secure && c.Protocol == HTTP1, "handshakes need TLS, and requests of HTTP/1.1")
 	need(c.Kind != Rate || c.PerSecond > 0, "the rate must be positive")
 	if len(problems) > 0 {
 		return fmt.Errorf("command %s: %w", c.Kind, errors.Join(problems...))

@@ -1,6 +1,8 @@
 package peers
 
 import (
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +14,8 @@ import (
 const (
 	// routesPerFile splits large configurations into files of a handy size.
 	routesPerFile = 1000
-	// routesPerHost spreads the routes over hosts, so that both halves of a router work.
-	routesPerHost = 10
+	// RoutesPerHost spreads the routes over hosts, so that both halves of a router work.
+	RoutesPerHost = 10
 	// changingFile holds route 0, the one that Reload changes.
 	changingFile = "route-changing.yaml"
 	// descriptorsReserved are kept from connections for everything else that a process opens.
@@ -23,7 +25,7 @@ const (
 )
 
 // RouteHost is the host name of a route.
-func RouteHost(route int) string { return fmt.Sprintf("host-%d.example.test", route/routesPerHost) }
+func RouteHost(route int) string { return fmt.Sprintf("host-%d.example.test", route/RoutesPerHost) }
 
 // RoutePath is the path of a route.
 func RoutePath(route int) string { return fmt.Sprintf("/team-%d/service", route) }
@@ -46,21 +48,29 @@ http {
   keepalive_timeout 3600s;
   keepalive_requests 1000000000;
   client_max_body_size 0;
-  upstream backend { server 127.0.0.1:%[4]d; keepalive 128; keepalive_requests 1000000000; keepalive_timeout 3600s; }
+  upstream backend { server 127.0.0.1:%[4]d; keepalive 512; keepalive_requests 1000000000; keepalive_timeout 3600s; }
   server {
-    listen 127.0.0.1:%[5]d backlog=4096;
-    location / {
-      proxy_pass http://backend;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $host;
-      proxy_set_header X-Real-IP $remote_addr;
-      proxy_request_buffering off;
-      proxy_max_temp_file_size 0;
-`, e.Descriptors, e.Folder, peerConnections(e), e.BackendPort, e.Port)
+    listen 127.0.0.1:%[5]d backlog=4096%[6]s;
+%[7]s    location / {
+`, e.Descriptors, e.Folder, peerConnections(e), e.BackendPort, e.Port, nginxListen(e), nginxTLS(e))
+	set := "proxy_set_header"
+	switch {
+	case e.GRPC:
+		set = "grpc_set_header"
+		b.WriteString("      grpc_pass grpc://backend;\n")
+	case e.Upgrades:
+		b.WriteString("      proxy_pass http://backend;\n      proxy_http_version 1.1;\n      proxy_read_timeout 3600s;\n" +
+			"      proxy_set_header Upgrade $http_upgrade;\n      proxy_set_header Connection upgrade;\n")
+	default:
+		b.WriteString("      proxy_pass http://backend;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n" +
+			"      proxy_request_buffering off;\n      proxy_max_temp_file_size 0;\n")
+	}
+	fmt.Fprintf(&b, `      %[1]s Host $host;
+      %[1]s X-Forwarded-For $proxy_add_x_forwarded_for;
+      %[1]s X-Forwarded-Proto $scheme;
+      %[1]s X-Forwarded-Host $host;
+      %[1]s X-Real-IP $remote_addr;
+`, set)
 	if generation > 0 {
 		fmt.Fprintf(&b, "      add_header %s %d;\n", generator.GenerationField, generation)
 	}
@@ -68,12 +78,45 @@ http {
 	return b.String()
 }
 
+func nginxListen(e Environment) string {
+	options := ""
+	if e.Secure {
+		options += " ssl"
+	}
+	if e.HTTP2 {
+		options += " http2"
+	}
+	return options
+}
+
+// nginxTLS: the session cache is off, so that sessions are resumed by ticket, as with the others.
+func nginxTLS(e Environment) string {
+	if !e.Secure {
+		return ""
+	}
+	return fmt.Sprintf("    ssl_certificate %s; ssl_certificate_key %s;\n    ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on; ssl_session_cache off;\n",
+		e.Certificate, e.Key)
+}
+
 // peerConnections is as many as the descriptors allow when most connections are idle and have no upstream side.
 func peerConnections(e Environment) int {
 	return int(min(peerConnectionsMax, max(e.Descriptors, 2*descriptorsReserved)-descriptorsReserved))
 }
 
+// haproxyConfig: certificate and key lie beside each other, with the names that haproxy expects.
 func haproxyConfig(e Environment) string {
+	bind, scheme, server := "", "http", ""
+	switch {
+	case e.Secure && e.HTTP2:
+		bind, scheme = " ssl crt "+e.Certificate+" alpn h2,http/1.1", "https"
+	case e.Secure:
+		bind, scheme = " ssl crt "+e.Certificate+" alpn http/1.1", "https"
+	case e.HTTP2:
+		bind = " proto h2"
+	}
+	if e.BackendHTTP2 {
+		server = " proto h2"
+	}
 	return fmt.Sprintf(`global
   nbthread 1
   maxconn %d
@@ -83,18 +126,19 @@ defaults
   timeout connect 5s
   timeout client 3600s
   timeout server 3600s
+  timeout tunnel 3600s
   timeout http-keep-alive 3600s
   http-reuse always
   option forwardfor
 frontend clients
-  bind 127.0.0.1:%d backlog 4096
-  http-request set-header X-Forwarded-Proto http
+  bind 127.0.0.1:%d backlog 4096%s
+  http-request set-header X-Forwarded-Proto %s
   http-request set-header X-Forwarded-Host %%[req.hdr(host)]
   http-request set-header X-Real-IP %%[src]
   default_backend backend
 backend backend
-  server backend 127.0.0.1:%d pool-max-conn 1000 pool-purge-delay 3600s
-`, peerConnections(e), e.Port, e.BackendPort)
+  server backend 127.0.0.1:%d pool-max-conn 1000 pool-purge-delay 3600s%s
+`, peerConnections(e), e.Port, bind, scheme, e.BackendPort, server)
 }
 
 // writeRAUTA writes the folder of YAML that serve reads.
@@ -105,6 +149,15 @@ func writeRAUTA(folder string, e Environment) error {
 	write := func(name, text string) error { return os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644) }
 	if err := write("gateway.yaml", gatewayYAML(e)); err != nil {
 		return err
+	}
+	if e.Secure {
+		secret, err := secretYAML(e)
+		if err == nil {
+			err = write("secret.yaml", secret)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if err := write(changingFile, routesYAML(0, 1, 0)); err != nil {
 		return err
@@ -118,7 +171,26 @@ func writeRAUTA(folder string, e Environment) error {
 	return nil
 }
 
+// secretYAML has the certificate that all contenders serve.
+func secretYAML(e Environment) (string, error) {
+	certificate, err1 := os.ReadFile(e.Certificate)
+	key, err2 := os.ReadFile(e.Key)
+	return fmt.Sprintf(`apiVersion: v1
+kind: Secret
+metadata: {name: certificate, namespace: default}
+type: kubernetes.io/tls
+data: {tls.crt: %s, tls.key: %s}
+`, base64.StdEncoding.EncodeToString(certificate), base64.StdEncoding.EncodeToString(key)), errors.Join(err1, err2)
+}
+
 func gatewayYAML(e Environment) string {
+	listener, protocol := fmt.Sprintf("{name: http, protocol: HTTP, port: %d}", e.Port), ""
+	if e.Secure {
+		listener = fmt.Sprintf("{name: https, protocol: HTTPS, port: %d, tls: {certificateRefs: [{name: certificate}]}}", e.Port)
+	}
+	if e.BackendHTTP2 {
+		protocol = ", appProtocol: kubernetes.io/h2c"
+	}
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: rauta}
@@ -130,14 +202,14 @@ metadata: {name: loadtest, namespace: default}
 spec:
   gatewayClassName: rauta
   listeners:
-  - {name: http, protocol: HTTP, port: %d}
+  - %s
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: backend, namespace: default}
 spec:
   ports:
-  - {name: http, protocol: TCP, port: 80, targetPort: %d}
+  - {name: http, protocol: TCP, port: 80, targetPort: %d%s}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -151,7 +223,7 @@ ports:
 endpoints:
 - addresses: [127.0.0.1]
   conditions: {ready: true}
-`, e.Port, e.BackendPort, e.BackendPort)
+`, listener, e.BackendPort, protocol, e.BackendPort)
 }
 
 // routesYAML is a file of routes [first, last). A generation above zero shows in the answers.

@@ -23,9 +23,21 @@ type Environment struct {
 	Port        int    // to listen on, 127.0.0.1
 	AdminPort   int
 	MetricsPort int
-	BackendPort int    // on 127.0.0.1
+	BackendPort int    // on 127.0.0.1; of the back end that speaks what Speech says
 	Routes      int    // number of routes, for contenders that route
 	Descriptors uint64 // that a process may open
+	Certificate string // file in PEM, for Speech.Secure
+	Key         string
+	Speech
+}
+
+// Speech is what a contender speaks on either side. The zero value is HTTP/1.1 on both.
+type Speech struct {
+	Secure       bool // TLS towards clients
+	HTTP2        bool // towards clients; without TLS by prior knowledge
+	BackendHTTP2 bool // towards the back end, by prior knowledge
+	GRPC         bool // everything is gRPC, with BackendHTTP2
+	Upgrades     bool // requests may ask for a WebSocket
 }
 
 // Contender is one proxy that can take part.
@@ -33,6 +45,8 @@ type Contender struct {
 	Name    string
 	Version string
 	Routes  bool // has Environment.Routes routes; others forward everything
+	Counts  bool // turns of its loop and requests, on Environment.MetricsPort
+	Speaks  func(Speech) bool
 	prepare func(Environment) ([]string, error)
 	reload  func(environment Environment, pid, generation int) error
 }
@@ -61,7 +75,7 @@ func (c *Contender) Reload(environment Environment, pid, generation int) error {
 
 // BareLoop is this program itself, in its role as the yardstick.
 func BareLoop(self string) *Contender {
-	return &Contender{Name: "bare loop", Version: "", prepare: func(e Environment) ([]string, error) {
+	return &Contender{Name: "bare loop", Version: "", Speaks: func(s Speech) bool { return s == Speech{} }, prepare: func(e Environment) ([]string, error) {
 		return []string{self, "bareloop", fmt.Sprint(e.Port), fmt.Sprint(e.BackendPort)}, nil
 	}}
 }
@@ -79,6 +93,10 @@ func RAUTA(path, engine string) (*Contender, error) {
 		Name:    "rauta " + engine,
 		Version: firstLine(path, "version"),
 		Routes:  true,
+		Counts:  engine == "loop",
+		Speaks: func(s Speech) bool {
+			return engine == "loop" || !s.Secure && !s.BackendHTTP2 // the reference engine has only what it is compared in
+		},
 		prepare: func(e Environment) ([]string, error) {
 			config := filepath.Join(e.Folder, "config")
 			if err := writeRAUTA(config, e); err != nil {
@@ -103,6 +121,7 @@ func NGINX() (*Contender, error) {
 	return &Contender{
 		Name:    "nginx",
 		Version: firstLine(path, "-v"),
+		Speaks:  func(s Speech) bool { return !s.BackendHTTP2 || s.GRPC },
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "nginx.conf")
 			if err := os.WriteFile(file, []byte(nginxConfig(e, 0)), 0o644); err != nil {
@@ -128,6 +147,7 @@ func HAProxy() (*Contender, error) {
 	return &Contender{
 		Name:    "haproxy",
 		Version: firstLine(path, "-v"),
+		Speaks:  func(Speech) bool { return true },
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "haproxy.cfg")
 			if err := os.WriteFile(file, []byte(haproxyConfig(e)), 0o644); err != nil {

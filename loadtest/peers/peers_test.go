@@ -1,6 +1,9 @@
 package peers
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,7 +36,8 @@ func decode(t *testing.T, folder string) map[string][]any {
 		for document := range strings.SplitSeq(string(text), "---\n") {
 			kind, _, _ := strings.Cut(document[strings.Index(document, "kind: ")+len("kind: "):], "\n")
 			object := map[string]any{"GatewayClass": &gatewayv1.GatewayClass{}, "Gateway": &gatewayv1.Gateway{},
-				"HTTPRoute": &gatewayv1.HTTPRoute{}, "Service": &corev1.Service{}, "EndpointSlice": &discoveryv1.EndpointSlice{}}[kind]
+				"HTTPRoute": &gatewayv1.HTTPRoute{}, "Service": &corev1.Service{}, "EndpointSlice": &discoveryv1.EndpointSlice{},
+				"Secret": &corev1.Secret{}}[kind]
 			if object == nil {
 				t.Fatalf("%s: unexpected kind %q", file, kind)
 			}
@@ -112,8 +116,8 @@ func TestThePeersKeepConnectionsAliveAndForwardTheSameFields(t *testing.T) {
 		config string
 		want   []string
 	}{
-		"nginx": {nginxConfig(e, 0), []string{"worker_processes 1;", "access_log off;", "keepalive 128;", "proxy_http_version 1.1;", `Connection "";`,
-			"X-Forwarded-For $proxy", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "listen 127.0.0.1:18080", "server 127.0.0.1:18083", "worker_connections 19800;"}},
+		"nginx": {nginxConfig(e, 0), []string{"worker_processes 1;", "access_log off;", "keepalive 512;", "proxy_http_version 1.1;", `Connection "";`,
+			"X-Forwarded-For $proxy", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "listen 127.0.0.1:18080 backlog=4096;", "server 127.0.0.1:18083", "worker_connections 19800;"}},
 		"haproxy": {haproxyConfig(e), []string{"nbthread 1\n", "http-reuse always\n", "option forwardfor\n", "X-Forwarded-Proto", "X-Forwarded-Host",
 			"X-Real-IP", "bind 127.0.0.1:18080", "server backend 127.0.0.1:18083", "maxconn 19800\n"}},
 	} {
@@ -144,24 +148,71 @@ func TestAMissingProgramIsNamedWithWhatToDo(t *testing.T) {
 
 func TestThePeersAcceptTheirConfigurations(t *testing.T) {
 	e := testEnvironment(t)
-	for name, c := range map[string]struct {
-		config string
-		check  []string
-	}{
-		"nginx":   {nginxConfig(e, 3), []string{"-t", "-e", "stderr", "-c"}},
-		"haproxy": {haproxyConfig(e), []string{"-c", "-f"}},
+	e.Certificate, e.Key = writeTestCertificate(t, e.Folder)
+	for _, speech := range []Speech{
+		{}, {Secure: true}, {HTTP2: true}, {HTTP2: true, Secure: true}, {HTTP2: true, BackendHTTP2: true, GRPC: true}, {Upgrades: true},
 	} {
-		path, err := find(name)
-		if err != nil {
-			t.Log(err)
-			continue
+		e.Speech = speech
+		for name, c := range map[string]struct {
+			config string
+			check  []string
+		}{
+			"nginx":   {nginxConfig(e, 3), []string{"-t", "-e", "stderr", "-c"}},
+			"haproxy": {haproxyConfig(e), []string{"-c", "-f"}},
+		} {
+			path, err := find(name)
+			if err != nil {
+				t.Log(err)
+				continue
+			}
+			file := filepath.Join(e.Folder, name+".conf")
+			if err := os.WriteFile(file, []byte(c.config), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if output, err := exec.Command(path, append(c.check, file)...).CombinedOutput(); err != nil {
+				t.Errorf("%s with %+v: %v\n%s\n%s", name, speech, err, output, c.config)
+			}
 		}
-		file := filepath.Join(e.Folder, name+".conf")
-		if err := os.WriteFile(file, []byte(c.config), 0o644); err != nil {
+	}
+}
+
+// writeTestCertificate uses the standard library's test server for what nobody checks here.
+func writeTestCertificate(t *testing.T, folder string) (certificate, key string) {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	private, err := x509.MarshalPKCS8PrivateKey(s.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate = filepath.Join(folder, "certificate.pem")
+	for file, block := range map[string]*pem.Block{
+		certificate:          {Type: "CERTIFICATE", Bytes: s.Certificate().Raw},
+		certificate + ".key": {Type: "PRIVATE KEY", Bytes: private},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if output, err := exec.Command(path, append(c.check, file)...).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s\n%s", name, err, output, c.config)
-		}
+	}
+	return certificate, certificate + ".key"
+}
+
+func TestWhatIsSpokenShowsInRAUTAsConfiguration(t *testing.T) {
+	e := testEnvironment(t)
+	e.Certificate, e.Key = writeTestCertificate(t, e.Folder)
+	e.Speech = Speech{Secure: true, HTTP2: true, BackendHTTP2: true}
+	e.Routes = 2
+	config := filepath.Join(e.Folder, "config")
+	if err := writeRAUTA(config, e); err != nil {
+		t.Fatal(err)
+	}
+	objects := decode(t, config)
+	listener := objects["Gateway"][0].(*gatewayv1.Gateway).Spec.Listeners[0]
+	secret := objects["Secret"][0].(*corev1.Secret)
+	if listener.Protocol != gatewayv1.HTTPSProtocolType || string(listener.TLS.CertificateRefs[0].Name) != secret.Name || len(secret.Data) != 2 {
+		t.Errorf("listener %+v, Secret %s", listener, secret.Name)
+	}
+	if protocol := objects["Service"][0].(*corev1.Service).Spec.Ports[0].AppProtocol; protocol == nil || *protocol != "kubernetes.io/h2c" {
+		t.Errorf("appProtocol %v", protocol)
 	}
 }

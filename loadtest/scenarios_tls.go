@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"rauta.io/rauta/loadtest/generator"
+	"rauta.io/rauta/loadtest/peers"
+)
+
+func runTLS(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	command.Secure = true
+	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{Secure: true}), restarts: l.options.restarts, command: command})
+	return rows("tls", all), err
+}
+
+const (
+	// handshakeSlice holds some hundred handshakes.
+	handshakeSlice = 120 * time.Millisecond
+	// perSecondNanos turns CPU time of one into how many there are in a CPU second.
+	perSecondNanos = 1e9
+)
+
+// runHandshakes: every client offers the same group and version, and every contender has the same ECDSA certificate. The
+// client's half costs about as much as the proxy's, so see the column core busy.
+func runHandshakes(ctx context.Context, l *lab) ([]Row, error) {
+	var lines []Row
+	for _, resume := range []bool{false, true} {
+		command := l.pairedCommand()
+		command.Kind, command.Secure, command.Resume, command.SliceNanos = generator.Shakes, true, resume, int64(handshakeSlice)
+		command.Rounds = min(command.Rounds, 6)
+		all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{Secure: true}), restarts: l.options.restarts, command: command})
+		if err != nil {
+			return lines, err
+		}
+		name := "handshakes, full"
+		if resume {
+			name = "handshakes, resumed"
+		}
+		for _, line := range rows(name, all) {
+			if line.CPUNanos > 0 {
+				line.Remark = fmt.Sprintf("%.0f in a CPU second", perSecondNanos/line.CPUNanos)
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
+}
+
+// runWebSocket sends messages of the bodies' size, as far as a short frame holds it, each way.
+func runWebSocket(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	command.Protocol = generator.WebSocket
+	command.BodyBytes = min(command.BodyBytes, generator.MessageBytesMax)
+	command.UploadBytes = command.BodyBytes
+	command.Requests = requestHeads(keepaliveRoutes, 0, l.options.browser)
+	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{Upgrades: true}), restarts: l.options.restarts, command: command})
+	return rows("websocket", all), err
+}
+
+// runFixed takes the middle number of streams.
+func runFixed(ctx context.Context, l *lab) ([]Row, error) {
+	var lines []Row
+	for _, way := range []struct {
+		name   string
+		speech peers.Speech
+	}{
+		{"h2c-h1", peers.Speech{HTTP2: true}},
+		{"h2c-h2c", peers.Speech{HTTP2: true, BackendHTTP2: true}},
+		{"grpc", peers.Speech{HTTP2: true, BackendHTTP2: true, GRPC: true}},
+	} {
+		count := streamCounts[1]
+		more, err := l.atHalfRate(ctx, "fixed rate, "+way.name, l.among(way.speech), l.h2Command(way.speech, count.streams, count.connections))
+		if err != nil {
+			return lines, err
+		}
+		lines = append(lines, more...)
+	}
+	return lines, nil
+}

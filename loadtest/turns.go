@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// loopCounts say how well a loop gathers: what is done once for each turn is shared by the requests of the turn.
+type loopCounts struct{ requests, turns float64 }
+
+func (c *loopCounts) add(before, after loopCounts) {
+	c.requests += after.requests - before.requests
+	c.turns += after.turns - before.turns
+}
+
+// perTurnMin: where the loop hardly sees requests, as with WebSockets, there is nothing to report.
+const perTurnMin = 0.05
+
+// perTurn is zero when nothing was counted.
+func (c *loopCounts) perTurn() float64 {
+	if c.requests < c.turns*perTurnMin || c.turns == 0 {
+		return 0
+	}
+	return c.requests / c.turns
+}
+
+// countTurns asks each contender that counts, outside of everything measured.
+func countTurns(ctx context.Context, running []*entered) ([]loopCounts, error) {
+	all := make([]loopCounts, len(running))
+	for i, e := range running {
+		if !e.contender.Counts {
+			continue
+		}
+		counts, err := e.scrape(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("reading the metrics of %s: %w", e.label, err)
+		}
+		all[i] = counts
+	}
+	return all, nil
+}
+
+// scrapeTimeMax is far more than a page of metrics takes.
+const scrapeTimeMax = 5 * time.Second
+
+func (e *entered) scrape(ctx context.Context) (loopCounts, error) {
+	ctx, cancel := context.WithTimeout(ctx, scrapeTimeMax)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", e.environment.MetricsPort), nil)
+	if err != nil {
+		return loopCounts{}, err
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return loopCounts{}, err
+	}
+	defer response.Body.Close()
+	return parseCounts(bufio.NewScanner(response.Body))
+}
+
+// parseCounts sums over the label sets.
+func parseCounts(lines *bufio.Scanner) (counts loopCounts, err error) {
+	for lines.Scan() {
+		name, rest, _ := strings.Cut(lines.Text(), "{")
+		sum := map[string]*float64{"rauta_requests_total": &counts.requests, "rauta_loop_turns_total": &counts.turns}[name]
+		if sum == nil {
+			continue
+		}
+		value, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return counts, err
+		}
+		*sum += value
+	}
+	return counts, lines.Err()
+}
