@@ -176,8 +176,7 @@ func (e *nameError) Error() string {
 	return fmt.Sprintf("the certificate has none of the expected names, but %q and %q", e.leaf.DNSNames, e.leaf.URIs)
 }
 
-// Problem is a token for logs and metrics that says why a handshake with a back end has failed; "" where nothing more is
-// known than that it did.
+// Problem is a token for logs and metrics that says why a handshake with a back end has failed.
 func Problem(err error) string {
 	switch {
 	case is[x509.UnknownAuthorityError](err):
@@ -195,7 +194,7 @@ func Problem(err error) string {
 	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" { // crypto/tls hides the type of alerts
 		return "tls_refused_by_back_end"
 	}
-	return ""
+	return "tls_handshake_failed"
 }
 
 func is[E error](err error) bool {

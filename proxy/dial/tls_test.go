@@ -108,7 +108,7 @@ func TestAHandshakeThatFailsSaysWhy(t *testing.T) {
 			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 			hold(c)
 		}), ca, "tls_not_spoken"},
-		"closed at once": {backend(t, func(c net.Conn) { c.Close() }), ca, ""},
+		"closed at once": {backend(t, func(c net.Conn) { c.Close() }), ca, "tls_handshake_failed"},
 	} {
 		r := newRig(t)
 		told := make(chan string, 8)
