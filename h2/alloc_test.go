@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -60,7 +62,7 @@ func fixedBackEnd(t testing.TB) string {
 }
 
 // startProxy returns the address of a data plane with one worker in front of a back end.
-func startProxy(t testing.TB, backEnd string) string {
+func startProxy(t testing.TB, backEnd string) (*server.Server, string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +101,7 @@ func startProxy(t testing.TB, backEnd string) string {
 	if err := s.Publish(cfg, config.Endpoints{"default/app:80": {{Address: backEnd}}}); err != nil {
 		t.Fatal(err)
 	}
-	return netip.AddrPortFrom(addr.Addr(), addr.Port()).String()
+	return s, netip.AddrPortFrom(addr.Addr(), addr.Port()).String()
 }
 
 // load is a client that sends the same request on one stream after another and allocates nothing itself.
@@ -200,7 +202,8 @@ func (l *load) await(t testing.TB, n int) {
 }
 
 func TestARequestAllocatesNothing(t *testing.T) {
-	l := newLoad(t, startProxy(t, fixedBackEnd(t)))
+	_, addr := startProxy(t, fixedBackEnd(t))
+	l := newLoad(t, addr)
 	l.run(t, 2000, 10)
 	const requests = 10_000
 	var before, after runtime.MemStats
@@ -214,8 +217,45 @@ func TestARequestAllocatesNothing(t *testing.T) {
 	}
 }
 
+// transfers reads the receives and sends of the only loop from the metrics.
+func transfers(t *testing.T, s *server.Server) float64 {
+	t.Helper()
+	var b bytes.Buffer
+	s.Registry().WritePrometheus(&b)
+	m := regexp.MustCompile(`rauta_loop_transfers_total\{worker="0"\} (\S+)`).FindSubmatch(b.Bytes())
+	if m == nil {
+		t.Fatal("the metrics have no transfers")
+	}
+	n, err := strconv.ParseFloat(string(m[1]), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestARequestReceivesAndSendsOnceOnEitherSide: and when several come at once, only the back end's side is per request.
+func TestARequestReceivesAndSendsOnceOnEitherSide(t *testing.T) {
+	s, addr := startProxy(t, fixedBackEnd(t))
+	l := newLoad(t, addr)
+	for _, c := range []struct {
+		batch int
+		most  float64 // a response may come in a turn of its own
+	}{{1, 4.05}, {20, 3.1}} {
+		const requests = 4000
+		l.run(t, 200, c.batch)
+		before := transfers(t, s)
+		l.run(t, requests, c.batch)
+		per := (transfers(t, s) - before) / requests
+		t.Logf("%d at once: %.3f receives and sends per request", c.batch, per)
+		if per > c.most || per < 2 {
+			t.Errorf("%d at once: %.3f receives and sends per request, at most %v are allowed", c.batch, per, c.most)
+		}
+	}
+}
+
 func BenchmarkRequests(b *testing.B) {
-	l := newLoad(b, startProxy(b, fixedBackEnd(b)))
+	_, addr := startProxy(b, fixedBackEnd(b))
+	l := newLoad(b, addr)
 	l.SetDeadline(time.Time{})
 	b.ResetTimer()
 	l.run(b, b.N, 10)

@@ -23,6 +23,7 @@ type link struct {
 	encoder  *hpack.Encoder
 	state    connState
 	readable bool // the socket may hold bytes
+	hangUp   bool // the peer has closed its half
 	dirty    bool // registered for the end of the turn
 
 	// Streams. ids[i] is streams[i].id, so that a look-up touches little memory.
@@ -138,6 +139,7 @@ func (c *link) OnEvent(ev loop.Events) {
 	}
 	if ev&(loop.Readable|loop.HangUp) != 0 {
 		c.readable = true
+		c.hangUp = c.hangUp || ev&loop.HangUp != 0
 		c.read()
 	}
 }
@@ -163,6 +165,9 @@ func (c *link) read() {
 			c.role.lose(lossReset)
 			return
 		}
+		if n < readChunk && !c.hangUp {
+			c.readable = false // a short read has emptied the socket; the edge comes with the next byte
+		}
 		data := buf[:kept+n]
 		used := c.consume(data)
 		if c.state == closed {
@@ -170,7 +175,9 @@ func (c *link) read() {
 		}
 		c.keep(data[used:])
 	}
-	c.conn.Ready(loop.Readable)
+	if c.readable {
+		c.conn.Ready(loop.Readable)
+	}
 }
 
 // keep keeps the begin of a frame; there is a time limit for its rest.
