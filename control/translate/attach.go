@@ -184,13 +184,22 @@ func compileFor(o *routeObject, report reporter, parents []parent) []*compiledRo
 			if byIdentity[identity] == &route {
 				shared = append(shared, &route)
 				if len(shared) > 1 {
-					route.config.Name += "/" + o.gateway.object.Namespace + "/" + o.gateway.object.Name
+					route.rename("/" + o.gateway.object.Namespace + "/" + o.gateway.object.Name)
 				}
 			}
 		}
 		out[i] = byIdentity[identity]
 	}
 	return out
+}
+
+// rename makes a variant of a route another route.
+func (r *compiledRoute) rename(suffix string) {
+	if r.l4 != nil {
+		r.l4.Name += suffix
+	} else {
+		r.config.Name += suffix
+	}
 }
 
 // name is that of what is served; false if there is nothing to serve.

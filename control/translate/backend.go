@@ -70,6 +70,8 @@ type backendUse struct {
 	protocol config.BackendProtocol
 	// opaque: nobody looks at what is spoken, so whatever the Service says is right.
 	opaque bool
+	// decrypts: what is forwarded may have been decrypted, and must not go on in plain text where TLS is asked for.
+	decrypts bool
 	// transport of the port: TCP or UDP.
 	transport corev1.Protocol
 	// gateway lends its certificate to back ends that ask for one; nil for none.
@@ -82,7 +84,9 @@ func (o *routeObject) backendUse() backendUse {
 	switch o.kind {
 	case kindGRPCRoute:
 		return backendUse{protocol: config.BackendH2, transport: corev1.ProtocolTCP}
-	case kindTLSRoute, kindTCPRoute:
+	case kindTLSRoute:
+		return backendUse{opaque: true, decrypts: true, transport: corev1.ProtocolTCP}
+	case kindTCPRoute:
 		return backendUse{opaque: true, transport: corev1.ProtocolTCP}
 	case kindUDPRoute:
 		return backendUse{opaque: true, transport: corev1.ProtocolUDP}
@@ -119,7 +123,11 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)
 	switch {
 	case failure != nil && failure.reason == "":
-		c.report.errorf(field, failure.hint, "%s; requests are answered 500", failure.message)
+		effect := "requests are answered 500"
+		if use.opaque {
+			effect = "connections are refused"
+		}
+		c.report.errorf(field, failure.hint, "%s; %s", failure.message, effect)
 		return "", failure.invalid
 	case failure != nil:
 		c.unresolved(failure.reason, field, failure.hint, failure.message)

@@ -47,7 +47,7 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 	port := svc.Spec.Ports[at]
 	*use.ports = append(*use.ports, servicePort{target, port.Name})
 	how, failure := t.spokenTo(svc, port, use)
-	if failure != nil && !use.opaque {
+	if failure != nil && (!use.opaque || use.decrypts) {
 		return "", failure
 	}
 	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) && how.tls == nil && !use.opaque {

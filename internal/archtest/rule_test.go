@@ -55,6 +55,7 @@ func additions() []edge {
 		{"proxy/l4", "proxy/clock", wheel},
 
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
+		{"proxy/l4", "proxy/certs", "why a handshake with a back end failed, as a token"},
 		{"proxy/l4", "proxy/config", "what a cluster hashes is one of config's kinds"},
 		{"proxy/snapshot", "proxy/message", "Match and Explain take a request's head"},
 		{"proxy/upstream", "proxy/certs", "the connections to an endpoint are all made under one TLS policy"},

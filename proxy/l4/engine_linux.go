@@ -33,11 +33,13 @@ const (
 	reasonOverflow       = "overflow" // every endpoint has as many connections as it may have
 	reasonConnectFailed  = "connect_failed"
 	reasonConnectTimeout = "connect_timeout"
-	reasonClientReset    = "client_reset"
-	reasonBackendReset   = "backend_reset"
-	reasonIdle           = "idle_timeout"
-	reasonDrained        = "drained" // the process ends
-	reasonInternal       = "internal_error"
+	// reasonHandshakeFailed: with the back end; certs.Problem may know more.
+	reasonHandshakeFailed = "tls_handshake_failed"
+	reasonClientReset     = "client_reset"
+	reasonBackendReset    = "backend_reset"
+	reasonIdle            = "idle_timeout"
+	reasonDrained         = "drained" // the process ends
+	reasonInternal        = "internal_error"
 )
 
 // Reasons of flows, besides.
@@ -118,13 +120,15 @@ type Accepted struct {
 	Farewell []byte
 	// ServerName is what a TLS client asked for.
 	ServerName string
+	// Decrypted: what comes is what was inside TLS, and goes on as the back end wants it, in TLS again if it says so.
+	Decrypted bool
 	// Received are bytes of the client for the back end that were read already. They are copied.
 	Received []byte
 }
 
 // Serve forwards a connection. The engine closes it.
 func (e *Engine) Serve(a Accepted) {
-	t := &tunnel{e: e, route: a.Route, client: a.Client, began: e.loop.Now()}
+	t := &tunnel{e: e, route: a.Route, client: a.Client, decrypted: a.Decrypted, began: e.loop.Now()}
 	t.record.ReceivedAt = e.unix()
 	t.record.Protocol, t.record.ServerName = a.Protocol, []byte(a.ServerName)
 	t.down, t.up = side{t: t, other: &t.up, conn: a.Conn, chunk: chunkMin}, side{t: t, other: &t.down, chunk: chunkMin}

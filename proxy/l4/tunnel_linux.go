@@ -1,9 +1,11 @@
 package l4
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/loop"
@@ -19,6 +21,8 @@ type tunnel struct {
 	route  *snapshot.L4Route // nil: refused
 	client netip.Addr
 	began  clock.Time
+	// decrypted: see Accepted.
+	decrypted bool
 
 	// Owned by the worker.
 	prev, next *tunnel
@@ -124,10 +128,39 @@ func (t *tunnel) onConnecting(s *side, ev loop.Events) {
 		t.connectFailed(reasonConnectFailed)
 		return
 	}
-	t.connected = true
+	s.conn.KeepAlive()
+	if t.decrypted && t.endpoint.TLS != nil {
+		t.encrypt()
+		return
+	}
 	s.hangUp = ev&loop.HangUp != 0
 	s.readable = ev&(loop.Readable|loop.HangUp|loop.Error) != 0
-	s.conn.KeepAlive()
+	t.established()
+}
+
+// encrypt makes the handshake with the back end, within the time for connecting. Nobody knows what is inside, so no
+// protocol is offered (ALPN).
+func (t *tunnel) encrypt() {
+	config := t.endpoint.TLS.Config(t.endpoint.Name)
+	config.NextProtos = nil
+	deadline := t.timer.Deadline()
+	t.e.loop.Wheel().Set(&t.timer, 0)
+	t.up.conn.StartTLS(loop.TLSOptions{Client: true, Config: config, Deadline: deadline, Done: func(c *loop.Conn, err error) {
+		switch {
+		case errors.Is(err, loop.ErrHandshakeTimeout):
+			t.connectFailed(reasonConnectTimeout)
+		case err != nil:
+			t.connectFailed(cmp.Or(certs.Problem(err), reasonHandshakeFailed))
+		default:
+			c.SetHandler(&t.up)
+			t.established()
+		}
+	}})
+}
+
+// established begins to forward.
+func (t *tunnel) established() {
+	t.connected = true
 	t.endpoint.Report(t.e.upstream, true)
 	t.record.ConnectedAt = max(int64(t.e.loop.Now()-t.began), 1)
 	t.backend = t.e.shard.L4Endpoint(t.endpoint.Stats)
@@ -137,11 +170,11 @@ func (t *tunnel) onConnecting(s *side, ev loop.Events) {
 	}
 	t.e.loop.Wheel().Set(&t.timer, 0)
 	t.moved()
-	if s.flush() {
+	if t.up.flush() {
 		t.down.pump()
 	}
 	if !t.done {
-		s.pump()
+		t.up.pump()
 	}
 }
 

@@ -105,7 +105,9 @@ func (s *secureConn) forwarded(serverName string) bool {
 	if handling != snapshot.Terminate {
 		route = nil // what was decrypted is not for who wants it as it was
 	}
-	s.w.l4.Serve(s.accepted(s.conn, serverName, route))
+	a := s.accepted(s.conn, serverName, route)
+	a.Decrypted = true
+	s.w.l4.Serve(a)
 	return true
 }
 

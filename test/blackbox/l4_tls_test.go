@@ -294,3 +294,61 @@ func (r *refragmented) Write(p []byte) (int, error) {
 	_, err := r.Conn.Write(out)
 	return len(p), err
 }
+
+// TestWhatWasDecryptedIsEncryptedAgainWhereTheBackEndAsksForIt: never does it go on in plain text, or to somebody else.
+func TestWhatWasDecryptedIsEncryptedAgainWhereTheBackEndAsksForIt(t *testing.T) {
+	m := startMixed(t)
+	theirs, _ := newCertificate(t, 3, "inner.test")
+	secure := tlsBackend(t, theirs)
+	both := *m.config
+	both.L4Routes = append([]config.L4Route(nil), both.L4Routes...)
+	publish := func(endpoint, name string) {
+		t.Helper()
+		both.Clusters = append([]config.Cluster(nil), m.config.Clusters...)
+		both.Clusters = append(both.Clusters, config.Cluster{
+			Name: "d/secured:1", TLS: &config.BackendTLS{CA: theirs.Chain, ServerName: name},
+		})
+		for i := range both.L4Routes {
+			both.L4Routes[i].Backends = []config.Backend{{Cluster: "d/secured:1", Weight: 1}}
+		}
+		own := both
+		if err := m.server.Publish(&own, config.Endpoints{"d/secured:1": {{Address: endpoint}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(secure.addr, "inner.test")
+	c := m.mustReach("ends.test", m.dial().TCPConn)
+	r := bufio.NewReader(c)
+	if line, err := r.ReadString('\n'); line != "hello inner.test\n" || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	message := strings.Repeat("x", 300_000) + "\n"
+	go io.WriteString(c, message)
+	if line, err := r.ReadString('\n'); line != message || err != nil {
+		t.Fatalf("%d bytes came back, %v", len(line), err)
+	}
+	c.CloseWrite()
+	if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
+		t.Errorf("the end: %q, %v", rest, err)
+	}
+	publish(m.secure.addr, "inner.test") // what passes is not looked into, whatever its back end asks for
+	m.roots.AppendCertsFromPEM([]byte(theirs.Chain))
+	passes := m.mustReach("a.pass.test", m.dial().TCPConn)
+	if line, err := bufio.NewReader(passes).ReadString('\n'); line != "hello a.pass.test\n" || err != nil {
+		t.Errorf("what passes through: %q, %v", line, err)
+	}
+	passes.Close()
+	for reason, back := range map[string][2]string{
+		"tls_certificate_wrong_name": {secure.addr, "other.test"}, "tls_certificate_unknown_authority": {m.secure.addr, "a.pass.test"},
+		"tls_not_spoken": {newBackend(t, func(c *conn) { c.write("220 plain\r\n"); io.ReadAll(c.r) }).addr, "inner.test"},
+	} {
+		publish(back[0], back[1])
+		c := m.mustReach("ends.test", m.dial().TCPConn)
+		fmt.Fprint(c, "secret\n")
+		if b, err := io.ReadAll(c); len(b) > 0 || err == nil {
+			t.Errorf("%s: %q, %v", reason, b, err)
+		}
+		m.settles(`rauta_l4_connections_total{route="tlsroute/d/ends",reason="`+reason+`"}`, "1")
+	}
+	m.quiet()
+}
