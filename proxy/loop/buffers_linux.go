@@ -1,5 +1,7 @@
 package loop
 
+import "rauta.io/rauta/proxy/clock"
+
 // Sizes in bytes.
 const (
 	// ReadBufferBytes is the buffer that all connections of a worker read into: one per worker keeps it in cache and
@@ -12,12 +14,19 @@ const (
 // bufferClass is one size of buffer; keep bounds what a worker holds back: 4 MiB of each size.
 type bufferClass struct {
 	size, keep int
-	free       [][]byte
+	free       [][]byte // the one used last at the end
+	least      int      // of free, since the last trim: that many were not needed
 }
+
+// trimEvery is how often, in nanoseconds, half of the buffers that were not needed meanwhile are given to the garbage
+// collector: what a flood has made a worker allocate does not stay, while traffic keeps what it uses.
+const trimEvery = 1e9
 
 type buffers struct {
 	classes [3]bufferClass
-	out     int // given out and not put back
+	trim    clock.Timer
+	trims   bool // trim runs: there are free buffers
+	out     int  // given out and not put back
 	ledger  bufferLedger
 }
 
@@ -50,6 +59,7 @@ func (w *Worker) GetBuffer(size int) []byte {
 			b = class.free[last]
 			class.free[last] = nil
 			class.free = class.free[:last]
+			class.least = min(class.least, last)
 		} else {
 			b = make([]byte, 0, class.size)
 		}
@@ -72,12 +82,39 @@ func (w *Worker) PutBuffer(b []byte) {
 		w.buffers.ledger.put(b)
 		if len(class.free) < class.keep {
 			class.free = append(class.free, b[:0])
+			w.trimLater()
 		}
 		return
 	}
 	if cap(b) <= BufferMax {
 		panic("loop: PutBuffer got a slice that GetBuffer did not give out")
 	}
+}
+
+// trimLater makes sure that free buffers are looked at.
+func (w *Worker) trimLater() {
+	if !w.buffers.trims {
+		w.buffers.trims = true
+		w.wheel.Set(&w.buffers.trim, w.Now()+trimEvery)
+	}
+}
+
+// trimBuffers drops half of what was not needed since the last time, the oldest first.
+func (w *Worker) trimBuffers(now clock.Time) {
+	left := 0
+	for i := range w.buffers.classes {
+		class := &w.buffers.classes[i]
+		n := copy(class.free, class.free[(class.least+1)/2:])
+		clear(class.free[n:])
+		class.free = class.free[:n]
+		class.least = n
+		left += n
+	}
+	if left == 0 {
+		w.buffers.trims = false
+		return
+	}
+	w.wheel.Set(&w.buffers.trim, now+trimEvery)
 }
 
 // BuffersOut is the number of buffers that GetBuffer has given out and that were not put back: none when no connection

@@ -2,7 +2,11 @@
 
 package loop
 
-import "testing"
+import (
+	"testing"
+
+	"rauta.io/rauta/proxy/clock"
+)
 
 func TestABufferHasTheSizeAskedForAndIsUsedAgain(t *testing.T) {
 	w := newWorker(t, 0, WorkerOptions{})
@@ -45,5 +49,42 @@ func TestTheFreeListIsBounded(t *testing.T) {
 	}
 	if n := len(w.buffers.classes[2].free); n != 64 {
 		t.Errorf("%d buffers of 64 KiB are kept, want 64 (4 MiB)", n)
+	}
+}
+
+func TestBuffersThatAreNotNeededAreGivenBack(t *testing.T) {
+	w := newWorker(t, 0, WorkerOptions{})
+	hold := func(n int) {
+		var out [][]byte
+		for range n {
+			out = append(out, w.GetBuffer(1))
+		}
+		for _, b := range out {
+			w.PutBuffer(b)
+		}
+	}
+	kept := func() int { return len(w.buffers.classes[0].free) }
+	second := func() { w.wheel.Advance(w.wheel.Now() + trimEvery + clock.Tick) }
+	hold(1000)
+	second()                                                   // it had allocated them in this second
+	for _, want := range []int{1000 - 495, 1000 - 495 - 248} { // half of what is beyond the 10 in use
+		hold(10)
+		second()
+		if n := kept(); n != want {
+			t.Errorf("%d are kept, want %d", n, want)
+		}
+	}
+	for range 20 {
+		hold(10)
+		second()
+	}
+	if n := kept(); n != 10 {
+		t.Errorf("%d are kept of 10 that are in use", n)
+	}
+	for range 10 {
+		second()
+	}
+	if n := kept(); n != 0 || w.wheel.Next() >= 0 {
+		t.Errorf("%d are kept and the timer runs (%d) although nothing happens", n, w.wheel.Next())
 	}
 }

@@ -140,6 +140,7 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 		handshakes: handshakeList{max: handshakesMax},
 		dialled:    handshakeList{max: handshakesMax},
 	}
+	w.buffers.trim.Fire = w.trimBuffers
 	w.mailbox.eventFD = eventFD
 	w.turnBegan = w.time.read()
 	w.wheel = clock.NewWheel(w.turnBegan)
