@@ -27,18 +27,43 @@ func (r *rig) metrics() string {
 	return b.String()
 }
 
-func TestHTTP2MemoryComesBackAfterABomb(t *testing.T) { // attack row 30
-	const connections, streams = 10, 100
-	var phase atomic.Pointer[sync.WaitGroup] // all requests of a load are under way at the same time
-	b := newBackend(t, func(c *conn) {
+// gathering is a back end that answers when all requests of a phase are under way.
+func (m combination) gathering(t *testing.T, phase *atomic.Pointer[sync.WaitGroup]) *backend {
+	if m.backend == 2 {
+		return newH2Backend(t, func(p *h2peer) {
+			var writing sync.Mutex
+			p.WriteSettings()
+			for q := p.request(); q != nil; q = p.request() {
+				wait := phase.Load()
+				wait.Done()
+				go func() {
+					wait.Wait()
+					writing.Lock()
+					defer writing.Unlock()
+					p.ok(q)
+				}()
+			}
+		})
+	}
+	return newBackend(t, func(c *conn) {
 		for c.head() != "" {
 			wait := phase.Load()
 			wait.Done()
 			wait.Wait()
-			c.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+			c.write(ok)
 		}
 	})
-	r := start(t, []string{b.addr})
+}
+
+func TestHTTP2MemoryComesBackAfterABomb(t *testing.T) { // attack row 30
+	withHTTP2Clients(t, memoryAfterABomb)
+}
+
+func memoryAfterABomb(t *testing.T, m combination) {
+	const connections, streams = 10, 100
+	var phase atomic.Pointer[sync.WaitGroup]
+	b := m.gathering(t, &phase)
+	r := m.start(t, []string{b.addr})
 	load := func(references int) {
 		wait := new(sync.WaitGroup)
 		wait.Add(connections * streams)
