@@ -54,6 +54,7 @@ func additions() []edge {
 		{"h2/hpack", "proxy/message", "fields have the ids and views of heads"},
 		{"proxy/l4", "proxy/clock", wheel},
 
+		{"proxy/exchange", "proxy/certs", "a peer is who its handshake has shown, and may have been made under a policy of the past"},
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/l4", "proxy/certs", "why a handshake with a back end failed, as a token"},
 		{"proxy/l4", "proxy/config", "what a cluster hashes is one of config's kinds"},

@@ -32,6 +32,9 @@ type Certificate struct {
 
 // Store holds the certificates of one generation, by name. It never changes; the zero value is empty.
 type Store struct {
+	// TicketKeys is config.Config.TicketKeys, without those that can't be used.
+	TicketKeys []config.Secret
+
 	byName map[string]*Certificate
 }
 

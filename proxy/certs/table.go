@@ -13,31 +13,36 @@ import (
 type Listener struct {
 	// Hostname is config.Listener.Hostname: the server names that belong to the listener.
 	Hostname string
-	TLS      *config.TLS
+	// Socket is where the listener listens, as the configuration says it: sessions are not taken up again elsewhere.
+	Socket string
+	TLS    *config.TLS
 	// Opaque: nobody knows what is spoken inside, so that no protocol is agreed on.
 	Opaque bool
 }
 
 // Table is the TLS side of one port. After SetNextProtos it never changes, and is for any goroutine.
 type Table struct {
-	groups []*group
-	names  names // of groups, by the hostnames of listeners
+	groups     []*group
+	names      names // of groups, by the hostnames of listeners
+	ticketKeys []config.Secret
 
 	port   *tls.Config
 	refuse *tls.Config
 }
 
-// group is the listeners of one hostname: one TLS policy.
+// group is the listeners of one hostname.
 type group struct {
 	settings
-	tickets *tls.Config   // its keys encrypt session tickets of this group and no other's
-	configs []*tls.Config // by the number that hosts gives; nil for a name that is refused
-	hosts   names
+	realms  []*Realm      // those that its hosts have
+	configs []*tls.Config // by the number that names gives; nil for a name that is refused
+	of      []*Realm      // the same way
+	names   names         // of hosts
 }
 
 // settings are what a group is made from.
 type settings struct {
 	hostname string
+	socket   string
 	opaque   bool
 	policy   policy
 	hosts    []host
@@ -47,6 +52,7 @@ type settings struct {
 type host struct {
 	name         string
 	certificates []*Certificate
+	auth         *config.ClientAuth
 }
 
 // policy is the part of the settings that a resumed session must have been made under.
@@ -60,9 +66,9 @@ func (p *policy) equal(q *policy) bool {
 }
 
 func (s *settings) equal(o *settings) bool {
-	return s.hostname == o.hostname && s.opaque == o.opaque && s.policy.equal(&o.policy) &&
+	return s.hostname == o.hostname && s.socket == o.socket && s.opaque == o.opaque && s.policy.equal(&o.policy) &&
 		slices.EqualFunc(s.hosts, o.hosts, func(a, b host) bool {
-			return a.name == b.name && slices.Equal(a.certificates, b.certificates)
+			return a.name == b.name && slices.Equal(a.certificates, b.certificates) && a.auth.Equal(b.auth)
 		})
 }
 
@@ -70,24 +76,27 @@ func (s *settings) equal(o *settings) bool {
 // nothing changed. Session tickets stay valid from one table to the next as long as the listener's policy does.
 //
 // Listeners of one hostname, which share their routes, share certificates and policy too: the highest of their oldest
-// versions counts, and the newest version and the cipher suites of the first that restricts them.
+// versions counts, the newest version and the cipher suites of the first that restricts them, and what any of them asks of
+// clients; what they ask must be the same, or their clients are refused.
 func NewTable(prev *Table, store *Store, listeners []Listener, nextProtos ...string) *Table {
-	t := &Table{names: newNames()}
-	for _, s := range merge(store, listeners) {
-		g := &group{settings: s, hosts: newNames(), tickets: new(tls.Config)}
-		if old := prev.group(s.hostname); old != nil && old.policy.equal(&s.policy) {
-			g.tickets = old.tickets
-		}
-		for _, h := range s.hosts {
-			g.hosts.add(h.name, len(g.configs))
-			g.configs = append(g.configs, g.config(h.certificates))
+	t := &Table{names: newNames(), ticketKeys: store.TicketKeys}
+	all := merge(store, listeners)
+	if prev != nil && slices.Equal(prev.port.NextProtos, nextProtos) && slices.EqualFunc(prev.ticketKeys, t.ticketKeys, sameKey) &&
+		slices.EqualFunc(prev.groups, all, func(a *group, b settings) bool { return a.settings.equal(&b) }) {
+		return prev
+	}
+	for _, s := range all {
+		g := &group{settings: s, names: newNames()}
+		old := prev.group(&s)
+		for i := range s.hosts {
+			h := &s.hosts[i]
+			r := g.realm(old, h.auth, t.ticketKeys)
+			g.names.add(h.name, i)
+			g.of = append(g.of, r)
+			g.configs = append(g.configs, g.config(h.certificates, r))
 		}
 		t.names.add(s.hostname, len(t.groups))
 		t.groups = append(t.groups, g)
-	}
-	if prev != nil && slices.Equal(prev.port.NextProtos, nextProtos) &&
-		slices.EqualFunc(prev.groups, t.groups, func(a, b *group) bool { return a.settings.equal(&b.settings) }) {
-		return prev
 	}
 	// Without certificates crypto/tls ends the handshake with unrecognized_name (RFC 6066 section 3); an error from
 	// GetConfigForClient would end it with internal_error.
@@ -106,13 +115,15 @@ func merge(store *Store, listeners []Listener) []settings {
 		i := slices.IndexFunc(out, func(s settings) bool { return s.hostname == l.Hostname })
 		if i < 0 {
 			i = len(out)
-			out = append(out, settings{hostname: l.Hostname, opaque: l.Opaque, policy: policy{oldest: tls.VersionTLS12}})
+			out = append(out, settings{
+				hostname: l.Hostname, socket: l.Socket, opaque: l.Opaque, policy: policy{oldest: tls.VersionTLS12},
+			})
 		}
 		s := &out[i]
 		s.policy.restrict(l.TLS)
-		s.add(places, "", store, l.TLS.Certificates)
+		s.add(places, "", store, l.TLS.Certificates, l.TLS.ClientAuth)
 		for _, h := range l.TLS.Hosts {
-			s.add(places, h.Hostname, store, h.Certificates)
+			s.add(places, h.Hostname, store, h.Certificates, h.ClientAuth)
 		}
 	}
 	for i := range out {
@@ -123,7 +134,7 @@ func merge(store *Store, listeners []Listener) []settings {
 	return out
 }
 
-func (s *settings) add(places map[[2]string]int, name string, store *Store, certificates []string) {
+func (s *settings) add(places map[[2]string]int, name string, store *Store, certificates []string, auth *config.ClientAuth) {
 	i, known := places[[2]string{s.hostname, name}]
 	if !known {
 		i = len(s.hosts)
@@ -131,6 +142,7 @@ func (s *settings) add(places map[[2]string]int, name string, store *Store, cert
 		s.hosts = append(s.hosts, host{name: name})
 	}
 	h := &s.hosts[i]
+	h.auth = stricter(h.auth, auth)
 	for _, c := range certificates {
 		if one := store.Lookup(c); one != nil && !slices.Contains(h.certificates, one) {
 			h.certificates = append(h.certificates, one)
@@ -171,9 +183,9 @@ func suiteNumbers(list []string) []uint16 {
 	return out
 }
 
-// config is nil without a certificate: the name is refused.
-func (g *group) config(certificates []*Certificate) *tls.Config {
-	if len(certificates) == 0 {
+// config is nil without a certificate, and where clients could not prove anything: the name is refused.
+func (g *group) config(certificates []*Certificate, r *Realm) *tls.Config {
+	if len(certificates) == 0 || r.closed() {
 		return nil
 	}
 	suites := g.policy.suites
@@ -182,23 +194,23 @@ func (g *group) config(certificates []*Certificate) *tls.Config {
 	}
 	c := &tls.Config{
 		MinVersion: g.policy.oldest, MaxVersion: g.policy.newest, CipherSuites: suites,
-		// Keys of its own that crypto/tls renews daily and keeps for seven days (RFC 8446 section 4.6.1).
-		WrapSession: g.tickets.EncryptTicket, UnwrapSession: g.tickets.DecryptTicket,
+		WrapSession: r.tickets.EncryptTicket, UnwrapSession: r.tickets.DecryptTicket,
 		// The loop sends once per turn: small first records would only add system calls.
 		DynamicRecordSizingDisabled: true,
 	}
 	for _, one := range certificates {
 		c.Certificates = append(c.Certificates, one.pair)
 	}
+	r.auth.apply(c)
 	return c
 }
 
-func (t *Table) group(hostname string) *group {
+func (t *Table) group(like *settings) *group {
 	if t == nil {
 		return nil
 	}
 	for _, g := range t.groups {
-		if g.hostname == hostname {
+		if g.hostname == like.hostname && g.socket == like.socket {
 			return g
 		}
 	}
@@ -224,34 +236,30 @@ func (t *Table) SetNextProtos(protocols ...string) {
 	}
 }
 
-// Identity tells apart the TLS policies of the port: two names are served under one policy if their numbers are equal.
-// It is -1 for a name whose handshake is refused. sni is in lower case, "" if the client named none. A request for a host
-// that has a listener, but another identity than its connection, is misdirected (RFC 9110 section 15.5.20).
-func (t *Table) Identity(sni string) int {
-	g, c := t.lookup(sni)
-	if c == nil {
-		return none
+// Realm is the TLS policy under which a name is served, nil if no listener has it. sni is in lower case, "" if the client
+// named none. open is false if the handshake for the name is refused. A request for a host that has a listener, but whose
+// realm does not admit connections of the realm that its own was made in, is misdirected (RFC 9110 section 15.5.20).
+func (t *Table) Realm(sni string) (r *Realm, open bool) {
+	g, i := t.lookup(sni)
+	if i == none {
+		return nil, false
 	}
-	return g
+	return g.of[i], g.configs[i] != nil
 }
 
-func (t *Table) lookup(name string) (group int, c *tls.Config) {
-	group = t.names.lookup(name)
-	if group == none {
-		return none, nil
-	}
-	g := t.groups[group]
-	i := g.hosts.lookup(name)
+func (t *Table) lookup(name string) (g *group, host int) {
+	i := t.names.lookup(name)
 	if i == none {
-		return none, nil
+		return nil, none
 	}
-	return group, g.configs[i]
+	g = t.groups[i]
+	return g, g.names.lookup(name)
 }
 
 // forClient never returns nil, which would mean the port's own settings.
 func (t *Table) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if _, c := t.lookup(strings.ToLower(hello.ServerName)); c != nil {
-		return c, nil
+	if g, i := t.lookup(strings.ToLower(hello.ServerName)); i != none && g.configs[i] != nil {
+		return g.configs[i], nil
 	}
 	return t.refuse, nil
 }

@@ -108,26 +108,34 @@ func TestHostsOfAListenerHaveCertificatesOfTheirOwn(t *testing.T) {
 			t.Errorf("%q with a default certificate: %s, want %s", name, got, want)
 		}
 	}
-	if strict.Identity("a.example.com") != strict.Identity("b.example.com") {
+	if realm(strict, "a.example.com") != realm(strict, "b.example.com") {
 		t.Error("two hosts of one listener have different policies")
 	}
-	if strict.Identity("closed.example.com") != -1 || strict.Identity("example.org") != -1 {
-		t.Error("a name that is refused has a policy")
+	if realm(strict, "closed.example.com") != nil || realm(strict, "example.org") != nil {
+		t.Error("a name that is refused is open")
 	}
 }
 
-func TestIdentityTellsPoliciesApart(t *testing.T) {
+// realm is that of a name, nil if its handshake is refused.
+func realm(table *Table, name string) *Realm {
+	if r, open := table.Realm(name); open {
+		return r
+	}
+	return nil
+}
+
+func TestRealmsTellPoliciesApart(t *testing.T) {
 	s := store(t, issue(t, "c", "ecdsa", "c"))
 	table := NewTable(nil, s, []Listener{serves("a.example.com", "c"), serves("*.example.com", "c"), serves("", "c"), serves("d.example.com")})
-	a, wild, any := table.Identity("a.example.com"), table.Identity("b.example.com"), table.Identity("")
-	if a == wild || wild == any || a == any || a < 0 || wild < 0 || any < 0 {
-		t.Errorf("identities %d, %d, %d", a, wild, any)
+	a, wild, any := realm(table, "a.example.com"), realm(table, "b.example.com"), realm(table, "")
+	if a == nil || wild == nil || any == nil || a.Admits(wild) || wild.Admits(any) || any.Admits(a) || !a.Admits(a) {
+		t.Errorf("realms %p, %p, %p", a, wild, any)
 	}
-	if table.Identity("x.y.example.com") != wild || table.Identity("example.org") != any || table.Identity("d.example.com") != -1 {
-		t.Error("a name has the wrong identity")
+	if realm(table, "x.y.example.com") != wild || realm(table, "example.org") != any || realm(table, "d.example.com") != nil {
+		t.Error("a name has the wrong realm")
 	}
-	if table.Identity(strings.Repeat("a.", 200)+"example.com") != -1 {
-		t.Error("a name that can't exist has an identity")
+	if realm(table, strings.Repeat("a.", 200)+"example.com") != nil {
+		t.Error("a name that can't exist has a realm")
 	}
 }
 

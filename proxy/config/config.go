@@ -23,6 +23,10 @@ type Config struct {
 	Clusters []Cluster `json:"clusters,omitempty"`
 	// Certificates in order of Name. Listeners refer to them by Name.
 	Certificates []Certificate `json:"certificates,omitempty"`
+	// TicketKeys are what the keys of session tickets are derived from, at least TicketKeyBytesMin bytes each: the first
+	// one encrypts, the others decrypt only. Replicas with the same ones take up each other's sessions. Without any, every
+	// process has keys of its own, which it renews daily.
+	TicketKeys []Secret `json:"ticketKeys,omitempty"`
 }
 
 // Protocol of a listener.

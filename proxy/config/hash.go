@@ -54,6 +54,10 @@ func NewDigest(c *Config) Digest {
 	for i := range c.Certificates {
 		d.certificate(&c.Certificates[i])
 	}
+	d.count(len(c.TicketKeys))
+	for _, key := range c.TicketKeys {
+		d.text(string(key.Reveal()))
+	}
 	out.All = d.sum()
 	return out
 }
@@ -144,10 +148,12 @@ func (d *digest) tls(t *TLS) {
 	for i := range t.Hosts {
 		d.text(t.Hosts[i].Hostname)
 		d.texts(t.Hosts[i].Certificates)
+		d.clientAuth(t.Hosts[i].ClientAuth)
 	}
 	d.text(string(t.MinVersion))
 	d.text(string(t.MaxVersion))
 	d.texts(t.CipherSuites)
+	d.clientAuth(t.ClientAuth)
 }
 
 // certificate includes the key: a hash of 256 bits does not tell anything about it.

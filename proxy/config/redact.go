@@ -26,6 +26,14 @@ func Redact(c *Config) *Config {
 		one := &out.Certificates[i]
 		one.Chain, one.Key = CertificatesOnly([]byte(one.Chain)), Secret(redacted)
 	}
+	out.Listeners = slices.Clone(c.Listeners)
+	for i := range out.Listeners {
+		out.Listeners[i].TLS = redactTLS(out.Listeners[i].TLS)
+	}
+	out.TicketKeys = slices.Clone(c.TicketKeys)
+	for i := range out.TicketKeys {
+		out.TicketKeys[i] = Secret(redacted)
+	}
 	out.Clusters = slices.Clone(c.Clusters)
 	for i := range out.Clusters {
 		if tls := out.Clusters[i].TLS; tls != nil {
@@ -34,6 +42,29 @@ func Redact(c *Config) *Config {
 			out.Clusters[i].TLS = &shown
 		}
 	}
+	return &out
+}
+
+// redactTLS drops what was put beside the certificates of authorities.
+func redactTLS(t *TLS) *TLS {
+	if t == nil {
+		return nil
+	}
+	out := *t
+	out.ClientAuth = redactClientAuth(t.ClientAuth)
+	out.Hosts = slices.Clone(t.Hosts)
+	for i := range out.Hosts {
+		out.Hosts[i].ClientAuth = redactClientAuth(out.Hosts[i].ClientAuth)
+	}
+	return &out
+}
+
+func redactClientAuth(a *ClientAuth) *ClientAuth {
+	if a == nil {
+		return nil
+	}
+	out := *a
+	out.CA = CertificatesOnly([]byte(a.CA))
 	return &out
 }
 

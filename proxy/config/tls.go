@@ -42,6 +42,8 @@ type TLS struct {
 	MaxVersion TLSVersion `json:"maxVersion,omitempty"`
 	// CipherSuites restricts TLS 1.2 to these of CipherSuiteNames; those of TLS 1.3 are all safe and not negotiable here.
 	CipherSuites []string `json:"cipherSuites,omitempty"`
+	// ClientAuth, if set, asks clients for a certificate; Hosts have their own say.
+	ClientAuth *ClientAuth `json:"clientAuth,omitempty"`
 }
 
 // TLSHost is a server name with certificates of its own.
@@ -50,6 +52,8 @@ type TLSHost struct {
 	Hostname string `json:"hostname"`
 	// Certificates as in TLS: with none the name is refused.
 	Certificates []string `json:"certificates,omitempty"`
+	// ClientAuth, if set, asks clients of this name for a certificate, whatever TLS.ClientAuth says.
+	ClientAuth *ClientAuth `json:"clientAuth,omitempty"`
 }
 
 // CipherSuiteNames returns the suites of TLS 1.2 that may be offered, by their IANA names: those with forward secrecy
@@ -123,6 +127,9 @@ func checkTLS(l *Listener) (field string, err error) {
 			return fmt.Sprintf("tls.cipherSuites[%d]", i), err
 		}
 	}
+	if field, err := checkClientAuth(t.ClientAuth); err != nil {
+		return "tls.clientAuth." + field, err
+	}
 	seen := make(map[string]bool, len(t.Hosts))
 	for i := range t.Hosts {
 		h := t.Hosts[i].Hostname
@@ -133,6 +140,9 @@ func checkTLS(l *Listener) (field string, err error) {
 			return fmt.Sprintf("tls.hosts[%d].hostname", i), fmt.Errorf("hostname %q is there twice", h)
 		}
 		seen[h] = true
+		if field, err := checkClientAuth(t.Hosts[i].ClientAuth); err != nil {
+			return fmt.Sprintf("tls.hosts[%d].clientAuth.%s", i, field), err
+		}
 	}
 	return "", nil
 }
@@ -168,5 +178,27 @@ func (v *validator) references(index int, l *Listener) {
 	check(l.TLS.Certificates, "certificates")
 	for i := range l.TLS.Hosts {
 		check(l.TLS.Hosts[i].Certificates, fmt.Sprintf("hosts[%d].certificates", i))
+	}
+}
+
+// TicketKeyBytesMin and TicketKeyBytesMax bound the material of a session ticket key: 256 bits are what AES-256 takes.
+const (
+	TicketKeyBytesMin = 32
+	TicketKeyBytesMax = 1024
+)
+
+// CheckTicketKey says what is wrong with the material of a session ticket key, or nil. It never shows it.
+func CheckTicketKey(key []byte) error {
+	if len(key) < TicketKeyBytesMin || len(key) > TicketKeyBytesMax {
+		return fmt.Errorf("a key for session tickets has %d to %d random bytes, this one has %d", TicketKeyBytesMin, TicketKeyBytesMax, len(key))
+	}
+	return nil
+}
+
+func (v *validator) ticketKeys() {
+	for i, key := range v.config.TicketKeys {
+		if err := CheckTicketKey(key.Reveal()); err != nil {
+			v.report(Error{Part: PartTicketKey, Index: i, Path: fmt.Sprintf("ticketKeys[%d]", i), Err: err})
+		}
 	}
 }

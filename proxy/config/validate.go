@@ -42,6 +42,8 @@ const (
 	PartL4Route
 	// PartL4Backend: Config.L4Routes[Index].Backends[Sub]. Its share is refused.
 	PartL4Backend
+	// PartTicketKey: Config.TicketKeys[Index].
+	PartTicketKey
 )
 
 // Error is one problem of a Config.
@@ -65,6 +67,7 @@ func (e *Error) Unwrap() error { return e.Err }
 func Validate(c *Config) []error {
 	v := validator{config: c}
 	v.certificates()
+	v.ticketKeys()
 	v.clusters()
 	v.routes()
 	v.l4Routes()

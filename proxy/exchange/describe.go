@@ -17,6 +17,10 @@ func (x *Exchange) describe(r *observe.Record) {
 	r.EffectivePath = q.Bytes(q.Path)
 	r.EffectiveQuery = q.Bytes(q.Query)
 	r.UserAgent, _ = q.Get(message.UserAgent)
+	r.ClientVerify = ""
+	if id := x.peer.Identity; id != nil && id.Verify != "" {
+		r.ClientVerify, r.ClientSubject, r.ClientFingerprint = id.Verify, id.Subject, id.Fingerprint
+	}
 	r.RequestID, _ = q.Get(message.XRequestID)
 }
 

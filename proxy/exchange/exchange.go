@@ -128,6 +128,9 @@ func (x *Exchange) Start() {
 		return
 	}
 	x.setForwardingFields()
+	if x.peer.Identity != nil {
+		x.addIdentity(x.peer.Identity)
+	}
 	if status, reason := x.match(); status != 0 {
 		x.Answer(status, reason)
 		return
@@ -153,7 +156,7 @@ func (x *Exchange) match() (status int, reason string) {
 	}
 	x.port = port.Addr.Port()
 	host := x.w.hostOf(x.Req.Bytes(x.Req.Authority))
-	if x.peer.Scheme == message.SchemeHTTPS && port.Misdirected(x.peer.ServerName, host) {
+	if x.peer.Scheme == message.SchemeHTTPS && x.peer.misdirected(port, host) {
 		return 421, "misdirected_request"
 	}
 	rule, _, result := port.Match(host, &x.Req)

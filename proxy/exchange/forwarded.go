@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/message"
 )
 
@@ -16,6 +17,9 @@ func (x *Exchange) setForwardingFields() {
 	r, p := &x.Req, x.peer
 	r.Scheme = p.Scheme
 	r.Remove(message.XRealIP)
+	if !p.Trusted || p.Identity != nil && p.Identity.Verify != "" {
+		r.RemoveClientFacts() // what the handshake has shown is added below, or by whom we trust
+	}
 	if !p.Trusted {
 		removeForwarded(&r.Head)
 		r.Remove(message.Forwarded)
@@ -37,6 +41,13 @@ func (x *Exchange) setForwardingFields() {
 		r.Append(r.StoreString("X-Request-Id"), r.StoreFunc(x.appendRequestID), message.XRequestID)
 	}
 	x.addVia()
+}
+
+// addIdentity tells the back end what it wants to know of the client's certificate.
+func (x *Exchange) addIdentity(id *certs.Identity) {
+	for i := range id.Fields {
+		x.Req.Add(id.Fields[i].Name, id.Fields[i].Value, id.Fields[i].ID)
+	}
 }
 
 // removeForwarded removes every X-Forwarded-* field: back ends believe more of them than RAUTA knows by name.

@@ -14,6 +14,9 @@ var neverTrailer = [256]bool{
 	message.SetCookie: true, message.TE: true, message.Trailer: true, message.TransferEncoding: true, message.Upgrade: true,
 	message.Vary: true, message.XForwardedFor: true, message.XForwardedHost: true, message.XForwardedPort: true,
 	message.XForwardedProto: true, message.XRealIP: true, message.XRequestID: true,
+	message.ClientCert: true, message.ClientCertChain: true, message.SSLClientCert: true, message.SSLClientVerify: true,
+	message.SSLClientSubjectDN: true, message.SSLClientIssuerDN: true, message.SSLClientSerial: true,
+	message.SSLClientFingerprint: true,
 }
 
 // neverTrailerPrefixes are the begins of further names that are not passed on.

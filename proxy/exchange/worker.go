@@ -3,6 +3,7 @@ package exchange
 import (
 	"net/netip"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -191,8 +192,32 @@ type Peer struct {
 	Port       *PortRef
 	// Protocol is what the access log calls the protocol, such as "HTTP/1.1".
 	Protocol string
+	// Identity is what the TLS handshake has shown; nil without TLS.
+	Identity *certs.Identity
 
 	fixed *fixedFields // of an untrusted peer
+	// admitted is the last port, of a generation, where requests for ServerName may come over this connection.
+	admitted *snapshot.Port
+}
+
+// misdirected reports whether a request for host belongs on another connection: see snapshot.Port.Misdirected. It is asked
+// once for a generation while requests are for the name that the handshake was for.
+func (p *Peer) misdirected(port *snapshot.Port, host []byte) bool {
+	own := string(host) == p.ServerName
+	if own && p.admitted == port {
+		return false
+	}
+	var realm *certs.Realm
+	if p.Identity != nil {
+		realm = p.Identity.Realm
+	}
+	if port.Misdirected(realm, p.ServerName, host) {
+		return true
+	}
+	if own {
+		p.admitted = port
+	}
+	return false
 }
 
 // NewPeer describes a connection.

@@ -181,7 +181,11 @@ func (h *handshake) compute() (err error) {
 			err = fmt.Errorf("panic in a TLS handshake: %v", v)
 		}
 	}()
-	return h.secure.conn.Handshake()
+	if err := h.secure.conn.Handshake(); err != nil || h.opt.Examine == nil {
+		return err
+	}
+	h.secure.examined = h.opt.Examine(h.secure.conn.ConnectionState())
+	return nil
 }
 
 func (h *handshake) acquire() bool {

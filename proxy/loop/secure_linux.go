@@ -41,6 +41,8 @@ type secure struct {
 	conn  *tls.Conn
 	shake *handshake // while it is under way: Read and Write are the goroutine's
 
+	examined any // what TLSOptions.Examine has returned
+
 	cut      recordCut
 	in       []byte // received, left over by a Read whose buffer was full
 	inUsed   int

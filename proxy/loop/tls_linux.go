@@ -34,6 +34,9 @@ type TLSOptions struct {
 	// can't be read, which the handshake will refuse. A function that it returns takes the connection over: the handshake is
 	// off, nothing was sent, and received is all that has come, valid during the call.
 	Hello func(serverName string, known bool) (take func(c *Conn, received []byte))
+	// Examine, if set, is called when the handshake is complete, on its goroutine and not on the worker's thread: so it may
+	// take its time. What it returns is TLSState.Examined.
+	Examine func(tls.ConnectionState) any
 	// Done is called once, on the worker's thread: with nil, then it sets the connection's handler, which gets Readable
 	// as soon as there is something to read; or with the reason of the failure, then the connection has been closed. It is not called after
 	// Close or Reset, nor when Hello has given the connection away.
@@ -50,6 +53,8 @@ type TLSState struct {
 	Version, CipherSuite uint16
 	// Resumed: the session was taken up again without a certificate.
 	Resumed bool
+	// Examined is what TLSOptions.Examine has returned.
+	Examined any
 }
 
 // StartTLS begins the handshake. The connection belongs to the loop until Done: it has no other handler, and is neither
@@ -96,7 +101,7 @@ func (c *Conn) TLS() (state TLSState, ok bool) {
 	s := c.tls.conn.ConnectionState()
 	return TLSState{
 		ServerName: s.ServerName, Protocol: s.NegotiatedProtocol, Version: s.Version, CipherSuite: s.CipherSuite,
-		Resumed: s.DidResume,
+		Resumed: s.DidResume, Examined: c.tls.examined,
 	}, true
 }
 

@@ -53,6 +53,16 @@ const (
 	XRequestID
 	Traceparent
 	Tracestate
+
+	// What is said about a client's certificate; Head.RemoveClientFacts takes them as one range.
+	ClientCert
+	ClientCertChain
+	SSLClientCert
+	SSLClientVerify
+	SSLClientSubjectDN
+	SSLClientIssuerDN
+	SSLClientSerial
+	SSLClientFingerprint
 	fieldCount
 
 	// Removed marks a field that is not written.
@@ -72,6 +82,10 @@ var fieldNames = [fieldCount]string{
 	Vary: "vary", Via: "via", XForwardedFor: "x-forwarded-for", XForwardedHost: "x-forwarded-host",
 	XForwardedPort: "x-forwarded-port", XForwardedProto: "x-forwarded-proto", XRealIP: "x-real-ip",
 	XRequestID: "x-request-id", Traceparent: "traceparent", Tracestate: "tracestate",
+	ClientCert: "client-cert", ClientCertChain: "client-cert-chain",
+	SSLClientCert: "ssl-client-cert", SSLClientVerify: "ssl-client-verify", SSLClientSubjectDN: "ssl-client-subject-dn",
+	SSLClientIssuerDN: "ssl-client-issuer-dn", SSLClientSerial: "ssl-client-serial",
+	SSLClientFingerprint: "ssl-client-fingerprint",
 }
 
 // Name returns the lower-case name of a known field.
@@ -94,10 +108,10 @@ func nameHash(length int, first, middle, penult byte) uint32 {
 
 // Multipliers found by search so that no two names collide.
 const (
-	nameMulLen    = 185821
-	nameMulFirst  = 577511
-	nameMulMiddle = 612853
-	nameMulPenult = 189567
+	nameMulLen    = 714341
+	nameMulFirst  = 622051
+	nameMulMiddle = 957432
+	nameMulPenult = 980443
 )
 
 func buildNameTable() (t [nameHashSize]FieldID) {

@@ -144,6 +144,24 @@ func (h *Head) Remove(id FieldID) bool {
 	return found
 }
 
+// clientFacts are the bits of the ids from ClientCert to SSLClientFingerprint in Head.seen.
+const clientFacts = (1<<(SSLClientFingerprint+1-ClientCert) - 1) << ClientCert
+
+// The ids lie within the first word of Head.seen.
+const _ = uint(63 - SSLClientFingerprint)
+
+// RemoveClientFacts removes what is said about a client's certificate.
+func (h *Head) RemoveClientFacts() {
+	if h.seen[0]&clientFacts == 0 {
+		return
+	}
+	for i := range h.Fields {
+		if id := h.Fields[i].ID; id >= ClientCert && id <= SSLClientFingerprint {
+			h.Fields[i].ID = Removed
+		}
+	}
+}
+
 // RemoveName removes every field with the lower-case name.
 func (h *Head) RemoveName(name string, id FieldID) {
 	for i := h.Lookup(name, id, 0); i >= 0; i = h.Lookup(name, id, i+1) {

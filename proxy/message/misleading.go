@@ -5,6 +5,8 @@ var posedAs = [fieldCount]bool{
 	Host: true, ContentLength: true, TransferEncoding: true, Connection: true, Upgrade: true, Expect: true, TE: true,
 	KeepAlive: true, ProxyConnection: true, ProxyAuthorization: true, ProxyAuthenticate: true, Trailer: true,
 	HTTP2Settings: true, Forwarded: true, XRealIP: true,
+	ClientCert: true, ClientCertChain: true, SSLClientCert: true, SSLClientVerify: true, SSLClientSubjectDN: true,
+	SSLClientIssuerDN: true, SSLClientSerial: true, SSLClientFingerprint: true,
 }
 
 // Misleading reports whether an unknown request field name would be taken for another by back ends: CGI and WSGI turn "-"
@@ -22,7 +24,7 @@ func Misleading(name []byte) bool {
 
 // looksLikeOurs reports whether the name with "-" for "." is one of framing or forwarding.
 func looksLikeOurs(name []byte) bool {
-	const longest = len("x-forwarded-proto") + 8
+	const longest = len("ssl-client-fingerprint") + 3
 	const forwardedPrefix = "x-forwarded-"
 	var buf [longest]byte
 	if len(name) > len(buf) {

@@ -55,6 +55,11 @@ func appendLine(dst []byte, rec *Record, clock *clockText) []byte {
 	dst = appendStages(dst, rec)
 	dst = appendString(dst, `,"user_agent":"`, rec.UserAgent)
 	dst = appendString(dst, `","request_id":"`, rec.RequestID)
+	if rec.ClientVerify != "" {
+		dst = appendString(dst, `","client_verify":"`, rec.ClientVerify)
+		dst = appendString(dst, `","client_subject":"`, rec.ClientSubject)
+		dst = appendString(dst, `","client_fingerprint":"`, rec.ClientFingerprint)
+	}
 	return append(dst, '"', '}', '\n')
 }
 

@@ -41,6 +41,9 @@ type Record struct {
 	EffectiveHost, EffectivePath, EffectiveQuery []byte
 	// Client is the address of the client, behind trusted proxies the one they reported.
 	Client netip.Addr
+	// ClientVerify is what the client's certificate was worth: "SUCCESS", "NONE", "FAILED:reason"; empty if none was asked
+	// for, then it is not logged. ClientSubject and ClientFingerprint (SHA-256) name the certificate.
+	ClientVerify, ClientSubject, ClientFingerprint string
 	// UserAgent and RequestID are field values as they were received or made.
 	UserAgent, RequestID []byte
 	// Protocol is "HTTP/1.0", "HTTP/1.1" or "HTTP/2".

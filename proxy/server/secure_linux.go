@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/l4"
 	"rauta.io/rauta/proxy/loop"
@@ -28,7 +29,7 @@ type secureConn struct {
 func (w *loopWorker) secure(conn *loop.Conn, port *openPort) {
 	s := &secureConn{w: w, conn: conn, port: port}
 	s.opt = loop.TLSOptions{
-		Config: port.tls.Config(), Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
+		Config: port.tls.Config(), Examine: port.tls.Examine, Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
 	}
 	if port.names != nil {
 		s.opt.Hello = s.hello
@@ -54,6 +55,7 @@ func (s *secureConn) done(conn *loop.Conn, err error) {
 	}
 	peer := s.w.exchange.NewPeer(s.client, message.SchemeHTTPS, s.port.ref)
 	peer.ServerName = serverName
+	peer.Identity, _ = state.Examined.(*certs.Identity)
 	if state.Protocol == "h2" {
 		peer.Protocol = "HTTP/2"
 		s.w.exchange.Shard.ConnOpened()

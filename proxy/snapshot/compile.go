@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
@@ -47,6 +48,7 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 		Clusters:  slices.Clone(cfg.Clusters),
 
 		Certificates: slices.Clone(cfg.Certificates),
+		TicketKeys:   slices.Clone(cfg.TicketKeys),
 	}
 	c := &compiler{
 		opt: opt, prev: prev,
@@ -126,6 +128,11 @@ func (c *compiler) certificates() {
 		} else {
 			path := fmt.Sprintf("certificates[%q]", one.Name)
 			c.problem(&config.Error{Part: config.PartCertificate, Index: i, Path: path, Err: err})
+		}
+	}
+	for i, key := range c.next.Config.TicketKeys {
+		if c.bad[place{part: config.PartTicketKey, index: i}] == nil {
+			store.TicketKeys = append(store.TicketKeys, key)
 		}
 	}
 	c.next.certificates = store
@@ -362,7 +369,7 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 			l = old
 		}
 		if cfg.TLS != nil {
-			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, TLS: cfg.TLS, Opaque: cfg.Protocol == config.ProtocolTLS})
+			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, Socket: socketName(cfg), TLS: cfg.TLS, Opaque: cfg.Protocol == config.ProtocolTLS})
 		}
 		s.configs = append(s.configs, cfg)
 		s.listeners = append(s.listeners, l)
@@ -474,3 +481,6 @@ func (c *compiler) site(s *socket, hostname string, prev *site) *site {
 	next, _ = newSite(hostname, listeners, nil, nil) // an empty table always builds
 	return next
 }
+
+// socketName is the same on every replica.
+func socketName(cfg *config.Listener) string { return cfg.Address + ":" + strconv.Itoa(int(cfg.Port)) }

@@ -61,7 +61,7 @@ func TestTheMostSpecificListenerHasAServerNameWhateverItDoesWithIt(t *testing.T)
 func TestARequestForAHostThatIsPassedThroughIsMisdirected(t *testing.T) {
 	p := at(publish(t, newSecureLive(), l4()), 8443)
 	for host, want := range map[string]bool{"https.test": false, "a.test": true, "ends.test": true, "other": false} {
-		if got := p.Misdirected("https.test", []byte(host)); got != want {
+		if got := p.Misdirected(nil, "https.test", []byte(host)); got != want {
 			t.Errorf("%s over a connection for https.test: %v", host, got)
 		}
 	}
