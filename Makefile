@@ -27,8 +27,8 @@ build: ## build the static binary bin/rauta
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rauta ./cmd/rauta
 
 .PHONY: run
-run: build ## serve examples/quickstart in front of three demo back ends; Ctrl-C stops all
-	@bin/rauta demo examples/quickstart
+run: build ## serve examples in front of four demo back ends; Ctrl-C stops all
+	@bin/rauta demo examples
 
 .PHONY: test
 test: ## run all tests, those of the data plane also with the race detector and the invariants
@@ -38,12 +38,26 @@ test: ## run all tests, those of the data plane also with the race detector and 
 	else \
 		echo 'h2spec: skipped, its modules could not be downloaded'; \
 	fi
+	@if (cd test/grpctools && $(GO) mod download) >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory clients; \
+	else \
+		echo 'grpcurl: skipped, its modules could not be downloaded'; \
+	fi
 	@$(MAKE) --no-print-directory race
 
 .PHONY: h2spec
 h2spec: ## run the conformance suite of HTTP/2 (pinned in test/h2spec)
 	cd test/h2spec && CGO_ENABLED=0 $(GO) build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 ./test/blackbox -run H2spec
+
+.PHONY: clients
+clients: ## have curl, nghttp, h2load, openssl, grpcurl and chromium, as far as they are there, use what make run serves
+	cd test/grpctools && CGO_ENABLED=0 $(GO) build -o ../../bin/grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl
+	GRPCURL=$(CURDIR)/bin/grpcurl $(GO) test -count=1 -v ./test/clients
+
+.PHONY: ghz
+ghz: ## build ghz, a load generator for gRPC (pinned in test/grpctools)
+	cd test/grpctools && CGO_ENABLED=0 $(GO) build -o ../../bin/ghz github.com/bojand/ghz/cmd/ghz
 
 .PHONY: race
 race: ## run the tests of the data plane with -race -tags invariants

@@ -74,7 +74,7 @@ func TestCheckAsJSONSaysTheSame(t *testing.T) {
 
 func TestCheckIsContentWithTheQuickstart(t *testing.T) {
 	code, out, stderr := command("check", quickstart, "--status")
-	if code != 0 || stderr != "" || !strings.HasSuffix(out, "\n0 errors, 0 warnings in 12 objects; 3 routes would be served\n") {
+	if code != 0 || stderr != "" || !strings.HasSuffix(out, "\n0 errors, 0 warnings in 14 objects; 3 routes would be served\n") {
 		t.Errorf("exit code %d: %s%s", code, out, stderr)
 	}
 	for _, want := range []string{"gatewayClasses:", "type: Programmed", "type: ResolvedRefs"} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -14,11 +15,18 @@ import (
 	"rauta.io/rauta/internal/demo"
 )
 
-// demoAddress is where the quick start listens.
-const demoAddress = "127.0.0.1:8080"
+const (
+	// demoAddress and demoSecureAddress are where the quick start listens.
+	demoAddress       = "127.0.0.1:8080"
+	demoSecureAddress = "127.0.0.1:8443"
+	// demoSecret is the Secret that examples/secure refers to.
+	demoSecret = "quickstart"
+)
 
+// demoText has CERTIFICATE where the file with the demo's certificate belongs.
 const demoText = `
-RAUTA serves examples/quickstart on http://` + demoAddress + `, in front of three demo back ends. Try, in another terminal:
+RAUTA serves examples on http://` + demoAddress + ` and https://` + demoSecureAddress + `, in front of four demo back ends. Try, in
+another terminal:
 
   curl http://shop.localhost:8080/hello
       the catch-all rule: back end "web", and the fields that RAUTA adds for it
@@ -38,6 +46,24 @@ RAUTA serves examples/quickstart on http://` + demoAddress + `, in front of thre
       an Ingress: back end "web"
   curl -i http://nobody.localhost:8080/
       no route: 404
+
+  curl --cacert CERTIFICATE https://shop.localhost:8443/hello
+      HTTPS, with a certificate made for this start; curl and RAUTA agree on HTTP/2 by ALPN, --http1.1 says otherwise
+  curl -i --http2-prior-knowledge http://shop.localhost:8080/hello
+      HTTP/2 without TLS, on the port of HTTP/1.1
+  openssl s_client -connect ` + demoSecureAddress + ` -servername shop.localhost -alpn h2 -CAfile CERTIFICATE </dev/null
+      what TLS agrees on; a server name that no listener has ends the handshake
+  grpcurl -plaintext -authority grpc.localhost -d '{"text": "hello"}' ` + demoAddress + ` demo.Echo/Say
+      a gRPC call by a GRPCRoute; the back end tells its methods by reflection: list instead of -d and demo.Echo/Say
+  grpcurl -cacert CERTIFICATE -authority grpc.localhost -d '{"text": "hello"}' ` + demoSecureAddress + ` demo.Echo/Say
+      the same with TLS
+  websocat ws://shop.localhost:8080/ws
+      a WebSocket that sends back each line; wss://shop.localhost:8443/ws with TLS (SSL_CERT_FILE=CERTIFICATE)
+  chromium --ignore-certificate-errors https://shop.localhost:8443/browser
+      a page over HTTP/2 with a WebSocket on the same connection; any browser, once it trusts the certificate
+  h2load -n 100000 -c 8 -m 10 --connect-to=` + demoAddress + ` http://shop.localhost:8080/hello
+      many requests on few connections
+
   curl -s http://127.0.0.1:9091/metrics | grep rauta_requests_total
       what has been counted so far
   bin/rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/api/items -H 'X-Canary: yes'
@@ -51,7 +77,7 @@ Edit examples/quickstart/routes.yaml while this runs: the next request sees the 
 // newDemo is what `make run` runs; it is of no use outside the source tree and therefore hidden.
 func newDemo() *cobra.Command {
 	return &cobra.Command{
-		Use:    "demo FOLDER",
+		Use:    "demo EXAMPLES",
 		Short:  "Serve the quick start in front of demo back ends",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
@@ -62,9 +88,18 @@ func newDemo() *cobra.Command {
 }
 
 func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error {
+	temporary, err := os.MkdirTemp("", "rauta-demo-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the demo's certificate: %w", err)
+	}
+	defer os.RemoveAll(temporary)
+	certificate, err := demo.WriteCertificate(temporary, demoSecret)
+	if err != nil {
+		return err
+	}
 	o := &serveOptions{}
 	flags := newServeFlags(o)
-	err := flags.Parse([]string{"--config", folder, "--bind", "127.0.0.1", "--http-port", "8080", "--https-port", "8443",
+	err = flags.Parse([]string{"--config", folder, "--config", certificate.Objects, "--bind", "127.0.0.1", "--http-port", "8080", "--https-port", "8443",
 		"--admin", "127.0.0.1:9090", "--metrics", "127.0.0.1:9091", "--drain-delay", "0s", "--drain-time", "5s",
 		"--log-level", "warn"})
 	if err != nil {
@@ -73,7 +108,7 @@ func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error
 	if err := o.validate(); err != nil {
 		return err
 	}
-	for _, address := range []string{demoAddress, o.admin, o.metrics} {
+	for _, address := range []string{demoAddress, demoSecureAddress, o.admin, o.metrics} {
 		if err := portFree(address); err != nil {
 			return err
 		}
@@ -84,7 +119,8 @@ func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error
 	}
 	defer backends.Stop()
 	o.onReady = func() {
-		io.WriteString(stdout, strings.ReplaceAll(demoText, "examples/quickstart", strings.TrimSuffix(folder, "/")))
+		named := strings.NewReplacer("CERTIFICATE", certificate.File, "examples", strings.TrimSuffix(folder, "/"))
+		io.WriteString(stdout, named.Replace(demoText))
 	}
 	return serve(ctx, o, stdout, stderr)
 }

@@ -80,6 +80,7 @@ func additions() []edge {
 		{"fastpath/reference", "proxy/snapshot", "the same rules"},
 		{"fastpath/reference", "proxy/upstream", "the same pickers"},
 
+		{"test/clients", "internal/demo", "it runs what make run runs, on other ports"},
 		{"loadtest", "loadtest/...", "it measures from outside and imports nothing of the product"},
 		{"loadtest/bareloop", "loadtest/rawio", "raw sockets"},
 		{"loadtest/generator", "loadtest/procfs", "CPU time of the proxy under test"},

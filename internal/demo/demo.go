@@ -1,6 +1,7 @@
 // Package demo has the back ends that the quick start proxies to: small servers that say what reached them.
 //
-// It owns the demo servers on loopback addresses. It does not own RAUTA's own start. The hidden subcommand
+// It owns the demo servers on loopback addresses and the certificate that RAUTA serves there. It does not own RAUTA's
+// own start. The hidden subcommand
 // `rauta demo`, which `make run` runs, calls it.
 package demo
 
@@ -25,11 +26,16 @@ import (
 type Backend struct {
 	// Name is the Service in the quick start, Addr where its EndpointSlice says it is.
 	Name, Addr string
+	// GRPC back ends speak HTTP/2 without TLS, the others HTTP/1.1.
+	GRPC bool
 }
 
 // Quickstart are the back ends of examples/quickstart.
 func Quickstart() []Backend {
-	return []Backend{{"web", "127.0.0.1:18081"}, {"api", "127.0.0.1:18082"}, {"api-canary", "127.0.0.1:18083"}}
+	return []Backend{
+		{Name: "web", Addr: "127.0.0.1:18081"}, {Name: "api", Addr: "127.0.0.1:18082"},
+		{Name: "api-canary", Addr: "127.0.0.1:18083"}, {Name: "echo", Addr: "127.0.0.1:18084", GRPC: true},
+	}
 }
 
 const (
@@ -66,6 +72,10 @@ func Start(backends []Backend) (*Servers, error) {
 	}
 	for i, b := range backends {
 		server := &http.Server{Handler: Handler(b.Name), ReadHeaderTimeout: headTimeout}
+		if b.GRPC {
+			server.Handler, server.Protocols = GRPCHandler(b.Name), &http.Protocols{}
+			server.Protocols.SetUnencryptedHTTP2(true)
+		}
 		s.servers = append(s.servers, server)
 		s.serving.Go(func() { server.Serve(listeners[i]) })
 	}
@@ -80,8 +90,8 @@ func (s *Servers) Stop() {
 	s.serving.Wait()
 }
 
-// Handler answers as the back end called name: with its name and what it received, on /slow after a while, and on /ws as
-// a WebSocket that sends back what it gets.
+// Handler answers as the back end called name: with its name and what it received, on /slow after a while, on /ws as a
+// WebSocket that sends back what it gets, and on /browser with a page that tries this from a browser.
 func Handler(name string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { echo(w, r, name) })
@@ -91,6 +101,10 @@ func Handler(name string) http.Handler {
 			echo(w, r, name)
 		case <-r.Context().Done():
 		}
+	})
+	mux.HandleFunc("/browser", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		io.WriteString(w, browserPage)
 	})
 	mux.HandleFunc("/ws", func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}) // any origin: it only echoes
@@ -102,6 +116,21 @@ func Handler(name string) http.Handler {
 	})
 	return mux
 }
+
+// browserPage says which protocol it came with, and what a WebSocket of the same origin sends back.
+const browserPage = `<!doctype html>
+<title>RAUTA quick start</title>
+<p>This page came with <b id="protocol">...</b>. Over a WebSocket came back: <b id="echo">nothing yet</b>.</p>
+<script>
+const show = (id, text) => document.getElementById(id).textContent = text;
+show("protocol", performance.getEntriesByType("navigation")[0].nextHopProtocol);
+const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws");
+socket.onopen = () => socket.send("hello from a browser");
+socket.onmessage = (event) => { show("echo", event.data); socket.close(1000); };
+socket.onerror = () => show("echo", "an error");
+socket.onclose = (event) => document.title = "closed with " + event.code;
+</script>
+`
 
 // echo writes what was received.
 func echo(w http.ResponseWriter, r *http.Request, name string) {

@@ -56,6 +56,14 @@ func TestTheWebSocketSendsBackWhatItGets(t *testing.T) {
 	}
 }
 
+func TestThePageForBrowsersOpensTheWebSocket(t *testing.T) {
+	w := httptest.NewRecorder()
+	Handler("web").ServeHTTP(w, httptest.NewRequest("GET", "/browser", nil))
+	if got := w.Header().Get("Content-Type"); !strings.HasPrefix(got, "text/html") || !strings.Contains(w.Body.String(), "new WebSocket(") {
+		t.Errorf("Content-Type %q, page:\n%s", got, w.Body)
+	}
+}
+
 func TestATakenPortIsNamedAndNothingIsLeftRunning(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -67,7 +75,7 @@ func TestATakenPortIsNamedAndNothingIsLeftRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	free.Close()
-	_, err = Start([]Backend{{"web", free.Addr().String()}, {"api", taken.Addr().String()}})
+	_, err = Start([]Backend{{Name: "web", Addr: free.Addr().String()}, {Name: "api", Addr: taken.Addr().String()}})
 	if err == nil || !strings.Contains(err.Error(), taken.Addr().String()+" is in use") {
 		t.Errorf("got %v, want an error that names %s", err, taken.Addr())
 	}
