@@ -21,7 +21,7 @@ const (
 // Limits bound the idle connections to each endpoint of a cluster.
 type Limits struct {
 	// IdleMax is the number of idle connections to one endpoint over all workers; each worker keeps its share, at
-	// least 1.
+	// least 1. What is above that is closed after surplusTime.
 	IdleMax int
 	// IdleTimeout closes a connection that has not been used for so long.
 	IdleTimeout time.Duration

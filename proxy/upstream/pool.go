@@ -197,7 +197,7 @@ func (p *Pool) settle(s *Slot, now clock.Time) {
 		p.close(s)
 		p.fill()
 	case s.state == connIdle:
-	case p.retired || p.idle.count >= c.idleMax():
+	case p.retired:
 		p.close(s)
 	default:
 		s.idleSince = now

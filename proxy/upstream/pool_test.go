@@ -195,10 +195,36 @@ func TestTheIdleLimitIsDividedByTheWorkers(t *testing.T) {
 	p.Release(a.conn)
 	p.Release(b.conn)
 	p.Release(d.conn)
+	expect(t, p, 0, 3, 0, 3)
+	w.advance(time.Duration(surplusTime) + time.Millisecond*100)
 	expect(t, p, 0, 2, 0, 2) // 256 / 128
-	if !d.conn.closed || a.conn.closed || b.conn.closed {
-		t.Fatal("the connection above the limit is the one to close")
+	if !a.conn.closed || b.conn.closed || d.conn.closed {
+		t.Fatal("of those above the limit, the one that was idle for longest is to close")
 	}
+}
+
+func TestABurstThatComesAgainFindsItsConnections(t *testing.T) {
+	c := newTestCluster(config.Cluster{}, 128, 1)
+	w := newTestWorker(5)
+	w.dialer.atOnce = true
+	p := c.Pick(w.Worker, 0, nil).Pool(w.Worker)
+	for range 20 {
+		var burst [10]*fakeSink
+		for i := range burst {
+			burst[i] = acquire(p)
+		}
+		for _, s := range burst {
+			p.Release(s.conn)
+		}
+		w.advance(100 * time.Millisecond)
+	}
+	if w.dialer.dials != 10 {
+		t.Fatalf("%d dials, want 10", w.dialer.dials)
+	}
+	w.advance(time.Duration(surplusTime) + time.Millisecond*100)
+	expect(t, p, 0, 2, 0, 2)
+	w.advance(time.Minute + time.Second)
+	expect(t, p, 0, 0, 0, 0)
 }
 
 func TestTheReaperClosesWhatWasIdleForTooLong(t *testing.T) {

@@ -12,6 +12,10 @@ import "rauta.io/rauta/proxy/clock"
 // connections looks for others in need: 20 ms, so that waiting costs little more than a slow request.
 const roomInterval = clock.Time(20e6)
 
+// surplusTime is how long an idle connection above the limit is kept, in case that what needed so many goes on: streams
+// of one client that come and go together would otherwise cost a new connection each.
+const surplusTime = clock.Time(1e9)
+
 // idleMax is one worker's part of the idle connections to one endpoint.
 func (c *Cluster) idleMax() int { return max(1, c.limits.IdleMax/c.workers) }
 
@@ -116,14 +120,23 @@ func (p *Pool) idleDeadline(c *Cluster, now clock.Time) clock.Time {
 	if p.overShare(c) {
 		return now + roomInterval
 	}
-	return p.idle.back.idleSince + clock.Time(c.limits.IdleTimeout)
+	return p.idle.back.idleSince + p.idleTime(c)
+}
+
+// idleTime is how long the connection that has been idle for longest may go on to be so.
+func (p *Pool) idleTime(c *Cluster) clock.Time {
+	timeout := clock.Time(c.limits.IdleTimeout)
+	if p.idle.count > c.idleMax() {
+		return min(timeout, surplusTime)
+	}
+	return timeout
 }
 
 // tick closes the idle connections whose time is over, gives an unused one to a pool in need, and tries to dial for
 // requests that had no room.
 func (p *Pool) tick(now clock.Time) {
 	c := p.cluster()
-	for s := p.idle.back; s != nil && now-s.idleSince >= clock.Time(c.limits.IdleTimeout); s = p.idle.back {
+	for s := p.idle.back; s != nil && now-s.idleSince >= p.idleTime(c); s = p.idle.back {
 		p.close(s)
 	}
 	if s := p.idle.back; s != nil && p.mustYield(c) {
