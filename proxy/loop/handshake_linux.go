@@ -152,6 +152,7 @@ func (h *handshake) start() {
 	if h.opt.Client {
 		h.secure.conn = tls.Client(h.secure, h.opt.Config)
 	} else {
+		h.in = refragment(h.in)
 		h.secure.conn = tls.Server(h.secure, h.opt.Config)
 	}
 	h.state = handshakeRuns

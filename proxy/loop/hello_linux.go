@@ -6,7 +6,12 @@ const (
 	recordTypeHandshake  = 22 // RFC 8446 section 5.1
 	handshakeHeaderBytes = 4  // RFC 8446 section 4
 	typeClientHello      = 1  // RFC 8446 section 4
+	recordContentMax     = 1 << 14
 )
+
+// helloFragment is the content, in bytes, of the records that crypto/tls gets a ClientHello in: see refragment. Three and
+// four of them fill buffers of the allocator's sizes, and one fits into the smallest that crypto/tls makes (576).
+const helloFragment = 448
 
 // helloScan finds the end of a ClientHello, which may be spread over several records (RFC 8446 section 5.1). It keeps
 // its place, so that a hello that comes byte by byte is not looked at again and again.
@@ -46,6 +51,43 @@ func (s *helloScan) complete(b []byte) bool {
 		s.record += size
 		s.have = have
 	}
+}
+
+// refragment puts a ClientHello into small records, which a client might have done as well (RFC 8446 section 5.1): b is
+// what has been gathered, and is returned as it is if it is anything else than a whole hello with what follows it.
+//
+// The buffer into which crypto/tls reads records stays as large as the largest one while the connection lives, and the
+// record of a hello with a post-quantum key share is larger than all others of most idle connections: small ones save
+// 1.7 KiB of 10 (loadtest idle-tls).
+func refragment(b []byte) []byte {
+	var hello []byte
+	used := 0
+	for whole := handshakeHeaderBytes; len(hello) < whole; {
+		record := b[used:]
+		if len(record) < recordHeaderBytes || record[0] != recordTypeHandshake || record[1] != b[1] || record[2] != b[2] {
+			return b
+		}
+		size := int(record[3])<<8 + int(record[4])
+		if size == 0 || size > recordContentMax || len(record) < recordHeaderBytes+size {
+			return b // crypto/tls says what is wrong
+		}
+		hello = append(hello, record[recordHeaderBytes:recordHeaderBytes+size]...)
+		used += recordHeaderBytes + size
+		if len(hello) >= handshakeHeaderBytes {
+			whole = handshakeHeaderBytes + int(hello[1])<<16 + int(hello[2])<<8 + int(hello[3])
+			if hello[0] != typeClientHello || len(hello) > whole {
+				return b
+			}
+		}
+	}
+	out := make([]byte, 0, len(b)+(len(hello)/helloFragment+1)*recordHeaderBytes)
+	for len(hello) > 0 {
+		n := min(len(hello), helloFragment)
+		out = append(out, recordTypeHandshake, b[1], b[2], byte(n>>8), byte(n))
+		out = append(out, hello[:n]...)
+		hello = hello[n:]
+	}
+	return append(out, b[used:]...)
 }
 
 // recordCut finds the ends of records in what is received. crypto/tls gets no more than one record at a time: then it

@@ -2,7 +2,10 @@
 
 package loop
 
-import "testing"
+import (
+	"bytes"
+	"testing"
+)
 
 // records are two handshake records, the first one with half of a ClientHello of 6 bytes, and one of data.
 var records = []byte{22, 3, 1, 0, 5, 1, 0, 0, 6, 'a', 22, 3, 1, 0, 5, 'b', 'c', 'd', 'e', 'f', 23, 3, 3, 0, 1, 'x'}
@@ -53,6 +56,54 @@ func TestPiecesNeverReachBeyondTheEndOfARecord(t *testing.T) {
 			if !ends[end] {
 				t.Errorf("steps of %d: no piece ends at %d", step, end)
 			}
+		}
+	}
+}
+
+// inRecords puts content into records of a size.
+func inRecords(content []byte, size int) []byte {
+	var out []byte
+	for len(content) > 0 {
+		n := min(size, len(content))
+		out = append(out, recordTypeHandshake, 3, 1, byte(n>>8), byte(n))
+		out = append(out, content[:n]...)
+		content = content[n:]
+	}
+	return out
+}
+
+func TestAHelloIsTheSameInSmallRecords(t *testing.T) {
+	message := func(n int) []byte {
+		m := append([]byte{typeClientHello, byte(n >> 16), byte(n >> 8), byte(n)}, make([]byte, n)...)
+		for i := range m[handshakeHeaderBytes:] {
+			m[handshakeHeaderBytes+i] = byte(i)
+		}
+		return m
+	}
+	after := []byte{20, 3, 3, 0, 1, 1, 23, 3} // a whole record, and the begin of one
+	for _, n := range []int{0, 1, 443, 444, 445, 1700, 16000} {
+		for _, size := range []int{1, 3, 448, 2000, 1 << 14} {
+			got := refragment(append(inRecords(message(n), size), after...))
+			want := append(inRecords(message(n), helloFragment), after...)
+			if !bytes.Equal(got, want) {
+				t.Errorf("%d bytes in records of %d: %d bytes come out, want %d", n, size, len(got), len(want))
+			}
+		}
+	}
+	hello := message(1000)
+	for what, b := range map[string][]byte{
+		"nothing":                   nil,
+		"half a hello":              inRecords(hello, 400)[:700],
+		"no hello":                  inRecords(append([]byte{2}, hello[1:]...), 400),
+		"two messages in a record":  inRecords(append(hello[:len(hello):len(hello)], 1, 0, 0, 0), 2000),
+		"an empty record":           append([]byte{recordTypeHandshake, 3, 1, 0, 0}, inRecords(hello, 400)...),
+		"a record of another type":  append(inRecords(hello[:400], 400), append([]byte{23, 3, 1, 0, 1, 9}, inRecords(hello[400:], 400)...)...),
+		"records of two versions":   append(inRecords(hello[:400], 400), append([]byte{recordTypeHandshake, 3, 3, 2, 92}, hello[400:]...)...),
+		"a record beyond the limit": inRecords(message(20000), 1<<14+1),
+		"plain text":                []byte("GET / HTTP/1.1\r\n\r\n"),
+	} {
+		if got := refragment(b); !bytes.Equal(got, b) {
+			t.Errorf("%s is changed", what)
 		}
 	}
 }
