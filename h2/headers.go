@@ -77,11 +77,11 @@ func (c *link) gather(fragment []byte) {
 func (c *serverConn) onBlock(fragment []byte) {
 	id := c.block.stream
 	c.block.stream = 0
-	if s := c.find(id); s != nil {
-		c.onTrailers(s, fragment)
-		return
-	}
 	if id <= c.lastID {
+		if s := c.find(id); s != nil {
+			c.onTrailers(s, fragment)
+			return
+		}
 		known, byUs := c.recall(id)
 		switch {
 		case known && byUs:

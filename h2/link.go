@@ -29,7 +29,8 @@ type link struct {
 	// Streams. ids[i] is streams[i].id, so that a look-up touches little memory.
 	streams    []*stream
 	ids        []uint32
-	lastID     uint32 // of the streams that have been opened
+	recent     *[recentSlots]*stream // by id; nil while there are few
+	lastID     uint32                // of the streams that have been opened
 	closedIDs  [closedMax]closedStream
 	closedNext int
 	graveyard  []*stream // dead since this turn began

@@ -8,10 +8,11 @@ import (
 // stream is one request on a connection, of either direction: the windows, what waits to be sent, and what came while
 // nobody took it. A stream that has died stays valid until the end of the turn.
 type stream struct {
-	c    *link
-	user user
-	next *stream // in the send queue
-	id   uint32
+	c     *link
+	user  user
+	next  *stream // in the send queue
+	id    uint32
+	index int // in c.streams
 
 	live      bool // the exchange is not over
 	dead      bool

@@ -1,7 +1,16 @@
 package h2
 
+// recentSlots is a power of two, several times the streams that a connection usually has: a stream whose id is that far
+// behind the newest is looked for among all.
+const recentSlots = 256
+
 // find returns the open stream with the id, or nil.
 func (c *link) find(id uint32) *stream {
+	if c.recent != nil {
+		if s := c.recent[id>>1%recentSlots]; s != nil && s.id == id {
+			return s
+		}
+	}
 	for i := len(c.ids) - 1; i >= 0; i-- {
 		if c.ids[i] == id {
 			return c.streams[i]
@@ -16,7 +25,30 @@ func (c *link) add(s *stream, id uint32) {
 	s.sendWindow, s.recvWindow, s.recvTarget = c.streamSendWindow, streamWindow, streamWindow
 	s.since = c.e.loop.Now()
 	s.touched, s.progress = s.since, s.since
-	c.streams, c.ids = append(c.streams, s), append(c.ids, id)
+	c.enlist(s)
+}
+
+func (c *link) enlist(s *stream) {
+	s.index = len(c.streams)
+	c.streams, c.ids = append(c.streams, s), append(c.ids, s.id)
+	const fewStreams = 8 // which are found as fast without a table
+	if c.recent == nil && len(c.streams) > fewStreams {
+		c.recent = new([recentSlots]*stream)
+	}
+	if c.recent != nil {
+		c.recent[s.id>>1%recentSlots] = s
+	}
+}
+
+func (c *link) delist(s *stream) {
+	last := len(c.streams) - 1
+	c.ids[s.index], c.streams[s.index] = c.ids[last], c.streams[last]
+	c.streams[s.index].index = s.index
+	c.streams[last] = nil
+	c.ids, c.streams = c.ids[:last], c.streams[:last]
+	if c.recent != nil && c.recent[s.id>>1%recentSlots] == s {
+		c.recent[s.id>>1%recentSlots] = nil
+	}
 }
 
 // remove ends a stream. Its exchange is over, or is told by the caller.
@@ -24,19 +56,11 @@ func (c *link) remove(s *stream, byUs bool) {
 	s.dead = true
 	s.releaseBody()
 	s.releasePend()
-	last := len(c.ids) - 1
-	for i, id := range c.ids {
-		if id == s.id {
-			c.ids[i], c.streams[i] = c.ids[last], c.streams[last]
-			c.streams[last] = nil
-			c.ids, c.streams = c.ids[:last], c.streams[:last]
-			break
-		}
-	}
+	c.delist(s)
 	c.remember(s.id, byUs)
 	c.graveyard = append(c.graveyard, s)
 	c.markDirty()
-	if last == 0 {
+	if len(c.streams) == 0 {
 		c.role.emptied()
 	}
 }
