@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,13 +113,7 @@ func (s *stormConn) readBody(req *http.Request) bool {
 	if err != nil {
 		return false
 	}
-	if string(body) != pattern(req.Header.Get(idField), len(body)) {
-		s.b.wrong.Add(1)
-	}
-	if size := req.Header.Get(sizeField); size != "" && size != strconv.Itoa(len(body)) {
-		s.b.wrong.Add(1)
-	}
-	s.b.whole.Add(1)
+	s.b.check(req, body)
 	return true
 }
 

@@ -39,19 +39,24 @@ func (errorLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog
 type storm struct {
 	*rig
 	seed     uint64
-	proxied  string // address of the listener with the PROXY protocol
+	m        combination // only what the back ends speak counts
+	proxied  string      // address of the listener with the PROXY protocol
 	backends []*stormBackend
 	tally    tally
 }
 
-func newStorm(t *testing.T, workers int, seed uint64) *storm {
-	s := &storm{seed: seed}
+func newStorm(t *testing.T, workers int, m combination, seed uint64) *storm {
+	s := &storm{seed: seed, m: m}
 	for i := range 4 {
-		s.backends = append(s.backends, newStormBackend(t, seed<<8+uint64(i)))
+		if m.backend == 2 {
+			s.backends = append(s.backends, newStormBackend2(t, seed<<8+uint64(i)))
+		} else {
+			s.backends = append(s.backends, newStormBackend(t, seed<<8+uint64(i)))
+		}
 	}
 	port := freePort(t)
 	s.proxied = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
-	s.rig = start(t, s.addrs(0, 1, 2, 3), func(o *server.Options, c *config.Config) {
+	s.rig = m.start(t, s.addrs(0, 1, 2, 3), func(o *server.Options, c *config.Config) {
 		o.Workers = workers
 		o.Limits.LingerBytes = 4 << 20 // whoever pipelines behind an early answer still gets it
 		o.Registry = observe.NewRegistry(observe.Options{Workers: workers, Methods: message.MethodNames()})
@@ -151,7 +156,7 @@ func (s *storm) settle() {
 		}
 		return n
 	}
-	healthy := newBackend(t, answering(ok))
+	healthy := s.m.healthy(t)
 	s.publish(healthy.addr)
 	for range afterwards {
 		if got := s.dial().do(get); got.StatusCode != 200 || got.body != "ok" {
@@ -180,9 +185,9 @@ func descriptors(t *testing.T) int {
 // each response belongs to its request, no request stays without an answer, and nothing is left when all have gone.
 func TestAStormLeavesNothingBehindAndMixesNothingUp(t *testing.T) {
 	const clients, acts = 24, 25
-	for i, workers := range []int{1, 2, 4} {
-		t.Run(fmt.Sprintf("workers=%d", workers), func(t *testing.T) {
-			s := newStorm(t, workers, *firstSeed+uint64(i))
+	for i, c := range []struct{ workers, backend int }{{1, 1}, {2, 1}, {4, 1}} {
+		t.Run(fmt.Sprintf("workers=%d, back ends of HTTP%d", c.workers, c.backend), func(t *testing.T) {
+			s := newStorm(t, c.workers, combination{backend: c.backend}, *firstSeed+uint64(i))
 			goroutines, fds := runtime.NumGoroutine(), descriptors(t)
 			s.rage(clients, acts)
 			if t.Failed() {
