@@ -77,6 +77,8 @@ func workerMetrics() []Metric {
 		{"rauta_backend_tls_handshakes", "gauge", worker, "TLS handshakes with back ends under way."},
 		{"rauta_certificate_expiry_timestamp_seconds", "gauge", []string{"listener", "name"},
 			"When a certificate that a listener serves expires, as Unix time; beyond 5000 those that expire first."},
+		{"rauta_backend_client_certificate_expiry_timestamp_seconds", "gauge", []string{"name"},
+			"When a certificate expires that RAUTA shows to back ends, as Unix time."},
 		{"rauta_tls_names_closed", "gauge", []string{"listener"},
 			"Hostnames of a listener that refuse every handshake, because no certificate for them can be used."},
 		{"rauta_access_log_dropped_total", "counter", nil,

@@ -39,6 +39,19 @@ func expiries(s *snapshot.Snapshot) []expiry {
 	return out[:min(len(out), certificateSeriesMax)]
 }
 
+// clientExpiries returns when the certificates expire that back ends are shown, by name.
+func clientExpiries(s *snapshot.Snapshot) map[string]int64 {
+	out := map[string]int64{}
+	for i := range s.Config.Clusters {
+		if tls := s.Config.Clusters[i].TLS; tls != nil {
+			if c := s.Certificate(tls.ClientCertificate); c != nil {
+				out[c.Name] = c.NotAfter.Unix()
+			}
+		}
+	}
+	return out
+}
+
 // closedNames counts the hostnames of each listener with TLS that have no certificate.
 func closedNames(s *snapshot.Snapshot) map[string]int {
 	closed := map[string]int{}
@@ -74,6 +87,12 @@ func (s *Server) registerCertificateMetrics() {
 	r.Gauges("rauta_certificate_expiry_timestamp_seconds", func(emit func(float64, ...observe.Label)) {
 		for _, e := range expiries(s.live.Current()) {
 			emit(float64(e.at), observe.Label{Name: "listener", Value: e.listener}, observe.Label{Name: "name", Value: e.name})
+		}
+	})
+	r.Gauges("rauta_backend_client_certificate_expiry_timestamp_seconds", func(emit func(float64, ...observe.Label)) {
+		expires := clientExpiries(s.live.Current())
+		for _, name := range slices.Sorted(maps.Keys(expires)) {
+			emit(float64(expires[name]), observe.Label{Name: "name", Value: name})
 		}
 	})
 	r.Gauges("rauta_tls_names_closed", func(emit func(float64, ...observe.Label)) {

@@ -48,6 +48,10 @@ func TestMetricsTellWhenCertificatesExpireAndWhatIsClosed(t *testing.T) {
 	broken.Key = config.Secret("broken")
 	cfg := &config.Config{
 		Certificates: []config.Certificate{broken, newCertificate(t, "d/late", 3_000_000_000), newCertificate(t, "d/soon", 2_000_000_000)},
+		Clusters: []config.Cluster{
+			{Name: "a", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "a.test", ClientCertificate: "d/late"}},
+			{Name: "b", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "b.test", ClientCertificate: "d/late"}}, {Name: "c"},
+		},
 		Listeners: []config.Listener{
 			{Name: "both", Port: 443, Protocol: config.ProtocolHTTPS, Hostname: "a.test", TLS: &config.TLS{Certificates: []string{"d/late", "d/soon", "d/broken"}}},
 			{Name: "closed", Port: 443, Protocol: config.ProtocolHTTPS, Hostname: "b.test", TLS: &config.TLS{Certificates: []string{"d/broken"}}},
@@ -65,11 +69,13 @@ func TestMetricsTellWhenCertificatesExpireAndWhatIsClosed(t *testing.T) {
 	reg.WritePrometheus(&text)
 	var got []string
 	for line := range strings.SplitSeq(text.String(), "\n") {
-		if strings.HasPrefix(line, "rauta_certificate_expiry_") || strings.HasPrefix(line, "rauta_tls_names_closed") {
+		if strings.HasPrefix(line, "rauta_certificate_expiry_") || strings.HasPrefix(line, "rauta_tls_names_closed") ||
+			strings.HasPrefix(line, "rauta_backend_client_") {
 			got = append(got, line)
 		}
 	}
 	want := []string{
+		`rauta_backend_client_certificate_expiry_timestamp_seconds{name="d/late"} 3000000000`,
 		`rauta_certificate_expiry_timestamp_seconds{listener="both",name="d/soon"} 2000000000`,
 		`rauta_certificate_expiry_timestamp_seconds{listener="hosts",name="d/soon"} 2000000000`,
 		`rauta_certificate_expiry_timestamp_seconds{listener="both",name="d/late"} 3000000000`,

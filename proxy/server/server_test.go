@@ -142,3 +142,24 @@ func TestASocketThatIsTakenIsTriedAgain(t *testing.T) {
 	}
 	resp.Body.Close()
 }
+
+func TestTheClustersPageSaysHowBackEndsAreVerified(t *testing.T) {
+	s, err := New(Options{Workers: 1, Registry: observe.NewRegistry(observe.Options{}), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := []config.SubjectAltName{{URI: "spiffe://a/b"}}
+	cfg := &config.Config{Clusters: []config.Cluster{
+		{Name: "a", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "a.test", SubjectAltNames: name}},
+		{Name: "b", Protocol: config.BackendH2, TLS: &config.BackendTLS{Unverified: true}},
+		{Name: "c"},
+	}}
+	if _, _, _, err := s.live.Publish(cfg, nil); err != nil {
+		t.Fatal(err)
+	}
+	got := s.Clusters()
+	if got[0].Protocol != "ALPN" || got[0].TLS.Trusted != "system" || got[0].TLS.ServerName != "a.test" || len(got[0].TLS.SubjectAltNames) != 1 ||
+		got[1].Protocol != "H2" || got[1].TLS.Trusted != "everybody" || got[2].Protocol != "HTTP1" || got[2].TLS != nil {
+		t.Errorf("%+v", got)
+	}
+}

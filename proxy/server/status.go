@@ -65,9 +65,45 @@ func (s *Server) Listeners() []ListenerStatus {
 
 // ClusterStatus is what /clusters shows of one cluster.
 type ClusterStatus struct {
-	Name      string           `json:"name"`
-	Policy    string           `json:"policy"`
+	Name   string `json:"name"`
+	Policy string `json:"policy"`
+	// Protocol is what is spoken, "ALPN" where the handshake decides.
+	Protocol string `json:"protocol"`
+	// TLS is absent for plain text.
+	TLS       *ClusterTLS      `json:"tls,omitempty"`
 	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// ClusterTLS is how the endpoints of a cluster are verified.
+type ClusterTLS struct {
+	ServerName        string                  `json:"serverName,omitempty"`
+	SubjectAltNames   []config.SubjectAltName `json:"subjectAltNames,omitempty"`
+	Trusted           string                  `json:"trusted"` // ca, system or everybody
+	ClientCertificate string                  `json:"clientCertificate,omitempty"`
+}
+
+func clusterTLS(t *config.BackendTLS) *ClusterTLS {
+	if t == nil {
+		return nil
+	}
+	out := &ClusterTLS{ServerName: t.ServerName, SubjectAltNames: t.SubjectAltNames, Trusted: "ca", ClientCertificate: t.ClientCertificate}
+	switch {
+	case t.SystemRoots:
+		out.Trusted = "system"
+	case t.Unverified:
+		out.Trusted = "everybody"
+	}
+	return out
+}
+
+func clusterProtocol(c config.Cluster) string {
+	switch {
+	case c.Protocol != "":
+		return string(c.Protocol)
+	case c.TLS != nil:
+		return "ALPN"
+	}
+	return string(config.BackendHTTP1)
 }
 
 // EndpointStatus is one endpoint of a ClusterStatus.
@@ -88,7 +124,9 @@ func (s *Server) Clusters() []ClusterStatus {
 		if policy == "" {
 			policy = "p2c"
 		}
-		st := ClusterStatus{Name: c.Name(), Policy: policy, Endpoints: []EndpointStatus{}}
+		st := ClusterStatus{
+			Name: c.Name(), Policy: policy, Protocol: clusterProtocol(c.Config()), TLS: clusterTLS(c.Config().TLS), Endpoints: []EndpointStatus{},
+		}
 		for _, e := range c.Set().Endpoints() {
 			st.Endpoints = append(st.Endpoints, EndpointStatus{
 				Address: e.Name, Pod: e.Info.Pod, Node: e.Info.Node, Zone: e.Info.Zone, Terminating: e.Info.Terminating,
