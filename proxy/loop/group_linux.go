@@ -27,8 +27,8 @@ const activeWeight = 4
 type Group struct {
 	connectionsMax atomic.Int64
 	workers        atomic.Pointer[[]*Worker]
-	// computing holds a token for every TLS handshake that computes.
-	computing chan struct{}
+	// computing holds a token for every TLS handshake with a client that computes, dialling for those with back ends.
+	computing, dialling chan struct{}
 
 	_    [64]byte
 	open atomic.Int64 // accepted connections
@@ -48,7 +48,10 @@ type workerLoad struct {
 
 // NewGroup makes an empty group; connectionsMax bounds the accepted connections of all its workers (0: the default).
 func NewGroup(connectionsMax int) *Group {
-	g := &Group{ports: map[netip.AddrPort]*portGroup{}, computing: make(chan struct{}, handshakesAtOnce())}
+	g := &Group{
+		ports:     map[netip.AddrPort]*portGroup{},
+		computing: make(chan struct{}, handshakesAtOnce()), dialling: make(chan struct{}, dialsAtOnce()),
+	}
 	g.SetConnectionsMax(connectionsMax)
 	g.workers.Store(new([]*Worker))
 	return g

@@ -26,6 +26,10 @@ const (
 // keep theirs however many clients connect. Waiting for a peer doesn't count.
 func handshakesAtOnce() int { return max(1, runtime.NumCPU()/2) }
 
+// dialsAtOnce is the same for handshakes with back ends, which clients that connect in masses must not hold up: requests
+// of others wait for them. There are fewer, because their connections are used again.
+func dialsAtOnce() int { return max(1, runtime.NumCPU()/4) }
+
 // handshake is a TLS handshake under way. crypto/tls makes errors of a handshake sticky, temporary ones too, so it has
 // to block: it runs on a goroutine of its own. But every byte is received and sent by the worker. The two take turns:
 // the goroutine computes, and when it needs more from the peer, it hands everything to the worker by mailbox and waits;
@@ -35,6 +39,7 @@ type handshake struct {
 	c       *Conn
 	opt     TLSOptions
 	list    *handshakeList
+	tokens  chan struct{}
 	resume  chan struct{} // worker -> goroutine: your turn
 	aborted chan struct{} // closed by the worker: give up
 
@@ -191,7 +196,7 @@ func (h *handshake) compute() (err error) {
 
 func (h *handshake) acquire() bool {
 	select {
-	case h.c.w.group.computing <- struct{}{}:
+	case h.tokens <- struct{}{}:
 		h.held = true
 		return true
 	case <-h.aborted:
@@ -202,7 +207,7 @@ func (h *handshake) acquire() bool {
 func (h *handshake) release() {
 	if h.held {
 		h.held = false
-		<-h.c.w.group.computing
+		<-h.tokens
 	}
 }
 

@@ -234,6 +234,30 @@ func TestHandshakesWithBackEndsAreBoundedForThemselves(t *testing.T) {
 	}
 }
 
+// TestClientsInMassesHoldUpNoHandshakeWithABackEnd: requests of others may wait for it.
+func TestClientsInMassesHoldUpNoHandshakeWithABackEnd(t *testing.T) {
+	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	back := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	for range cap(r.w.group.computing) {
+		r.w.group.computing <- struct{}{} // as if clients computed without end
+	}
+	done := make(chan error, 1)
+	on(t, r.w, func() {
+		var c *Conn
+		c, _ = r.w.Connect(back.addr, handlerFunc(func(Events) {
+			if c.ConnectResult() == nil {
+				c.StartTLS(TLSOptions{Client: true, Config: r.client(), Done: func(_ *Conn, err error) { done <- err }})
+			}
+		}))
+	})
+	if err := receive(t, done); err != nil {
+		t.Error(err)
+	}
+	for len(r.w.group.computing) > 0 {
+		<-r.w.group.computing
+	}
+}
+
 // TestAPanicDuringAHandshakeIsToldOnce: whoever asked for the handshake has something to give back.
 func TestAPanicDuringAHandshakeIsToldOnce(t *testing.T) {
 	w := startWorker(t, WorkerOptions{OnPanic: func(any, []byte) {}})

@@ -67,11 +67,11 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 	w := c.w
 	c.LocalAddr() // asked for now: a callback of the configuration may want it on another thread
 	h := &handshake{
-		c: c, opt: opt, list: &w.handshakes, in: append([]byte(nil), opt.Received...),
+		c: c, opt: opt, list: &w.handshakes, tokens: w.group.computing, in: append([]byte(nil), opt.Received...),
 		resume: make(chan struct{}, 1), aborted: make(chan struct{}),
 	}
 	if opt.Client {
-		h.list = &w.dialled
+		h.list, h.tokens = &w.dialled, w.group.dialling
 	}
 	h.opt.Received = nil
 	h.mail.To = h

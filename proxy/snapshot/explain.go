@@ -67,6 +67,8 @@ type ExplainedBackend struct {
 	// Ready and Endpoints count the endpoints that take new requests, and all.
 	Ready     int `json:"ready"`
 	Endpoints int `json:"endpoints"`
+	// TLS says whom the endpoints have to prove to be; empty for plain text.
+	TLS string `json:"tls,omitempty"`
 }
 
 // OutcomeKind is what is done with a request.
@@ -169,6 +171,7 @@ func (r *Rule) explain(prefix int) *ExplainedRule {
 			x.Percent = 100 * float64(b.Weight) / float64(r.weights)
 		}
 		if b.Cluster != nil {
+			x.TLS = expected(b.Cluster.Config().TLS)
 			set := b.Cluster.Set()
 			x.Ready, x.Endpoints = set.Ready(), set.Len()
 		}

@@ -55,7 +55,12 @@ func shop() (*config.Config, config.Endpoints) {
 						Backends: []config.Backend{{Cluster: "default/cart:80", Weight: 1}}},
 				}},
 		},
-		Clusters: []config.Cluster{{Name: "default/cart-next:80"}, {Name: "default/cart:80"}},
+		Clusters: []config.Cluster{
+			{Name: "default/cart-next:80", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "a", SubjectAltNames: []config.SubjectAltName{
+				{Hostname: "cart.internal"}, {URI: "spiffe://internal/cart"},
+			}}},
+			{Name: "default/cart:80", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "cart.internal"}},
+		},
 	}
 	return c, config.Endpoints{"default/cart:80": {{Address: "127.0.0.1:1"}, {Address: "127.0.0.1:2"}, {Address: "127.0.0.1:3", Terminating: true}}}
 }

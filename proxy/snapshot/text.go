@@ -122,8 +122,29 @@ func (x *ExplainedBackend) text(b *strings.Builder) {
 		fmt.Fprintf(b, ", answers 500: %s\n", x.Invalid)
 		return
 	}
-	fmt.Fprintf(b, ", %d of %d endpoints ready\n", x.Ready, x.Endpoints)
+	fmt.Fprintf(b, ", %d of %d endpoints ready", x.Ready, x.Endpoints)
+	if x.TLS != "" {
+		fmt.Fprintf(b, ", TLS with %s", x.TLS)
+	}
+	b.WriteByte('\n')
 	filtersText(b, "        ", x.Filters)
+}
+
+// expected says whom a back end has to prove to be.
+func expected(t *config.BackendTLS) string {
+	switch {
+	case t == nil:
+		return ""
+	case t.Unverified:
+		return "whoever answers"
+	case len(t.SubjectAltNames) == 0:
+		return t.ServerName
+	}
+	var names []string
+	for _, n := range t.SubjectAltNames {
+		names = append(names, n.Hostname+n.URI)
+	}
+	return strings.Join(names, " or ")
 }
 
 func filtersText(b *strings.Builder, indent string, filters []config.Filter) {
