@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -20,6 +21,7 @@ func meaningFlags(f *pflag.FlagSet, o *translate.Options) {
 	f.Uint16Var(&o.HTTPSPort, "https-port", translate.DefaultHTTPSPort, "HTTPS port of the listener that Ingresses share")
 	f.StringVar(&o.ControllerName, "controller-name", translate.DefaultControllerName, "GatewayClasses of this controller are ours")
 	f.StringVar(&o.IngressClass, "ingress-class", translate.DefaultIngressClass, "Ingresses of this class are ours")
+	f.StringVar(&o.TicketKeys, "session-ticket-keys", "", "NAMESPACE/NAME of a Secret with keys of TLS session tickets, to share with replicas")
 	f.BoolVar(&o.WatchIngressWithoutClass, "watch-ingress-without-class", false, "take Ingresses that name no class")
 }
 
@@ -31,6 +33,9 @@ func validateMeaning(o *translate.Options) error {
 		return usagef("--http-port and --https-port are both %d: they must differ", o.HTTPPort)
 	case o.ControllerName == "" || o.IngressClass == "":
 		return usagef("--controller-name and --ingress-class must not be empty")
+	}
+	if namespace, name, ok := strings.Cut(o.TicketKeys, "/"); o.TicketKeys != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		return usagef("--session-ticket-keys %q: must be NAMESPACE/NAME of a Secret", o.TicketKeys)
 	}
 	o.AllowLoopback = true
 	return nil

@@ -23,6 +23,8 @@ const annotationPrefix = "rauta.io/"
 
 // Annotation names.
 const (
+	annotationClientDepth     = annotationPrefix + "client-depth"
+	annotationClientFacts     = annotationPrefix + "client-forward"
 	annotationIdleTimeout     = annotationPrefix + "idle-timeout"
 	annotationLoadBalancer    = annotationPrefix + "load-balancer"
 	annotationHashOn          = annotationPrefix + "hash-on"

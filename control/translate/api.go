@@ -64,6 +64,8 @@ type Options struct {
 	// WithoutL4 says the same of connections and datagrams that are forwarded as they are: listeners with the protocols TLS,
 	// TCP and UDP are reported and get no port.
 	WithoutL4 bool `json:"withoutL4,omitempty"`
+	// TicketKeys is the Secret, "namespace/name", with the keys of session tickets; empty for none.
+	TicketKeys string `json:"ticketKeys,omitempty"`
 	// Now is what the dates of certificates are compared with; the zero time means that they are not.
 	Now time.Time `json:"now,omitzero"`
 	// Memo makes later runs faster; nil for none.

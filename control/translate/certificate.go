@@ -222,6 +222,8 @@ const (
 	optionMinVersion   = annotationPrefix + "tls-min-version"
 	optionMaxVersion   = annotationPrefix + "tls-max-version"
 	optionCipherSuites = annotationPrefix + "tls-cipher-suites"
+	optionClientDepth  = annotationClientDepth
+	optionClientFacts  = annotationClientFacts
 )
 
 // readOptions reads the options of a listener. One that can't be read keeps the listener from being served: whoever
@@ -245,8 +247,15 @@ func (l *listener) readOptions() {
 				tls.CipherSuites = append(tls.CipherSuites, suite)
 				err = errors.Join(err, config.CheckCipherSuite(suite))
 			}
+		case optionClientDepth:
+			l.clients.set = true
+			l.clients.depthMax, err = parseClientDepth(value)
+		case optionClientFacts:
+			l.clients.set = true
+			l.clients.facts, err = parseClientFacts(value)
 		default:
-			l.gateway.report.warnf(l.field+"."+field, fmt.Sprintf("use %s, %s or %s", optionCipherSuites, optionMaxVersion, optionMinVersion),
+			l.gateway.report.warnf(l.field+"."+field, "use one of "+strings.Join([]string{
+				optionClientDepth, optionClientFacts, optionCipherSuites, optionMaxVersion, optionMinVersion}, ", "),
 				"the option %q is not known and has no effect", name)
 		}
 		if err != nil {

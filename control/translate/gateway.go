@@ -262,6 +262,10 @@ func (t *translator) gatewayStatuses() {
 			status.Conditions = append(status.Conditions, condition(gatewayv1.GatewayConditionResolvedRefs,
 				g.client.certificate != nil, g.client.reason, generation, g.client.message))
 		}
+		if g.insecureFallback() {
+			status.Conditions = append(status.Conditions, condition(gatewayv1.GatewayConditionInsecureFrontendValidationMode, true,
+				gatewayv1.GatewayReasonConfigurationChanged, generation, "clients get in with any certificate and with none"))
+		}
 		t.statuses.Gateways = append(t.statuses.Gateways, GatewayStatus{
 			Namespace: g.object.Namespace, Name: g.object.Name, Status: status})
 	}

@@ -37,15 +37,20 @@ type nameUse struct {
 	gateway     string
 	protocol    config.Protocol
 	passthrough bool
+	clients     *config.ClientAuth
 }
 
 func (l *listener) nameUse() nameUse {
-	return nameUse{l.gateway.object.Namespace + "/" + l.gateway.object.Name, l.protocol(), l.passthrough}
+	use := nameUse{gateway: l.gateway.object.Namespace + "/" + l.gateway.object.Name, protocol: l.protocol(), passthrough: l.passthrough}
+	if l.tls != nil {
+		use.clients = l.tls.ClientAuth
+	}
+	return use
 }
 
 // differs reports whether two listeners do something different with the same connections.
 func (u nameUse) differs(o nameUse) bool {
-	return u.protocol != o.protocol || u.passthrough != o.passthrough
+	return u.protocol != o.protocol || u.passthrough != o.passthrough || !u.clients.Equal(o.clients)
 }
 
 func (l *listener) portKey(address string) portKey {

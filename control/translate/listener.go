@@ -29,6 +29,7 @@ type listener struct {
 	conflict, conflictMessage     string
 	unresolved, unresolvedMessage string
 
+	clients      clientOptions
 	tls          *config.TLS    // of a listener that terminates TLS and can be served
 	passthrough  bool           // TLS is forwarded as it comes
 	certificates []*certificate // those that can be used
@@ -161,27 +162,9 @@ func (l *listener) readTLS(t *translator) {
 			fmt.Sprintf("a listener with protocol %s can't have the mode %q", l.spec.Protocol, mode))
 		return
 	}
-	if l.wantsClientCertificates() {
-		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "tls", "remove spec.tls.frontend for this port, or wait for a release that has it",
-			"validation of client certificates is not supported yet, and without it the listener would be open to everybody")
-		return
-	}
 	l.readOptions()
+	l.readClientAuth(t)
 	l.readCertificates(t)
-}
-
-// wantsClientCertificates reads spec.tls.frontend: what is said about the port counts instead of the default.
-func (l *listener) wantsClientCertificates() bool {
-	tls := l.gateway.object.Spec.TLS
-	if tls == nil || tls.Frontend == nil {
-		return false
-	}
-	for i := range tls.Frontend.PerPort {
-		if tls.Frontend.PerPort[i].Port == l.spec.Port {
-			return tls.Frontend.PerPort[i].TLS.Validation != nil
-		}
-	}
-	return tls.Frontend.Default.Validation != nil
 }
 
 func (l *listener) readCertificates(t *translator) {

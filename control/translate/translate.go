@@ -33,6 +33,7 @@ func Translate(o *Objects, opt Options) *Result {
 	t.routes()
 	t.ingresses()
 	t.gatewayStatuses()
+	t.ticketKeys()
 	t.policyStatuses()
 	return t.result()
 }

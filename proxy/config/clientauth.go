@@ -52,8 +52,8 @@ func ClientFacts() []ClientFact {
 	return []ClientFact{FactCertificate, FactChain, FactPEM, FactVerify, FactSubject, FactIssuer, FactSerial, FactFingerprint}
 }
 
-// clientDepthLimit bounds DepthMax: longer chains than this are not looked at by anybody.
-const clientDepthLimit = 16
+// ClientDepthLimit bounds DepthMax: longer chains than this are not looked at by anybody.
+const ClientDepthLimit = 16
 
 // CheckClientFact says what is wrong with the name of a fact, or nil.
 func CheckClientFact(f ClientFact) error {
@@ -69,8 +69,8 @@ func CheckClientFact(f ClientFact) error {
 
 // CheckClientDepth says what is wrong with a DepthMax, or nil.
 func CheckClientDepth(n int) error {
-	if n < 0 || n > clientDepthLimit {
-		return fmt.Errorf("%d is not between 0 and %d", n, clientDepthLimit)
+	if n < 0 || n > ClientDepthLimit {
+		return fmt.Errorf("%d is not between 0 and %d", n, ClientDepthLimit)
 	}
 	return nil
 }
