@@ -110,11 +110,6 @@ func (s *stormServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if s.in(30) {
 		panic(http.ErrAbortHandler)
 	}
-	for s.in(6) {
-		w.Header().Set("Link", "</a>")
-		w.WriteHeader(http.StatusEarlyHints)
-		w.Header().Del("Link")
-	}
 	s.respond(w, req, early)
 }
 
