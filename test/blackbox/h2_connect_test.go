@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -327,5 +328,47 @@ func TestHTTP2TunnelsLoseNoLastWords(t *testing.T) {
 		if rest := <-got; rest != words {
 			t.Errorf("%d bytes of %d", len(rest), size)
 		}
+	}
+}
+
+func TestHTTP2TunnelsHoldBackTheFasterEnd(t *testing.T) {
+	stopped, done := make(chan bool, 1), make(chan bool)
+	b := newBackend(t, func(c *conn) {
+		c.write(switching(c.head()) + "\r\n")
+		if c.n == 0 {
+			_, ok := flood(c)
+			stopped <- ok
+			return
+		}
+		<-done // takes nothing
+	})
+	r := start(t, []string{b.addr})
+	c := r.h2() // opens no window
+	c.headers(1, false, h2connect())
+	if !<-stopped {
+		t.Error("the back end could send everything to a client that takes nothing")
+	}
+	defer close(done)
+	tn, _ := r.tunnel(t, h2connect(), "")
+	sent := make(chan int, 1)
+	go func() {
+		n, _ := tn.Write(make([]byte, floodBytes))
+		sent <- n
+	}()
+	left := func() int {
+		tn.mu.Lock()
+		defer tn.mu.Unlock()
+		return min(tn.stream, tn.conn)
+	}
+	until(t, "the client's windows to stay closed", func() bool {
+		if left() > 0 {
+			return false
+		}
+		time.Sleep(300 * time.Millisecond) // as long as flood waits
+		return left() <= 0
+	})
+	tn.c.TCPConn.Close()
+	if n := <-sent; n == floodBytes {
+		t.Error("the client could send everything to a back end that takes nothing")
 	}
 }
