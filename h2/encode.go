@@ -31,8 +31,6 @@ func appendResponse(e *hpack.Encoder, dst []byte, r *message.Response, toHead bo
 	case r.Status < 200 || r.Status == 204: // RFC 9110 section 8.6: no Content-Length here
 	case r.Framing == message.Sized && r.Status != 304, r.Framing == message.NoBody && r.Length >= 0 && bodyless:
 		dst = e.AppendContentLength(dst, r.Length)
-	case r.Framing == message.NoBody && !bodyless:
-		dst = e.AppendContentLength(dst, 0)
 	}
 	return dst
 }

@@ -3,6 +3,7 @@ package h2
 import (
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
 )
 
 // Engine is the HTTP/2 engine of one worker. All methods are for the worker's thread.
@@ -17,7 +18,10 @@ type Engine struct {
 	idle  idleList
 	head  headReader
 
+	response    message.Response // of the block being read
+	path        []byte           // memory for appendRequest
 	freeStreams []*serverStream
+	freeCalls   []*clientStream
 }
 
 // freeStreamsMax bounds the streams that an engine keeps for reuse.
@@ -26,7 +30,7 @@ const freeStreamsMax = 1024
 // NewEngine returns the engine of a worker.
 func NewEngine(w *loop.Worker, x *exchange.Worker, limits Limits) *Engine {
 	e := &Engine{loop: w, exchange: x, limits: limits}
-	e.head.limits = &e.limits
+	e.head.limits, e.head.resp = &e.limits, &e.response
 	return e
 }
 
@@ -85,6 +89,23 @@ func (e *Engine) putServerStream(s *serverStream) {
 	*s = serverStream{}
 	if len(e.freeStreams) < freeStreamsMax {
 		e.freeStreams = append(e.freeStreams, s)
+	}
+}
+
+func (e *Engine) takeClientStream() *clientStream {
+	n := len(e.freeCalls)
+	if n == 0 {
+		return new(clientStream)
+	}
+	s := e.freeCalls[n-1]
+	e.freeCalls = e.freeCalls[:n-1]
+	return s
+}
+
+func (e *Engine) putClientStream(s *clientStream) {
+	*s = clientStream{}
+	if len(e.freeCalls) < freeStreamsMax {
+		e.freeCalls = append(e.freeCalls, s)
 	}
 }
 

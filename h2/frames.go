@@ -85,6 +85,10 @@ func (c *link) onData(h frameHeader, payload []byte) {
 		}
 		return
 	}
+	if s.headless {
+		c.streamError(h.stream, codeProtocol, "data_before_head")
+		return
+	}
 	if s.recvWindow -= int64(h.length); s.recvWindow < 0 {
 		c.streamError(h.stream, codeFlowControl, "stream_window_exceeded")
 		return
@@ -174,10 +178,6 @@ func (c *link) applySetting(id uint16, value uint32) errCode {
 	switch id {
 	case settingHeaderTableSize:
 		c.encoder.SetTableSize(value)
-	case settingEnablePush:
-		if value > 1 {
-			return codeProtocol
-		}
 	case settingMaxFrameSize:
 		if value < frameBytesMax || value > 1<<24-1 {
 			return codeProtocol

@@ -24,6 +24,7 @@ const (
 	pseudoAuthority
 	pseudoPath
 	pseudoProtocol // RFC 8441 section 4
+	pseudoStatus
 )
 
 // blockMode says what a header block is.
@@ -32,6 +33,7 @@ type blockMode uint8
 const (
 	blockRequest blockMode = iota
 	blockTrailers
+	blockResponse
 	blockIgnored // it is decoded because compression state is shared, and thrown away
 )
 
@@ -39,6 +41,9 @@ const (
 // decoded in one go.
 type headReader struct {
 	limits *Limits
+
+	// resp is what responses become.
+	resp *message.Response
 
 	// Of the block.
 	mode    blockMode
@@ -68,9 +73,10 @@ type headReader struct {
 func (h *headReader) read(mode blockMode, req *message.Request, decoder *hpack.Decoder, fragment []byte) error {
 	h.trailers.Reset()
 	*h = headReader{
-		limits: h.limits, mode: mode, req: req, block: h.block, cookies: h.cookies[:0], length: -1, trailers: h.trailers,
+		limits: h.limits, resp: h.resp, mode: mode, req: req, block: h.block, cookies: h.cookies[:0], length: -1,
+		trailers: h.trailers,
 	}
-	limit := h.limits.HeadBytes
+	limit := h.limits.headBytes(mode)
 	if mode == blockIgnored {
 		limit = 0
 	}
@@ -110,11 +116,16 @@ func (h *headReader) onField(f *hpack.Field) {
 		return
 	}
 	switch {
+	case f.Pseudo != hpack.Regular && h.mode == blockResponse && !h.regular:
+		h.onStatus(f)
 	case f.Pseudo != hpack.Regular:
 		h.onPseudo(f)
 	case h.mode == blockRequest:
 		h.regular = true
 		h.onRegular(f)
+	case h.mode == blockResponse:
+		h.regular = true
+		h.onResponseField(f)
 	case h.mode == blockTrailers:
 		h.onTrailer(f)
 	}

@@ -58,7 +58,7 @@ func (c *link) onContinuation(h frameHeader, payload []byte) {
 // gather keeps a fragment. A block that is larger than any head we accept is not worth decoding (attack row 29).
 func (c *link) gather(fragment []byte) {
 	b := &c.block
-	if len(b.buf)+len(fragment) > c.e.limits.HeadBytes+headerBlockSlack {
+	if len(b.buf)+len(fragment) > c.headBytes+headerBlockSlack {
 		c.fail(codeEnhanceYourCalm, "header_block_too_large")
 		return
 	}

@@ -73,6 +73,24 @@ const (
 	controlFramesMax = 1000
 )
 
+// Connections to back ends.
+const (
+	// streamsUpstreamMax bounds the streams of one connection whatever the back end allows: with more of them on few
+	// connections a lost one costs too many requests.
+	streamsUpstreamMax = 256
+	// streamsUpstreamAssumed: a back end that names no limit has none (RFC 9113 section 6.5.2).
+	streamsUpstreamAssumed = streamsUpstreamMax
+	// lastStreamID: a connection is given up a while before its ids are used up (RFC 9113 section 5.1.1).
+	lastStreamID = streamIDMask - 2*streamsUpstreamMax
+	// cancelledProbeMin is how many streams that were given up make us ask whether the back end has heard of it.
+	cancelledProbeMin = 8
+	// pingAfter, in nanoseconds without a byte while streams wait, the back end has to show that it is alive. gRPC servers
+	// end connections that are pinged more often than every five minutes.
+	pingAfter = 330e9
+	// pongWithin is how long it may take to that.
+	pongWithin = 15e9
+)
+
 // Limits of the engine. Times are nanoseconds.
 type Limits struct {
 	// HeadTimeout: from accept to the end of the first request head, and from the start of any frame or header block to
@@ -102,6 +120,16 @@ type Limits struct {
 	StrictNames bool
 	// Streams is the number of streams that a client may have open. REFUSED_STREAM.
 	Streams int
+	// ResponseHeadBytes and ResponseFields are HeadBytes and Fields for response heads of back ends. 502.
+	ResponseHeadBytes int
+	ResponseFields    int
+}
+
+func (l *Limits) headBytes(mode blockMode) int {
+	if mode == blockResponse {
+		return l.ResponseHeadBytes
+	}
+	return l.HeadBytes
 }
 
 // StreamsMax is the usual limit of streams per connection: the least that RFC 9113 section 6.5.2 recommends.
@@ -123,5 +151,8 @@ func DefaultLimits() Limits {
 		HeadBytes:     32 << 10,
 		Fields:        message.FieldsMax,
 		Streams:       StreamsMax,
+
+		ResponseHeadBytes: 64 << 10,
+		ResponseFields:    message.FieldsMax,
 	}
 }

@@ -16,15 +16,17 @@ type link struct {
 	role role
 
 	// Owned by the worker.
-	timer    clock.Timer
-	kept     []byte // the begin of a frame whose rest has not come; holds a buffer only then
-	out      outbound
-	decoder  *hpack.Decoder
-	encoder  *hpack.Encoder
-	state    connState
-	readable bool // the socket may hold bytes
-	hangUp   bool // the peer has closed its half
-	dirty    bool // registered for the end of the turn
+	timer   clock.Timer
+	kept    []byte // the begin of a frame whose rest has not come; holds a buffer only then
+	out     outbound
+	decoder *hpack.Decoder
+	encoder *hpack.Encoder
+	// headBytes bounds what the peer's header blocks may become.
+	headBytes int
+	state     connState
+	readable  bool // the socket may hold bytes
+	hangUp    bool // the peer has closed its half
+	dirty     bool // registered for the end of the turn
 
 	// Streams. ids[i] is streams[i].id, so that a look-up touches little memory.
 	streams    []*stream
@@ -72,8 +74,9 @@ type role interface {
 	glitch()
 	// fail ends the connection because of an error of the peer (RFC 9113 section 5.4.1).
 	fail(code errCode, reason string)
-	// lose ends the connection without a word.
+	// lose ends the connection without a word; onBroken does so when what has come was read.
 	lose(why loss)
+	onBroken()
 	// emptied: the last stream is over.
 	emptied()
 	// afterTurn decides what comes next when all that could be sent has been.
@@ -98,12 +101,13 @@ const (
 )
 
 // init prepares the link in place, because its timer and its role point to it.
-func (c *link) init(e *Engine, conn *loop.Conn, role role) {
+func (c *link) init(e *Engine, conn *loop.Conn, role role, headBytes int) {
 	*c = link{
-		conn: conn, e: e, role: role, sendWindow: windowDefault, streamSendWindow: windowDefault, recvWindow: connWindow,
+		conn: conn, e: e, role: role, headBytes: headBytes,
+		sendWindow: windowDefault, streamSendWindow: windowDefault, recvWindow: connWindow,
 	}
 	c.timer.Fire = c.onTimer
-	c.decoder, c.encoder = hpack.NewDecoder(e.limits.HeadBytes), hpack.NewEncoder()
+	c.decoder, c.encoder = hpack.NewDecoder(headBytes), hpack.NewEncoder()
 }
 
 func (c *link) fail(code errCode, reason string) { c.role.fail(code, reason) }
@@ -129,7 +133,7 @@ type headerBlock struct {
 // OnEvent implements loop.Handler.
 func (c *link) OnEvent(ev loop.Events) {
 	if ev&loop.Error != 0 || c.out.broken {
-		c.role.lose(lossReset)
+		c.role.onBroken()
 		return
 	}
 	if ev&loop.Writable != 0 {
@@ -255,6 +259,7 @@ func (c *link) markDirty() {
 func (c *link) OnTurnEnd() {
 	c.dirty = false
 	if c.state == closed {
+		c.resume()
 		c.bury()
 		return
 	}
@@ -268,7 +273,7 @@ func (c *link) OnTurnEnd() {
 	c.bury()
 	switch {
 	case c.out.broken:
-		c.role.lose(lossReset)
+		c.role.onBroken()
 	case c.controls > controlFramesMax:
 		c.conn.Reset()
 		c.role.lose(lossFlood)
@@ -310,12 +315,12 @@ func (c *link) release() {
 	c.queue = sendQueue{}
 }
 
-// dropStreams ends all streams without telling the peer.
+// dropStreams ends all streams without telling the peer, but those that outlive the connection.
 func (c *link) dropStreams(reason string) {
-	for len(c.streams) > 0 {
-		s := c.streams[len(c.streams)-1]
+	for i := len(c.streams) - 1; i >= 0; i = min(i, len(c.streams)) - 1 {
+		s := c.streams[i]
 		s.passRest()
-		if s.dead { // that was all that was missing
+		if s.dead || s.outlives { // that was all that was missing
 			continue
 		}
 		c.remove(s, true)

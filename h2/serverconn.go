@@ -59,7 +59,7 @@ func nanos(ns int64) clock.Time { return clock.Time(ns) }
 func newServerConn(e *Engine, conn *loop.Conn, peer exchange.Peer) *serverConn {
 	peer.Protocol = "HTTP/2"
 	c := &serverConn{peer: peer}
-	c.init(e, conn, c)
+	c.init(e, conn, c, e.limits.HeadBytes)
 	return c
 }
 
@@ -136,8 +136,9 @@ var lossReasons = [...]string{
 	lossReset: "client_reset", lossClosed: "client_closed", lossStuck: "client_write_timeout", lossFlood: "client_control_flood",
 }
 
-// lose implements role.
+// lose and onBroken implement role.
 func (c *serverConn) lose(why loss) { c.gone(lossReasons[why]) }
+func (c *serverConn) onBroken()     { c.lose(lossReset) }
 
 // gone ends the connection and the exchanges that it carries.
 func (c *serverConn) gone(reason string) {
@@ -205,9 +206,16 @@ func (c *serverConn) onPong(payload []byte) bool {
 	return false
 }
 
-// onSetting and onSettings implement role: a server has no further settings to heed.
-func (c *serverConn) onSetting(uint16, uint32) errCode { return codeNo }
-func (c *serverConn) onSettings()                      {}
+// onSetting implements role. We never push.
+func (c *serverConn) onSetting(id uint16, value uint32) errCode {
+	if id == settingEnablePush && value > 1 {
+		return codeProtocol
+	}
+	return codeNo
+}
+
+// onSettings implements role.
+func (c *serverConn) onSettings() {}
 
 // forgets implements role: ids that the client has skipped were never streams.
 func (c *serverConn) forgets() bool { return false }

@@ -20,8 +20,10 @@ type stream struct {
 	resumed   bool // in the connection's list of streams whose body goes on
 	paused    bool // the exchange takes no body
 	hold      bool // what comes has to wait for the tunnel that it belongs to
+	headless  bool // the head that DATA belongs to has not come
 	connect   bool // a tunnel was asked for (RFC 8441)
 	tunnel    bool // and is there: DATA is the tunnel's
+	outlives  bool // the connection is gone, but what came on it is passed on
 	starved   bool // the exchange was told to wait until there is room
 	endAsked  bool // SendEnd has been called
 	sentEnd   bool // END_STREAM has been framed
@@ -72,7 +74,7 @@ func (s *stream) pending() []byte { return s.pend[s.pendOff:] }
 
 // SendData implements exchange.Downstream and upstream.Stream.
 func (s *stream) SendData(p []byte) bool {
-	if s.dead || len(p) == 0 {
+	if s.dead || s.sentEnd || len(p) == 0 {
 		return true
 	}
 	c := s.c

@@ -255,7 +255,9 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 		return
 	}
 	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
-	if f.Retriable(safe) && !x.bodySeen && x.rec.Attempts < attemptsMax && x.w.Upstream.AllowRetry() {
+	// What no back end has looked at is no load for one: connections that end in good order must not use the budget up.
+	free := f.Stage == upstream.StageUnsent
+	if f.Retriable(safe) && !x.bodySeen && x.rec.Attempts < attemptsMax && (free || x.w.Upstream.AllowRetry()) {
 		x.w.Shard.Retry()
 		x.w.Shard.AttemptFailed(a.endpoint.Stats)
 		x.pick(a.endpoint)

@@ -130,7 +130,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 }
 
 func (p *loopPlane) newDialer(w *loopWorker) *dial.Dialer {
-	d := dial.New(w.loop, w.engine, nil)
+	d := dial.New(w.loop, w.engine, w.http2)
 	d.OnTLSFailure = func(e *upstream.Endpoint, err error, failures int) {
 		p.deps.Log.Warn("TLS handshakes with back ends fail; this is the last", "endpoint", e.Name, "cluster", e.ClusterName(),
 			"error", err, "failures", failures)

@@ -80,7 +80,7 @@ func (e *Endpoint) load(w *Worker) int {
 
 // streamsAssumed is how many streams a connection to e is taken to carry before it is there.
 func (e *Endpoint) streamsAssumed() int {
-	if e.Protocol == config.BackendH2 {
+	if e.Protocol == config.BackendH2 || e.Protocol == "" && e.TLS != nil { // ALPN may choose it
 		return streamsAssumed
 	}
 	return 1

@@ -83,11 +83,14 @@ const (
 	CauseShutdown
 	// CauseTLS: the handshake with the back end failed; Failure.Detail may say why.
 	CauseTLS
+	// CauseNoTunnel: the back end's protocol has no tunnel for what the client wants to upgrade to.
+	CauseNoTunnel
 )
 
 var causeNames = [...]string{
 	"no_endpoint", "overflow", "connect_failed", "connect_timeout", "reset", "eof", "timeout", "protocol_error", "shutdown",
 	"tls_handshake_failed",
+	"upgrade_not_supported",
 }
 
 func (c Cause) String() string { return causeNames[c] }

@@ -3,7 +3,12 @@ package blackbox
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -16,6 +21,12 @@ import (
 // overHTTP2 makes the rig speak HTTP/2 to its back ends.
 func overHTTP2(_ *server.Options, c *config.Config) { c.Clusters[0].Protocol = config.BackendH2 }
 
+// overH2 is overHTTP2 with one worker, so that connections can be counted.
+func overH2(o *server.Options, c *config.Config) {
+	o.Workers = 1
+	overHTTP2(o, c)
+}
+
 // h2peer is a connection at a scripted HTTP/2 back end: every frame is the test's own.
 type h2peer struct {
 	*conn
@@ -23,6 +34,8 @@ type h2peer struct {
 	block bytes.Buffer
 	enc   *hpack.Encoder
 	dec   *hpack.Decoder
+
+	writing sync.Mutex // for tests that write from several goroutines
 }
 
 // h2request is a request at a scripted back end.
@@ -54,6 +67,14 @@ func newH2Backend(t *testing.T, serve func(p *h2peer)) *backend {
 	})
 }
 
+// newH2BackendWith is newH2Backend for those that begin with settings.
+func newH2BackendWith(t *testing.T, serve func(p *h2peer), settings ...http2.Setting) *backend {
+	return newH2Backend(t, func(p *h2peer) {
+		p.WriteSettings(settings...)
+		serve(p)
+	})
+}
+
 // next returns the next frame that is not about the connection's housekeeping, which it looks after; nil at the end.
 func (p *h2peer) next() http2.Frame {
 	for {
@@ -64,17 +85,23 @@ func (p *h2peer) next() http2.Frame {
 		switch f := f.(type) {
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
-				p.WriteSettingsAck()
+				p.locked(func() { p.WriteSettingsAck() })
 			}
 		case *http2.PingFrame:
 			if !f.IsAck() {
-				p.WritePing(true, f.Data)
+				p.locked(func() { p.WritePing(true, f.Data) })
 			}
 		case *http2.WindowUpdateFrame:
 		default:
 			return f
 		}
 	}
+}
+
+func (p *h2peer) locked(f func()) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	f()
 }
 
 // request waits for the next request and notes it; nil at the end of the connection. What comes on other streams is passed
@@ -176,9 +203,15 @@ func (p *h2peer) encode(lines ...string) []byte {
 	return bytes.Clone(p.block.Bytes())
 }
 
-// respond sends a head.
+// respond sends a head, in frames of 16 KiB.
 func (p *h2peer) respond(id uint32, end bool, lines ...string) {
-	p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.encode(lines...), EndStream: end, EndHeaders: true})
+	block := p.encode(lines...)
+	n := min(len(block), 16<<10)
+	p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block[:n], EndStream: end, EndHeaders: n == len(block)})
+	for block = block[n:]; len(block) > 0; block = block[n:] {
+		n = min(len(block), 16<<10)
+		p.WriteContinuation(id, n == len(block), block[:n])
+	}
 }
 
 // cut sends the first bytes of a frame, whose rest never comes.
@@ -197,9 +230,59 @@ func (p *h2peer) ok(q *h2request) {
 // answeringH2 serves every request with ok, one after the other.
 func answeringH2(p *h2peer) {
 	p.WriteSettings()
+	p.answerAll()
+}
+
+// linger keeps the connection open until the proxy closes it.
+func (p *h2peer) linger() {
+	for p.next() != nil {
+	}
+}
+
+func (p *h2peer) answerAll() {
 	for q := p.request(); q != nil; q = p.request() {
 		if _, whole := p.body(q); whole {
 			p.ok(q)
 		}
 	}
+}
+
+// respondInPieces sends a head with little in its first frame, which is padded.
+func (p *h2peer) respondInPieces(id uint32, lines ...string) {
+	block := p.encode(lines...)
+	p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block[:1], PadLength: 100})
+	for block = block[1:]; len(block) > 4000; block = block[4000:] {
+		p.WriteContinuation(id, false, block[:4000])
+	}
+	p.WriteContinuation(id, true, block)
+}
+
+// echoH2 is a back end of x/net that sends the body back, with a length unless the query asks for none.
+func echoH2(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	handler := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if q.URL.Query().Get("chunked") == "" {
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
+		w.Write(body)
+	})
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go (&http2.Server{}).ServeConn(c, &http2.ServeConnOpts{Handler: handler})
+		}
+	}()
+	return l.Addr().String()
 }

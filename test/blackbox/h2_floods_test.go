@@ -49,7 +49,7 @@ func (m combination) silent(t *testing.T) *backend {
 
 // withHTTP2Clients runs f for back ends of either protocol.
 func withHTTP2Clients(t *testing.T, f func(t *testing.T, m combination)) {
-	for _, m := range []combination{{2, 1}} {
+	for _, m := range []combination{{2, 1}, {2, 2}} {
 		t.Run(m.String(), func(t *testing.T) { f(t, m) })
 	}
 }

@@ -203,6 +203,39 @@ func (c *h2client) response(id uint32) (r h2reply) {
 	}
 }
 
+// responses reads the responses on n streams, in whichever order they come.
+func (c *h2client) responses(n int) map[uint32]h2reply {
+	c.t.Helper()
+	replies := map[uint32]h2reply{}
+	for over := 0; over < n; {
+		f := c.next()
+		if f == nil {
+			c.t.Fatalf("the connection has ended after %d of %d responses", over, n)
+		}
+		reply := replies[f.Header().StreamID]
+		ended := false
+		switch f := f.(type) {
+		case *http2.RSTStreamFrame:
+			reply.reset, reply.code, ended = true, f.ErrCode, true
+		case *http2.HeadersFrame:
+			fields, err := c.dec.DecodeFull(f.HeaderBlockFragment())
+			c.must(err)
+			reply.fields, ended = append(reply.fields, fields...), f.StreamEnded()
+			reply.status, _ = strconv.Atoi(reply.get(":status"))
+		case *http2.DataFrame:
+			reply.body += string(f.Data())
+			ended = f.StreamEnded()
+		case *http2.GoAwayFrame:
+			continue
+		}
+		replies[f.Header().StreamID] = reply
+		if ended {
+			over++
+		}
+	}
+	return replies
+}
+
 // alive checks that the connection still serves, on a new stream.
 func (c *h2client) alive(id uint32) {
 	c.t.Helper()

@@ -1,0 +1,54 @@
+package h2
+
+import (
+	"strconv"
+
+	"rauta.io/rauta/h2/hpack"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/websocket"
+)
+
+// requestBytes bounds the size of the block that appendRequest writes.
+func requestBytes(r *message.Request) int {
+	return blockBytes(&r.Head) + 96 + int(r.Method.Len+r.Authority.Len+r.Path.Len+r.Query.Len)
+}
+
+// appendRequest appends the fields of a request to a block. One with Upgrade becomes an extended CONNECT (RFC 8441 section
+// 4). scratch is for a path that has to be put together; it is returned for the next one.
+func appendRequest(e *hpack.Encoder, dst []byte, r *message.Request, scratch []byte) (block, _ []byte) {
+	if r.Upgrade.Len > 0 {
+		dst = e.AppendMethod(dst, []byte("CONNECT"))
+		dst = e.AppendProtocol(dst, []byte(websocket.Protocol))
+	} else {
+		dst = e.AppendMethod(dst, r.Bytes(r.Method))
+	}
+	dst = e.AppendScheme(dst, r.Scheme)
+	dst = e.AppendAuthority(dst, r.Bytes(r.Authority))
+	path := r.Bytes(r.Path)
+	if r.HasQuery {
+		scratch = append(append(append(scratch[:0], path...), '?'), r.Bytes(r.Query)...)
+		path = scratch
+	}
+	dst = e.AppendPath(dst, path)
+	dst = appendFields(e, dst, &r.Head)
+	if r.TETrailers {
+		dst = e.AppendField(dst, message.TE, nil, []byte("trailers"), false)
+	}
+	if r.Framing == message.Sized {
+		dst = e.AppendContentLength(dst, r.Length)
+	}
+	return dst, scratch
+}
+
+var errCodeNames = [...]string{
+	"no_error", "protocol_error", "internal_error", "flow_control_error", "settings_timeout", "stream_closed",
+	"frame_size_error", "refused_stream", "cancel", "compression_error", "connect_error", "enhance_your_calm",
+	"inadequate_security", "http_1_1_required",
+}
+
+func (c errCode) String() string {
+	if int(c) < len(errCodeNames) {
+		return errCodeNames[c]
+	}
+	return "code_" + strconv.FormatUint(uint64(c), 16)
+}
