@@ -14,6 +14,10 @@ import (
 	"rauta.io/rauta/proxy/upstream"
 )
 
+// probeAfter, in nanoseconds, is how old a tunnel gets before the kernel has to look whether its back end is still there:
+// short connections are spared the four system calls for that.
+const probeAfter = 30e9
+
 // tunnel is one forwarded connection: a client's, and one to a back end.
 type tunnel struct {
 	// Immutable.
@@ -28,11 +32,14 @@ type tunnel struct {
 	prev, next *tunnel
 	down, up   side
 	timer      clock.Timer // of the connect, later of silence
-	idle       clock.Time  // how long both sides may be silent; 0: for ever
+	idle       clock.Time  // how long both sides may be silent; not above 0: for ever
+	last       clock.Time  // when something moved
+	probed     bool        // the kernel looks after the connection to the back end
 	cluster    *upstream.Cluster
 	endpoint   *upstream.Endpoint
 	pool       *upstream.Pool // where room is reserved; nil: nowhere
 	connected  bool
+	splices    bool // both sides are plain, so that bytes may stay in the kernel
 	done       bool
 	counters   *observe.L4Counters // of the route
 	backend    *observe.L4Counters // of the endpoint, once connected
@@ -128,7 +135,6 @@ func (t *tunnel) onConnecting(s *side, ev loop.Events) {
 		t.connectFailed(reasonConnectFailed)
 		return
 	}
-	s.conn.KeepAlive()
 	if t.decrypted && t.endpoint.TLS != nil {
 		t.encrypt()
 		return
@@ -161,6 +167,7 @@ func (t *tunnel) encrypt() {
 // established begins to forward.
 func (t *tunnel) established() {
 	t.connected = true
+	t.splices = !t.down.conn.Secured() && !t.up.conn.Secured()
 	t.endpoint.Report(t.e.upstream, true)
 	t.record.ConnectedAt = max(int64(t.e.loop.Now()-t.began), 1)
 	t.backend = t.e.shard.L4Endpoint(t.endpoint.Stats)
@@ -168,8 +175,8 @@ func (t *tunnel) established() {
 	if t.idle = clock.Time(t.route.IdleTimeout); t.idle == 0 {
 		t.idle = idleTimeoutDefault
 	}
-	t.e.loop.Wheel().Set(&t.timer, 0)
-	t.moved()
+	t.last = t.e.loop.Now()
+	t.armIdle()
 	if t.up.flush() {
 		t.down.pump()
 	}
@@ -195,21 +202,37 @@ func (t *tunnel) unreserve() {
 	}
 }
 
-// moved puts the idle timeout off.
-func (t *tunnel) moved() {
-	if t.idle > 0 {
-		t.e.loop.Wheel().Set(&t.timer, t.e.loop.Now()+t.idle)
+// moved puts the idle timeout off: the timer finds out when it fires.
+func (t *tunnel) moved() { t.last = t.e.loop.Now() }
+
+func (t *tunnel) onTimer(now clock.Time) {
+	t.e.loop.Blame(t.down.conn)
+	defer t.e.loop.Blame(nil)
+	switch {
+	case !t.connected:
+		t.connectFailed(reasonConnectTimeout)
+		return
+	case t.idle > 0 && now >= t.last+t.idle:
+		t.end(reasonIdle)
+		return
 	}
+	if !t.probed && now >= t.began+probeAfter {
+		t.probed = true
+		t.up.conn.KeepAlive()
+	}
+	t.armIdle()
 }
 
-func (t *tunnel) onTimer(clock.Time) {
-	t.e.loop.Blame(t.down.conn)
-	if t.connected {
-		t.end(reasonIdle)
-	} else {
-		t.connectFailed(reasonConnectTimeout)
+// armIdle makes the timer fire when it has something to do.
+func (t *tunnel) armIdle() {
+	next := clock.Time(0)
+	if t.idle > 0 {
+		next = t.last + t.idle
 	}
-	t.e.loop.Blame(nil)
+	if probe := t.began + probeAfter; !t.probed && (next == 0 || probe < next) {
+		next = probe
+	}
+	t.e.loop.Wheel().Set(&t.timer, next)
 }
 
 // count books what was received from the client and given to it.

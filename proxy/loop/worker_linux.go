@@ -53,6 +53,7 @@ type Worker struct {
 	buffers     buffers
 	cipher      cipherBuffers
 	datagrams   *datagrams
+	pipes       pipes
 	handshakes  handshakeList       // with clients
 	dialled     handshakeList       // with back ends
 	sockaddr    unix.RawSockaddrAny // scratch for accept and connect
@@ -328,6 +329,9 @@ func (w *Worker) shutdown() {
 		}
 	}
 	w.closeDescriptors()
+	for _, p := range w.pipes.free {
+		p.close()
+	}
 	w.group.leave(w)
 	w.countsChanged = true
 	w.publish()

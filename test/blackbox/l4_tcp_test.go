@@ -410,3 +410,38 @@ func TestTheConnectionLimitOfAnEndpointHoldsForTunnels(t *testing.T) {
 	r.settles(`rauta_l4_connections{`+allTCP+`}`, "1")
 	r.dial().exchange("3")
 }
+
+// TestALargeTransferInBothDirectionsArrivesWhole, which goes another way than a small one.
+func TestALargeTransferInBothDirectionsArrivesWhole(t *testing.T) {
+	b := newBackend(t, echoing)
+	r := start(t, []string{b.addr}, overTCP())
+	c := r.dial()
+	const total = 48 << 20
+	got, sum := sha256.New(), make(chan []byte, 1)
+	go func() {
+		sent := sha256.New()
+		random := rand.New(rand.NewPCG(3, 4))
+		piece := make([]byte, 300_000)
+		for left := total; left > 0; {
+			for i := range piece {
+				piece[i] = byte(random.Uint32())
+			}
+			n := min(left, len(piece))
+			sent.Write(piece[:n])
+			c.Write(piece[:n])
+			left -= n
+		}
+		sum <- sent.Sum(nil)
+		c.CloseWrite()
+	}()
+	if n, err := io.Copy(got, c.r); n != total || err != nil {
+		t.Fatalf("%d of %d bytes: %v", n, total, err)
+	}
+	r.settles(`rauta_l4_connections_total{`+allTCP+`,reason="closed"}`, "1")
+	if !bytes.Equal(<-sum, got.Sum(nil)) {
+		t.Error("other bytes came than were sent")
+	}
+	r.settles(`rauta_l4_bytes_total{`+allTCP+`,direction="in"}`, fmt.Sprint(total))
+	r.settles(`rauta_l4_bytes_total{`+allTCP+`,direction="out"}`, fmt.Sprint(total))
+	r.quiet()
+}

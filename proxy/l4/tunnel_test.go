@@ -1,0 +1,105 @@
+//go:build linux
+
+package l4
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+
+	"rauta.io/rauta/proxy/loop"
+)
+
+// echoTCP is a server that sends everything back.
+func echoTCP(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := c.Read(buf)
+					if err != nil {
+						return
+					}
+					c.Write(buf[:n])
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// dial opens a tunnel to the endpoints of the rig.
+func (r *rig) dial() net.Conn {
+	r.t.Helper()
+	var addr netip.AddrPort
+	r.on(func() {
+		l, err := r.w.Listen(loop.ListenerOptions{Addr: netip.MustParseAddrPort("127.0.0.1:0")}, func(_ *loop.Worker, c *loop.Conn) {
+			r.engine.Serve(Accepted{
+				Conn: c, Client: c.RemoteAddr().Addr(), Protocol: ProtocolTCP, Route: r.engine.live.Current().L4Routes[0],
+			})
+		})
+		if err != nil {
+			r.t.Error(err)
+			return
+		}
+		addr = l.Addr()
+	})
+	c, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestForwardingAllocatesNothing(t *testing.T) {
+	r := newRig(t, []string{echoTCP(t)}, nil)
+	for _, size := range []int{100, 100_000} {
+		c := r.dial()
+		buf := make([]byte, size)
+		echo := func() {
+			c.Write(buf)
+			io.ReadFull(c, buf)
+		}
+		for range 20 {
+			echo()
+		}
+		if n := testing.AllocsPerRun(100, echo); n >= 1 {
+			t.Errorf("%v allocations for %d bytes there and back, those of client and back end included", n, size)
+		}
+	}
+}
+
+// TestAllCountsReturnToNothing: whatever a tunnel held is given back when it ends.
+func TestAllCountsReturnToNothing(t *testing.T) {
+	r := newRig(t, []string{echoTCP(t)}, nil)
+	clients := []net.Conn{r.dial(), r.dial(), r.dial()}
+	for _, c := range clients {
+		c.Write([]byte("x"))
+		io.ReadFull(c, make([]byte, 1))
+	}
+	endpoint := r.engine.live.Current().Clusters["c"].Set().Endpoints()[0]
+	if n := endpoint.Connections(); n != 3 {
+		t.Errorf("%d connections at the endpoint", n)
+	}
+	clients[0].Close()
+	clients[1].(*net.TCPConn).SetLinger(0)
+	clients[1].Close()
+	r.on(func() {})
+	r.until(func() bool { return r.engine.Tunnels() == 1 })
+	r.on(r.engine.Cut)
+	r.until(func() bool { return r.engine.Tunnels() == 0 && endpoint.Connections() == 0 && r.w.BuffersOut() == 0 })
+}
