@@ -13,27 +13,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
 )
 
-// newStormBackend2 misbehaves at random in HTTP/2: single streams, and whole connections.
-func newStormBackend2(t *testing.T, seed uint64) *stormBackend {
-	b := &stormBackend{seed: seed}
-	ready := make(chan struct{})
-	b.backend = newBackend(t, func(c *conn) {
-		<-ready
-		b.open.Add(1)
-		defer b.open.Add(-1)
-		(&stormServer{b: b, rand: rand.New(rand.NewPCG(seed, uint64(c.n)))}).serve(c)
-	})
-	close(ready)
-	return b
-}
-
-// stormServer is a connection at such a back end.
+// stormServer is a connection at a stormBackend that speaks HTTP/2: single streams misbehave at random, and all of it does.
 type stormServer struct {
 	b      *stormBackend
 	doomed bool // dies at some time, so that no response of it need be whole

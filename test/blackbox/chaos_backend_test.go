@@ -34,15 +34,19 @@ type stormBackend struct {
 	whole atomic.Int64 // requests that were read completely
 }
 
-func newStormBackend(t *testing.T, seed uint64) *stormBackend {
+func newStormBackend(t *testing.T, m combination, seed uint64) *stormBackend {
 	b := &stormBackend{seed: seed}
 	ready := make(chan struct{})
 	b.backend = newBackend(t, func(c *conn) {
 		<-ready
 		b.open.Add(1)
 		defer b.open.Add(-1)
-		s := &stormConn{conn: c, b: b, rand: rand.New(rand.NewPCG(seed, uint64(c.n)))}
-		s.serve()
+		rnd := rand.New(rand.NewPCG(seed, uint64(c.n)))
+		if m.backend == 2 {
+			(&stormServer{b: b, rand: rnd}).serve(c)
+		} else {
+			(&stormConn{conn: c, b: b, rand: rnd}).serve()
+		}
 	})
 	close(ready)
 	return b

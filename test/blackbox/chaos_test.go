@@ -48,11 +48,7 @@ type storm struct {
 func newStorm(t *testing.T, workers int, m combination, seed uint64) *storm {
 	s := &storm{seed: seed, m: m}
 	for i := range 4 {
-		if m.backend == 2 {
-			s.backends = append(s.backends, newStormBackend2(t, seed<<8+uint64(i)))
-		} else {
-			s.backends = append(s.backends, newStormBackend(t, seed<<8+uint64(i)))
-		}
+		s.backends = append(s.backends, newStormBackend(t, m, seed<<8+uint64(i)))
 	}
 	port := freePort(t)
 	s.proxied = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
@@ -185,7 +181,7 @@ func descriptors(t *testing.T) int {
 // each response belongs to its request, no request stays without an answer, and nothing is left when all have gone.
 func TestAStormLeavesNothingBehindAndMixesNothingUp(t *testing.T) {
 	const clients, acts = 24, 25
-	for i, c := range []struct{ workers, backend int }{{1, 1}, {2, 1}, {4, 1}} {
+	for i, c := range []struct{ workers, backend int }{{1, 1}, {2, 1}, {4, 1}, {1, 2}, {4, 2}} {
 		t.Run(fmt.Sprintf("workers=%d, back ends of HTTP%d", c.workers, c.backend), func(t *testing.T) {
 			s := newStorm(t, c.workers, combination{backend: c.backend}, *firstSeed+uint64(i))
 			goroutines, fds := runtime.NumGoroutine(), descriptors(t)
