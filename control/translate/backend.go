@@ -68,6 +68,8 @@ func (c *routeCompiler) weighted(ref *gatewayv1.BackendRef, where string) (b con
 type backendUse struct {
 	// protocol is what is spoken if the Service does not say: gRPC is HTTP/2, here by prior knowledge.
 	protocol config.BackendProtocol
+	// asked is backend-protocol of the route, for Services that have none.
+	asked string
 	// opaque: nobody looks at what is spoken, so whatever the Service says is right.
 	opaque bool
 	// decrypts: what is forwarded may have been decrypted, and must not go on in plain text where TLS is asked for.

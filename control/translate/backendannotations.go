@@ -22,10 +22,11 @@ const (
 func backendAnnotations(service []string) []Annotation {
 	const fails = "requests are answered 500, because they might leave in plain text or to somebody else"
 	return []Annotation{{
-		Name: annotationBackendProtocol, Kinds: service, Type: "`HTTP`, `HTTPS`, `H2C`, `GRPC` or `GRPCS`",
-		Default: "HTTP/1.1 in plain text; for GRPCRoutes HTTP/2", OnInvalid: fails,
+		Name: annotationBackendProtocol, Kinds: []string{kindIngress, kindService}, Type: "`HTTP`, `HTTPS`, `H2C`, `GRPC` or `GRPCS`",
+		Default: "what appProtocol says, else HTTP/1.1 in plain text; for GRPCRoutes HTTP/2", OnInvalid: fails,
 		Doc: "What is spoken to the endpoints. HTTPS is TLS with HTTP/2 or HTTP/1.1, whichever the back end prefers (ALPN); GRPCS is TLS " +
-			"with HTTP/2; H2C and GRPC are HTTP/2 in plain text. With TLS the certificate of the back end is verified: against the " +
+			"with HTTP/2; H2C and GRPC are HTTP/2 in plain text. On an Ingress it is for Services without one. It comes before the " +
+			"appProtocol of a port. With TLS the certificate of the back end is verified: against the " +
 			"authorities that a BackendTLSPolicy or backend-tls-ca names, or else those of the machine.",
 		validate: func(v string) error {
 			if _, ok := backendProtocols()[v]; !ok {

@@ -13,6 +13,8 @@ import (
 type spoken struct {
 	protocol config.BackendProtocol
 	tls      *config.BackendTLS
+	explicit bool // an annotation says it
+	secured  bool // with TLS because of the route, not of the Service
 	// lentBy is the Gateway whose certificate is shown to the endpoints, nil if there is none or the Service has one.
 	lentBy *gateway
 }
@@ -21,17 +23,28 @@ type spoken struct {
 // one the annotations of the Service do. What can't be used makes requests fail rather than leave in plain text.
 func (t *translator) spokenTo(svc *corev1.Service, port corev1.ServicePort, use backendUse) (spoken, *refFailure) {
 	out := spoken{protocol: use.protocol}
+	if p := protocolOf(deref(port.AppProtocol, "")); p != "" && !use.opaque {
+		out.protocol = p
+	}
 	values := svc.Annotations
 	report := t.reporter(kindService, svc)
-	secure, asked := false, values[annotationBackendProtocol]
+	secure, asked, byRoute := false, values[annotationBackendProtocol], false
+	if asked == "" {
+		asked, byRoute = use.asked, use.asked != ""
+	}
 	if asked != "" {
 		value, ok := backendProtocols()[asked]
-		if !ok {
+		switch {
+		case !ok && byRoute:
+			return out, &refFailure{invalid: invalidBackendTLS, hint: "correct the annotation",
+				message: fmt.Sprintf("metadata.annotations[%s] can't be read, and Service %s/%s has none", annotationBackendProtocol, svc.Namespace, svc.Name)}
+		case !ok:
 			return out, invalidTransport("metadata.annotations["+annotationBackendProtocol+"] of Service %s/%s can't be read", svc)
 		}
-		out.protocol, secure = value.protocol, value.tls
-		if out.protocol == "" && use.protocol != "" && secure {
-			out.protocol = use.protocol // gRPC over TLS, whatever it is called
+		out.explicit = true
+		secure = value.tls
+		if value.protocol != "" { // else it is HTTPS, which leaves that to the route and to appProtocol
+			out.protocol = value.protocol
 		}
 	}
 	policy := t.policyFor(servicePort{keyOf(svc), port.Name})
@@ -52,7 +65,7 @@ func (t *translator) spokenTo(svc *corev1.Service, port corev1.ServicePort, use 
 		if !ok {
 			return out, invalidTransport("the annotations for TLS of Service %s/%s can't be used", svc)
 		}
-		out.tls = tls
+		out.tls, out.secured = tls, byRoute
 	default:
 		for _, name := range []string{annotationBackendCA, annotationBackendServerName, annotationBackendClient, annotationBackendVerify} {
 			if _, set := values[name]; set {

@@ -231,7 +231,9 @@ func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) 
 		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
 	}
 	var ports []servicePort
-	cluster, failure := c.t.cluster(target, wanted, described, backendUse{transport: corev1.ProtocolTCP, ports: &ports})
+	cluster, failure := c.t.cluster(target, wanted, described, backendUse{
+		transport: corev1.ProtocolTCP, ports: &ports, asked: c.object.Annotations[annotationBackendProtocol],
+	})
 	c.t.use(nil, ports)
 	if failure != nil {
 		c.report.errorf(field+".service", failure.hint, "%s; requests are answered 500", failure.message)

@@ -50,12 +50,15 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 	if failure != nil && (!use.opaque || use.decrypts) {
 		return "", failure
 	}
-	if p := deref(port.AppProtocol, ""); unsupportedAppProtocol(p) && how.tls == nil && !use.opaque {
+	if p := deref(port.AppProtocol, ""); how.tls == nil && !how.explicit && !use.opaque && appProtocolNeedsTLS(p) {
 		return "", &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
-			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, which is not supported yet", described, target.namespace, target.name, p),
-			"remove appProtocol if the back end also speaks plain HTTP/1.1"}
+			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, and nothing says whom to trust", described, target.namespace, target.name, p),
+			"add a BackendTLSPolicy, or set " + annotationBackendProtocol + " on the Service: to HTTPS or GRPCS, or to HTTP or H2C if it also speaks plain text"}
 	}
 	name := ClusterName(svc, port, how.protocol)
+	if how.secured {
+		name += "/tls"
+	}
 	if how.lentBy != nil {
 		name += "/as/" + how.tls.ClientCertificate
 	}
@@ -74,7 +77,8 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 
 // ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port", and with "/h2" behind it the same
 // endpoints spoken to in HTTP/2. An HTTPRoute and a GRPCRoute may lead to one port: then there are both. A port for UDP, of
-// which there may be one with the same number, has "/udp" behind it. Endpoints that are shown a Gateway's certificate are
+// which there may be one with the same number, has "/udp" behind it. Endpoints that an Ingress wants to be spoken to with
+// TLS, about which their Service says nothing, have "/tls" behind that. Endpoints that are shown a Gateway's certificate are
 // one more cluster, with "/as/" and the name of the Secret behind it all.
 func ClusterName(svc *corev1.Service, port corev1.ServicePort, protocol config.BackendProtocol) string {
 	name := svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port.Port))
@@ -103,13 +107,25 @@ func transportOf(p corev1.Protocol) corev1.Protocol {
 	return p
 }
 
-// unsupportedAppProtocol lists what needs TLS or HTTP/2 towards the back end (KEP-3726 and common usage).
-func unsupportedAppProtocol(p string) bool {
+// appProtocolNeedsTLS lists what is spoken over TLS (KEP-3726 and common usage).
+func appProtocolNeedsTLS(p string) bool {
 	switch strings.ToLower(p) {
-	case "kubernetes.io/h2c", "kubernetes.io/wss", "https", "wss", "h2c", "h2", "http2", "grpc", "grpcs", "tls":
+	case "kubernetes.io/wss", "https", "wss", "h2", "grpcs", "tls":
 		return true
 	}
 	return false
+}
+
+// protocolOf is what an appProtocol says about HTTP, empty if nothing. WebSockets begin in HTTP/1.1, which everybody who
+// speaks them takes.
+func protocolOf(appProtocol string) config.BackendProtocol {
+	switch strings.ToLower(appProtocol) {
+	case "kubernetes.io/h2c", "h2c", "h2", "http2", "grpc", "grpcs":
+		return config.BackendH2
+	case "kubernetes.io/wss", "wss":
+		return config.BackendHTTP1
+	}
+	return ""
 }
 
 // EndpointsOf returns the usable endpoints of a Service port in order of address. Slices of other Services are skipped.
