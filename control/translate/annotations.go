@@ -25,6 +25,8 @@ const annotationPrefix = "rauta.io/"
 const (
 	annotationClientDepth     = annotationPrefix + "client-depth"
 	annotationClientFacts     = annotationPrefix + "client-forward"
+	annotationHSTS            = annotationPrefix + "hsts"
+	annotationSSLRedirect     = annotationPrefix + "ssl-redirect"
 	annotationIdleTimeout     = annotationPrefix + "idle-timeout"
 	annotationLoadBalancer    = annotationPrefix + "load-balancer"
 	annotationHashOn          = annotationPrefix + "hash-on"
@@ -95,6 +97,12 @@ func Annotations() []Annotation {
 			"load-balancer `maglev`. A request without the header or cookie is spread at random.",
 		validate: func(v string) error { _, err := parseHashOn(v); return err },
 	}, {
+		Name: annotationHSTS, Kinds: route, Type: "`max-age=SECONDS`, then `; includeSubDomains` and `; preload` if wanted",
+		Default: "no Strict-Transport-Security", OnInvalid: "the default",
+		Doc: "Strict-Transport-Security of responses over HTTPS, RAUTA's own answers included, instead of what the back end " +
+			"says. Responses over plain HTTP have none.",
+		validate: func(v string) error { _, err := config.ParseHSTS(v); return err },
+	}, {
 		Name: annotationIdleTimeout, Kinds: []string{kindTLSRoute, kindTCPRoute, kindUDPRoute},
 		Type: "duration from 1ms to 24h; 0s means none", Default: "1h, for a UDPRoute 60s", OnInvalid: "the default",
 		Doc: "How long a connection, or the datagrams of one client, may be silent in both directions before RAUTA forgets " +
@@ -138,6 +146,13 @@ func Annotations() []Annotation {
 		Default: "60s, none for gRPC", OnInvalid: "the default",
 		Doc:      "Time from the end of the request to the head of the response; crossing it is answered 504.",
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
+	}, {
+		Name: annotationSSLRedirect, Kinds: []string{kindIngress}, Type: "`true`, `false` or `force`",
+		Default: "`true`", OnInvalid: "the default",
+		Doc: "Whether requests over plain HTTP are redirected to HTTPS with 308: those for hosts in the Ingress's `tls` " +
+			"section, all of them with `force`, or none. What a trusted proxy says in X-Forwarded-Proto counts. With Gateway API " +
+			"use a RequestRedirect.",
+		validate: func(v string) error { _, err := parseSSLRedirect(v); return err },
 	}, {
 		Name: annotationTunnelIdle, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
 		Default: "none", OnInvalid: "the default",
@@ -239,6 +254,7 @@ func (t *translator) clusterAnnotations(svc *corev1.Service, c *config.Cluster) 
 // ruleLimits are the annotations that apply to every rule of an object.
 type ruleLimits struct {
 	bodyBytesMax      int64
+	hsts              string
 	request, response config.Duration
 	tunnelIdle        config.Duration
 }
@@ -252,6 +268,9 @@ func limitsOf(o metav1.Object) ruleLimits {
 			n = invalidBodyBytesMax
 		}
 		out.bodyBytesMax = n
+	}
+	if v, set := values[annotationHSTS]; set {
+		out.hsts, _ = config.ParseHSTS(v)
 	}
 	if d, err := parseTimeout(values[annotationRequestTimeout], true); err == nil {
 		out.request = d
@@ -267,6 +286,9 @@ func limitsOf(o metav1.Object) ruleLimits {
 
 func (l ruleLimits) apply(r *config.Rule) {
 	r.BodyBytesMax = l.bodyBytesMax
+	if l.hsts != "" {
+		r.Filters = append(r.Filters, config.Filter{HSTS: &config.HSTS{Value: l.hsts}})
+	}
 	r.Timeouts.Response = l.response
 	if r.Timeouts.Request == 0 {
 		r.Timeouts.Request = l.request
@@ -289,6 +311,23 @@ func (t *translator) proxyProtocol(g *gateway) *config.ProxyProtocol {
 		return nil
 	}
 	return &config.ProxyProtocol{From: cidrs}
+}
+
+// sslRedirect is a value of the annotation.
+type sslRedirect string
+
+const (
+	sslRedirectOfTLS sslRedirect = "true"
+	sslRedirectNever sslRedirect = "false"
+	sslRedirectForce sslRedirect = "force"
+)
+
+func parseSSLRedirect(v string) (sslRedirect, error) {
+	switch r := sslRedirect(v); r {
+	case sslRedirectOfTLS, sslRedirectNever, sslRedirectForce:
+		return r, nil
+	}
+	return sslRedirectOfTLS, errors.New("is not true, false or force")
 }
 
 func parsePolicy(v string) (config.Policy, error) {

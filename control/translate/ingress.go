@@ -138,6 +138,9 @@ func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
 // another host doesn't rename anything.
 func (c *ingressCompiler) add(host string, rule config.Rule) {
 	c.limits.apply(&rule)
+	if c.redirects(host) {
+		rule.Filters = append([]config.Filter{{RequireHTTPS: c.t.opt.requireHTTPS()}}, rule.Filters...)
+	}
 	for _, r := range c.routes {
 		if r.host == host {
 			r.config.Rules = append(r.config.Rules, rule)

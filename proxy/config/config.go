@@ -195,6 +195,24 @@ type Filter struct {
 	Answer          *Answer     `json:"answer,omitempty"`
 	// GRPCWeb translates requests that are gRPC-Web to gRPC, and their responses back; others are left alone.
 	GRPCWeb *GRPCWeb `json:"grpcWeb,omitempty"`
+	// RequireHTTPS redirects requests that did not come over HTTPS.
+	RequireHTTPS *RequireHTTPS `json:"requireHTTPS,omitempty"`
+	// HSTS adds Strict-Transport-Security to responses over HTTPS, RAUTA's own answers included.
+	HSTS *HSTS `json:"hsts,omitempty"`
+}
+
+// RequireHTTPS says where to.
+type RequireHTTPS struct {
+	// Port of the target; 0 means 443.
+	Port uint16 `json:"port,omitempty"`
+	// Status as in Redirect.
+	Status int `json:"status"`
+}
+
+// HSTS is a policy of RFC 6797.
+type HSTS struct {
+	// Value of the field: "max-age=31536000; includeSubDomains".
+	Value string `json:"value"`
 }
 
 // GRPCWeb has no settings.

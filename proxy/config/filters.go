@@ -37,6 +37,16 @@ func CheckFilter(f *Filter) error {
 	if f.GRPCWeb != nil {
 		set++
 	}
+	if f.RequireHTTPS != nil {
+		set++
+		err = within("requireHTTPS", checkRedirect(&Redirect{Scheme: "https", Port: f.RequireHTTPS.Port, Status: f.RequireHTTPS.Status}))
+	}
+	if f.HSTS != nil {
+		set++
+		if value, problem := ParseHSTS(f.HSTS.Value); problem != nil || value != f.HSTS.Value {
+			err = within("hsts", fmt.Errorf("%q is not a policy in canonical form", f.HSTS.Value))
+		}
+	}
 	if set != 1 {
 		return fmt.Errorf("a filter sets exactly one of its fields, this one sets %d", set)
 	}

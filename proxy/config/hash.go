@@ -244,6 +244,13 @@ func (d *digest) filters(list []Filter) {
 			d.text(r.Hostname)
 			d.pathModifier(r.Path)
 		}
+		if h := f.RequireHTTPS; d.flag(h != nil) {
+			d.number(int64(h.Port))
+			d.number(int64(h.Status))
+		}
+		if h := f.HSTS; d.flag(h != nil) {
+			d.text(h.Value)
+		}
 		if a := f.Answer; d.flag(a != nil) {
 			d.number(int64(a.Status))
 			d.text(a.Reason)

@@ -44,6 +44,7 @@ func (x *Exchange) prepareAnswer(status int) {
 	r.Status = status
 	r.Add("Server", "rauta", message.Server)
 	r.AddBytes("Date", x.w.HTTPDate(), message.Date)
+	x.addHSTS(&r.Head)
 	if status == 405 || status == 503 {
 		x.addRequiredField(status)
 	}

@@ -168,6 +168,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	}
 	x.rule.Filters.Response(resp)
 	x.backend.Filters.Response(resp)
+	x.addHSTS(&resp.Head)
 	if !resp.Has(message.Date) {
 		resp.AddBytes("Date", x.w.HTTPDate(), message.Date) // RFC 9110 section 6.6.1
 	}
@@ -301,4 +302,14 @@ func failureReason(f upstream.Failure) string {
 		}
 	}
 	return f.Cause.String()
+}
+
+// addHSTS tells browsers to use HTTPS only; over plain HTTP anybody could (RFC 6797 section 7.2).
+func (x *Exchange) addHSTS(h *message.Head) {
+	if x.rule == nil || x.Req.Scheme != message.SchemeHTTPS {
+		return
+	}
+	if value := x.rule.Filters.HSTS(); value != "" {
+		h.Set("Strict-Transport-Security", value, message.Unknown)
+	}
 }

@@ -38,6 +38,7 @@ const reasonRedirect = "redirect"
 type Chain struct {
 	request  []step
 	response []*headerEdit
+	hsts     string
 	grpcWeb  bool // there is a body filter that translates gRPC-Web
 }
 
@@ -46,6 +47,7 @@ type step struct {
 	edit     *headerEdit
 	rewrite  *rewrite
 	redirect *redirect
+	secure   *redirect // of requests that did not come over HTTPS
 	answer   *Answer
 }
 
@@ -72,6 +74,11 @@ func Compile(filters []config.Filter) (*Chain, error) {
 			c.request = append(c.request, step{rewrite: newRewrite(f.Rewrite)})
 		case f.GRPCWeb != nil:
 			c.grpcWeb = true
+		case f.RequireHTTPS != nil:
+			to := &config.Redirect{Scheme: message.SchemeHTTPS.String(), Port: f.RequireHTTPS.Port, Status: f.RequireHTTPS.Status}
+			c.request = append(c.request, step{secure: newRedirect(to)})
+		case f.HSTS != nil:
+			c.hsts = f.HSTS.Value
 		case f.Answer != nil:
 			c.request = append(c.request, step{answer: &Answer{Status: f.Answer.Status, Reason: f.Answer.Reason}})
 		}
@@ -98,13 +105,29 @@ func (c *Chain) Request(req *message.Request, ctx *Context) *Answer {
 		case s.rewrite != nil:
 			s.rewrite.apply(req, ctx)
 		case s.redirect != nil:
-			ctx.answer = Answer{Status: s.redirect.status, Reason: reasonRedirect, Location: s.redirect.location(req, ctx)}
-			return &ctx.answer
+			return ctx.redirect(s.redirect, req)
+		case s.secure != nil:
+			if ctx.Scheme != message.SchemeHTTPS {
+				return ctx.redirect(s.secure, req)
+			}
 		default:
 			return s.answer
 		}
 	}
 	return nil
+}
+
+func (ctx *Context) redirect(r *redirect, req *message.Request) *Answer {
+	ctx.answer = Answer{Status: r.status, Reason: reasonRedirect, Location: r.location(req, ctx)}
+	return &ctx.answer
+}
+
+// HSTS is the value of Strict-Transport-Security for responses over HTTPS; empty for none.
+func (c *Chain) HSTS() string {
+	if c == nil {
+		return ""
+	}
+	return c.hsts
 }
 
 // Response runs the filters on a response head: a back end's, or one that answers a redirect.
