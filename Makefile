@@ -43,6 +43,11 @@ test: ## run all tests, those of the data plane also with the race detector and 
 	else \
 		echo 'grpcurl: skipped, its modules could not be downloaded'; \
 	fi
+	@if (cd test/grpc && $(GO) mod download) >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory grpc; \
+	else \
+		echo 'grpc: skipped, its modules could not be downloaded'; \
+	fi
 	@$(MAKE) --no-print-directory race
 
 .PHONY: h2spec
@@ -58,6 +63,10 @@ clients: ## have curl, nghttp, h2load, openssl, grpcurl and chromium, as far as 
 .PHONY: ghz
 ghz: ## build ghz, a load generator for gRPC (pinned in test/grpctools)
 	cd test/grpctools && CGO_ENABLED=0 $(GO) build -o ../../bin/ghz github.com/bojand/ghz/cmd/ghz
+
+.PHONY: grpc
+grpc: build ## call gRPC services through RAUTA with the interoperability suite of grpc-go (pinned in test/grpc)
+	cd test/grpc && $(GO) vet . && RAUTA=$(CURDIR)/bin/rauta $(GO) test -count=1 .
 
 .PHONY: race
 race: ## run the tests of the data plane with -race -tags invariants

@@ -94,7 +94,7 @@ func additions() []edge {
 func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
-		"proxy/clock", "proxy/proxyproto", "proxy/websocket", "test/blackbox",
+		"proxy/clock", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
 	}
 }
 
