@@ -119,7 +119,7 @@ func TestEveryConfigurationIsOneThatTheDataPlaneTakes(t *testing.T) {
 		store, errs := certs.NewStore(new(certs.Store), c.Certificates)
 		for i := range c.Clusters {
 			if tls := c.Clusters[i].TLS; tls != nil {
-				if _, err := certs.NewClient(nil, store, tls, c.Clusters[i].Protocol); err != nil {
+				if _, err := certs.NewClient(nil, store, tls); err != nil {
 					t.Errorf("%s: cluster %s: %v", dir, c.Clusters[i].Name, err)
 				}
 			}

@@ -26,7 +26,6 @@ const (
 // changes, so two connections made under the same Client have been verified alike. It is for any goroutine.
 type Client struct {
 	settings    config.BackendTLS
-	protocol    config.BackendProtocol
 	certificate *Certificate // of ours; nil for none
 	config      *tls.Config
 	sessions    tls.ClientSessionCache
@@ -34,14 +33,14 @@ type Client struct {
 
 // NewClient compiles the settings of a cluster. It returns prev, the cluster's client of the last generation or nil, if
 // nothing changed: sessions can be resumed as long as it is the same.
-func NewClient(prev *Client, store *Store, settings *config.BackendTLS, protocol config.BackendProtocol) (*Client, error) {
-	c := &Client{settings: *settings, protocol: protocol}
+func NewClient(prev *Client, store *Store, settings *config.BackendTLS) (*Client, error) {
+	c := &Client{settings: *settings}
 	if settings.ClientCertificate != "" {
 		if c.certificate = store.Lookup(settings.ClientCertificate); c.certificate == nil {
 			return nil, fmt.Errorf("the client certificate %q does not exist or can't be used", settings.ClientCertificate)
 		}
 	}
-	if prev != nil && prev.protocol == protocol && prev.certificate == c.certificate && prev.settings.Equal(settings) {
+	if prev != nil && prev.certificate == c.certificate && prev.settings.Equal(settings) {
 		return prev, nil
 	}
 	roots, err := rootsOf(settings)
@@ -50,7 +49,7 @@ func NewClient(prev *Client, store *Store, settings *config.BackendTLS, protocol
 	}
 	c.sessions = tls.NewLRUClientSessionCache(sessionsMax)
 	c.config = &tls.Config{
-		MinVersion: tls.VersionTLS12, CipherSuites: suiteNumbers(config.CipherSuiteNames()), NextProtos: offers(protocol),
+		MinVersion: tls.VersionTLS12, CipherSuites: suiteNumbers(config.CipherSuiteNames()),
 		ServerName: settings.ServerName, RootCAs: roots,
 		// The loop sends once per turn: small first records would only add system calls.
 		DynamicRecordSizingDisabled: true,
@@ -109,10 +108,11 @@ func rootsOf(settings *config.BackendTLS) (*x509.CertPool, error) {
 // Settings is what the client was made from.
 func (c *Client) Settings() config.BackendTLS { return c.settings }
 
-// Config returns the settings for one connection to an endpoint. Sessions are resumed with the same endpoint only: others
-// could not decrypt its tickets.
-func (c *Client) Config(endpoint string) *tls.Config {
+// Config returns the settings for one connection to an endpoint, on which a protocol is to be spoken; empty leaves the
+// choice to the endpoint. Sessions are resumed with the same endpoint only: others could not decrypt its tickets.
+func (c *Client) Config(endpoint string, protocol config.BackendProtocol) *tls.Config {
 	own := c.config.Clone()
+	own.NextProtos = offers(protocol)
 	own.ClientSessionCache = endpointSessions{c.sessions, endpoint}
 	return own
 }

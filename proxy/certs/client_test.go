@@ -75,7 +75,7 @@ func (a *authority) serve(names ...string) *tls.Config {
 
 func client(t *testing.T, settings config.BackendTLS) *Client {
 	t.Helper()
-	c, err := NewClient(nil, new(Store), &settings, "")
+	c, err := NewClient(nil, new(Store), &settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestABackEndMustProveWhoItIs(t *testing.T) {
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			c.server.MaxVersion = version
-			_, err := meet(c.server, client(t, c.settings).Config("10.0.0.1:443"))
+			_, err := meet(c.server, client(t, c.settings).Config("10.0.0.1:443", ""))
 			if (err == nil) != (c.problem == "") || err != nil && Problem(err) != c.problem {
 				t.Errorf("%s, version %x: %v (%s), want %q", what, version, err, Problem(err), c.problem)
 			}
@@ -140,7 +140,7 @@ func TestTheServerNameIsAskedFor(t *testing.T) {
 		asked = hello.ServerName
 		return nil, nil
 	}
-	if _, err := meet(server, client(t, config.BackendTLS{CA: ca.pem, ServerName: "a.example.com"}).Config("")); err != nil || asked != "a.example.com" {
+	if _, err := meet(server, client(t, config.BackendTLS{CA: ca.pem, ServerName: "a.example.com"}).Config("", "")); err != nil || asked != "a.example.com" {
 		t.Errorf("%q was asked for: %v", asked, err)
 	}
 }
@@ -163,11 +163,11 @@ func TestTheProtocolDecidesWhatIsOffered(t *testing.T) {
 	} {
 		server := ca.serve("a.example.com")
 		server.NextProtos = c.speaks
-		one, err := NewClient(nil, new(Store), &config.BackendTLS{CA: ca.pem, ServerName: "a.example.com"}, c.protocol)
+		one, err := NewClient(nil, new(Store), &config.BackendTLS{CA: ca.pem, ServerName: "a.example.com"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		state, err := meet(server, one.Config(""))
+		state, err := meet(server, one.Config("", c.protocol))
 		if (err != nil) != c.refused || state.NegotiatedProtocol != c.agreed {
 			t.Errorf("%s: %q, %v", c.situation, state.NegotiatedProtocol, err)
 		}
@@ -183,7 +183,7 @@ func TestAClientCertificateIsShownToWhoAsks(t *testing.T) {
 	ca := newAuthority(t)
 	own := issue(t, "default/client", "ecdsa", "rauta")
 	settings := config.BackendTLS{CA: ca.pem, ServerName: "a.example.com", ClientCertificate: own.Name}
-	with, err := NewClient(nil, store(t, own), &settings, "")
+	with, err := NewClient(nil, store(t, own), &settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,14 +203,14 @@ func TestAClientCertificateIsShownToWhoAsks(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := meet(server, c.client.Config("")); err != nil || shown != c.shown {
+		if _, err := meet(server, c.client.Config("", "")); err != nil || shown != c.shown {
 			t.Errorf("%s: %q was shown, %v", what, shown, err)
 		}
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		server := ca.serve("a.example.com")
 		server.ClientAuth, server.MaxVersion = tls.RequireAnyClientCert, version
-		if _, err := meet(server, client(t, settings).Config("")); Problem(err) != "tls_refused_by_back_end" {
+		if _, err := meet(server, client(t, settings).Config("", "")); Problem(err) != "tls_refused_by_back_end" {
 			t.Errorf("version %x: a back end that demands a certificate: %v (%s)", version, err, Problem(err))
 		}
 	}
@@ -228,7 +228,7 @@ func TestSessionsAreResumedWithTheSameEndpointUnderTheSameSettings(t *testing.T)
 		server := ca.serve("a.example.com")
 		server.MaxVersion = version
 		resumes := func(c *Client, endpoint string) bool {
-			state, err := meet(server, c.Config(endpoint))
+			state, err := meet(server, c.Config(endpoint, ""))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -248,7 +248,7 @@ func TestSessionsAreResumedWithTheSameEndpointUnderTheSameSettings(t *testing.T)
 			t.Errorf("version %x: with expected names", version)
 		}
 		settings.ClientCertificate = own.Name
-		next, err := NewClient(first, certificates, &settings, "")
+		next, err := NewClient(first, certificates, &settings)
 		if err != nil || next == first || resumes(next, "10.0.0.1:443") {
 			t.Errorf("version %x: the session of another identity is resumed (%v)", version, err)
 		}
@@ -264,31 +264,24 @@ func TestAClientIsKeptWhileNothingChanges(t *testing.T) {
 		return &config.BackendTLS{CA: ca.pem, ServerName: "a.example.com", ClientCertificate: own.Name,
 			SubjectAltNames: []config.SubjectAltName{{Hostname: "a.example.com"}}}
 	}
-	first, err := NewClient(nil, certificates, settings(), "")
+	first, err := NewClient(nil, certificates, settings())
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := NewClient(first, certificates, settings(), "")
+	again, err := NewClient(first, certificates, settings())
 	if err != nil || again != first {
 		t.Errorf("equal settings make another client: %v", err)
 	}
 	renewed := store(t, issue(t, own.Name, "ecdsa", "rauta"))
-	for what, change := range map[string]func(s *config.BackendTLS) (*Store, config.BackendProtocol){
-		"authority": func(s *config.BackendTLS) (*Store, config.BackendProtocol) { s.CA = other.pem; return certificates, "" },
-		"server name": func(s *config.BackendTLS) (*Store, config.BackendProtocol) {
-			s.ServerName = "b"
-			return certificates, ""
-		},
-		"expected names": func(s *config.BackendTLS) (*Store, config.BackendProtocol) {
-			s.SubjectAltNames[0].Hostname = "b"
-			return certificates, ""
-		},
-		"client certificate": func(s *config.BackendTLS) (*Store, config.BackendProtocol) { return renewed, "" },
-		"protocol":           func(s *config.BackendTLS) (*Store, config.BackendProtocol) { return certificates, config.BackendH2 },
+	for what, change := range map[string]func(s *config.BackendTLS) *Store{
+		"authority":          func(s *config.BackendTLS) *Store { s.CA = other.pem; return certificates },
+		"server name":        func(s *config.BackendTLS) *Store { s.ServerName = "b"; return certificates },
+		"expected names":     func(s *config.BackendTLS) *Store { s.SubjectAltNames[0].Hostname = "b"; return certificates },
+		"client certificate": func(s *config.BackendTLS) *Store { return renewed },
 	} {
 		s := settings()
-		store, protocol := change(s)
-		if next, err := NewClient(first, store, s, protocol); err != nil || next == first {
+		store := change(s)
+		if next, err := NewClient(first, store, s); err != nil || next == first {
 			t.Errorf("another %s makes the same client: %v", what, err)
 		}
 	}
@@ -302,7 +295,7 @@ func TestSettingsThatCannotBeUsedMakeNoClient(t *testing.T) {
 		"read certificate 2 of the authorities":   {CA: ca.pem + broken, ServerName: "a"},
 		`the client certificate "x" does not exi`: {CA: ca.pem, ServerName: "a", ClientCertificate: "x"},
 	} {
-		if c, err := NewClient(nil, new(Store), &settings, ""); c != nil || err == nil || !strings.Contains(err.Error(), want) {
+		if c, err := NewClient(nil, new(Store), &settings); c != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

@@ -89,7 +89,7 @@ func (a *attempt) OnEvent(ev loop.Events) {
 	}
 	deadline := a.timer.Deadline()
 	a.d.loop.Wheel().Remove(&a.timer)
-	a.conn.StartTLS(loop.TLSOptions{Client: true, Config: e.TLS.Config(e.Name), Deadline: deadline, Done: a.secured})
+	a.conn.StartTLS(loop.TLSOptions{Client: true, Config: e.TLS.Config(e.Name, e.Protocol), Deadline: deadline, Done: a.secured})
 }
 
 // secured ends the handshake; if it failed, the connection is closed already.

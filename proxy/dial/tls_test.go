@@ -42,7 +42,7 @@ func certificate(t *testing.T) (tls.Certificate, string) {
 // secured makes a cluster whose endpoint is spoken to with TLS.
 func (r *rig) secured(settings config.Cluster, addr string) *upstream.Cluster {
 	r.t.Helper()
-	client, err := certs.NewClient(nil, new(certs.Store), settings.TLS, settings.Protocol)
+	client, err := certs.NewClient(nil, new(certs.Store), settings.TLS)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestAHandshakeThatStallsEndsWithTheConnectTimeout(t *testing.T) {
 func TestStalledHandshakesDelayNobody(t *testing.T) {
 	r := newRig(t)
 	pair, ca := certificate(t)
-	settings := config.Cluster{PendingMax: 1 << 16, ConnectTimeout: config.Duration(10 * time.Minute), TLS: &config.BackendTLS{CA: ca, ServerName: name}}
+	settings := config.Cluster{Protocol: config.BackendHTTP1, PendingMax: 1 << 16, ConnectTimeout: config.Duration(10 * time.Minute), TLS: &config.BackendTLS{CA: ca, ServerName: name}}
 	stalled := r.secured(settings, backend(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c); c.Close() }))
 	fresh := r.secured(settings, secureBackend(t, &tls.Config{Certificates: []tls.Certificate{pair}}, holdSecure))
 	const many = 500

@@ -61,7 +61,7 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 	x.rec.Attempts++
 	x.limits.patient = x.grpc != message.NotGRPC && a.endpoint.Protocol == config.BackendH2
 	a.interims = 0
-	a.pool = a.endpoint.Pool(x.w.Upstream)
+	a.pool = a.endpoint.PoolFor(x.w.Upstream, x.Req.Upgrade.Len > 0)
 	x.limits.armAttempt(x)
 	if x.Req.Framing != message.NoBody {
 		x.down.PauseBody() // until there is somewhere to put it

@@ -147,7 +147,7 @@ func (t *tunnel) onConnecting(s *side, ev loop.Events) {
 // encrypt makes the handshake with the back end, within the time for connecting. Nobody knows what is inside, so no
 // protocol is offered (ALPN).
 func (t *tunnel) encrypt() {
-	config := t.endpoint.TLS.Config(t.endpoint.Name)
+	config := t.endpoint.TLS.Config(t.endpoint.Name, "")
 	config.NextProtos = nil
 	deadline := t.timer.Deadline()
 	t.e.loop.Wheel().Set(&t.timer, 0)

@@ -111,7 +111,7 @@ func (c *compiler) clientOf(settings *config.Cluster, prev *upstream.Cluster) (*
 	if prev != nil {
 		before = prev.TLS()
 	}
-	return certs.NewClient(before, c.next.certificates, settings.TLS, settings.Protocol)
+	return certs.NewClient(before, c.next.certificates, settings.TLS)
 }
 
 // certificates parses what is new. A certificate that can't be used leaves the listeners that name it without it, and a

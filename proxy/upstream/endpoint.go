@@ -28,6 +28,10 @@ type Endpoint struct {
 	Info config.Endpoint
 	// Stats is nil when the cluster was made without a registry.
 	Stats *observe.Endpoint
+	// upgrades is the same address for requests that ask for another protocol: see PoolFor. nil where it is not needed.
+	upgrades *Endpoint
+	// main is the endpoint whose upgrades this is.
+	main *Endpoint
 
 	// Each element is owned by the worker with that ID.
 	pools []*Pool
@@ -49,7 +53,30 @@ func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoin
 	if c.registry != nil {
 		e.Stats = c.registry.Endpoint(c.settings.Name, e.Name)
 	}
+	if e.negotiates() {
+		e.upgrades = &Endpoint{
+			Addr: e.Addr, Name: e.Name, Protocol: config.BackendHTTP1, TLS: e.TLS, Info: e.Info, Stats: e.Stats, main: e,
+			pools: make([]*Pool, c.workers),
+		}
+		e.upgrades.cluster.Store(c)
+	}
 	return e
+}
+
+// negotiates reports whether the handshake decides what is spoken.
+func (e *Endpoint) negotiates() bool { return e.Protocol == "" && e.TLS != nil }
+
+// PoolFor is Pool for a request that asks for an upgrade, or not. Where the handshake decides what is spoken, upgrades have
+// connections of their own with HTTP/1.1: most servers would choose HTTP/2, but can do WebSockets over HTTP/1.1 only, since
+// extended CONNECT (RFC 8441) is rare. The limit on connections holds for both kinds apart.
+func (e *Endpoint) PoolFor(w *Worker, upgrade bool) *Pool {
+	if !upgrade || e.upgrades == nil {
+		return e.Pool(w)
+	}
+	if c := e.cluster.Load(); e.upgrades.cluster.Load() != c {
+		e.upgrades.cluster.Store(c)
+	}
+	return e.upgrades.Pool(w)
 }
 
 // Pool returns w's pool of connections to e; it is made on first use.
@@ -65,22 +92,32 @@ func (e *Endpoint) Pool(w *Worker) *Pool {
 
 // Connections is the number of connections to e over all workers, those being opened included. Any goroutine may call
 // it.
-func (e *Endpoint) Connections() int64 { return e.connections.Load() }
+func (e *Endpoint) Connections() int64 {
+	n := e.connections.Load()
+	if e.upgrades != nil {
+		n += e.upgrades.connections.Load()
+	}
+	return n
+}
 
 // ClusterName is the name of the cluster that it is in.
 func (e *Endpoint) ClusterName() string { return e.cluster.Load().Name() }
 
 // load is what w has under way at e: streams and requests that wait for one.
 func (e *Endpoint) load(w *Worker) int {
+	n := 0
 	if p := e.pools[w.ID]; p != nil {
-		return p.active + p.waiting
+		n = p.active + p.waiting
 	}
-	return 0
+	if e.upgrades != nil {
+		n += e.upgrades.load(w)
+	}
+	return n
 }
 
 // streamsAssumed is how many streams a connection to e is taken to carry before it is there.
 func (e *Endpoint) streamsAssumed() int {
-	if e.Protocol == config.BackendH2 || e.Protocol == "" && e.TLS != nil { // ALPN may choose it
+	if e.Protocol == config.BackendH2 || e.negotiates() { // which may choose it
 		return streamsAssumed
 	}
 	return 1

@@ -38,6 +38,9 @@ func (e *Endpoint) Ejected(now clock.Time) bool { return e.ejected(now) }
 // After failuresMax failures in a row the endpoint is ejected, for a time that doubles with each ejection, unless half
 // of its set is ejected already. The first failure after an ejection ejects again; a success clears the count.
 func (e *Endpoint) Report(w *Worker, ok bool) {
+	if e.main != nil {
+		e = e.main
+	}
 	h := &e.health
 	if ok {
 		if h.marked.Load() {

@@ -47,6 +47,9 @@ func (w *Worker) AllowRetry() bool { return w.budget.allowRetry(w.Clock.Now()) }
 // Retire closes this worker's idle connections to an endpoint that left its set. Connections in use are closed when
 // they are released, and requests that wait for one are still served. The server calls it on every worker.
 func (w *Worker) Retire(e *Endpoint) {
+	if e.upgrades != nil {
+		w.Retire(e.upgrades)
+	}
 	if p := e.pools[w.ID]; p != nil {
 		p.retire()
 		return

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -110,22 +111,94 @@ func newTLSBackend(t *testing.T, settings *tls.Config, serve func(c *conn, s *tl
 func handledTLS(t *testing.T, settings *tls.Config, h http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
-	s.TLS = settings
+	s.TLS, s.EnableHTTP2 = settings, slices.Contains(settings.NextProtos, "h2")
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
 }
 
+// echoed answers with the body, and says what was spoken.
+func echoed(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	if req.ContentLength >= 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	}
+	w.Header().Set("X-Spoken", req.Proto)
+	w.Write(body)
+}
+
 func TestBodiesOfAllSizesGoBothWaysToABackEndWithTLS(t *testing.T) {
 	ca := newIssuer(t)
-	r := start(t, []string{handledTLS(t, ca.serving(named()), func(w http.ResponseWriter, req *http.Request) {
-		body, _ := io.ReadAll(req.Body)
-		if req.ContentLength >= 0 {
-			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-		}
-		w.Write(body)
-	})}, ca.trusting())
+	r := start(t, []string{handledTLS(t, ca.serving(named()), echoed)}, ca.trusting())
 	echoBodies(t, &http.Transport{}, "http://"+r.addr, "HTTP/1.1")
+}
+
+// TestTheBackEndChoosesTheProtocolInTheHandshake: HTTP/2 if it has it, unless one is demanded.
+func TestTheBackEndChoosesTheProtocolInTheHandshake(t *testing.T) {
+	ca := newIssuer(t)
+	serve := func(protos ...string) string {
+		settings := ca.serving(named())
+		settings.NextProtos = protos
+		return handledTLS(t, settings, echoed)
+	}
+	both, old, only2 := serve("h2", "http/1.1"), serve("http/1.1"), serve("h2")
+	for _, c := range []struct {
+		addr     string
+		protocol config.BackendProtocol
+		spoken   string // "" for 502
+	}{
+		{both, "", "HTTP/2.0"}, {old, "", "HTTP/1.1"}, {only2, "", "HTTP/2.0"},
+		{both, config.BackendHTTP1, "HTTP/1.1"},
+		{both, config.BackendH2, "HTTP/2.0"}, {old, config.BackendH2, ""},
+	} {
+		r := start(t, []string{c.addr}, ca.trusting(), func(_ *server.Options, cfg *config.Config) { cfg.Clusters[0].Protocol = c.protocol })
+		got := r.dial().do("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+		if c.spoken == "" {
+			if got.StatusCode != 502 {
+				t.Errorf("protocol %q: %d", c.protocol, got.StatusCode)
+			}
+			continue
+		}
+		if got.StatusCode != 200 || got.body != "hi" || got.Header.Get("X-Spoken") != c.spoken {
+			t.Errorf("protocol %q: %d, %s spoken, want %s", c.protocol, got.StatusCode, got.Header.Get("X-Spoken"), c.spoken)
+		}
+		if c.spoken == "HTTP/2.0" && c.protocol == "" {
+			echoBodies(t, &http.Transport{}, "http://"+r.addr, "HTTP/1.1")
+		}
+	}
+}
+
+// TestAWebSocketOpensWhereTheBackEndWouldChooseHTTP2: most servers of HTTP/2 have no extended CONNECT (RFC 8441), and do
+// WebSockets over HTTP/1.1.
+func TestAWebSocketOpensWhereTheBackEndWouldChooseHTTP2(t *testing.T) {
+	ca := newIssuer(t)
+	settings := ca.serving(named())
+	settings.NextProtos = []string{"h2", "http/1.1"}
+	b := handledTLS(t, settings, func(w http.ResponseWriter, req *http.Request) {
+		if req.Header.Get("Upgrade") == "" {
+			io.WriteString(w, req.Proto)
+			return
+		}
+		nc, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		io.Copy(nc, rw)
+	})
+	r := start(t, []string{b}, ca.trusting(), func(_ *server.Options, c *config.Config) { c.Clusters[0].Protocol = "" })
+	c := r.dial()
+	if got := c.do(get); got.body != "HTTP/2.0" {
+		t.Fatalf("%q is spoken", got.body)
+	}
+	if got := c.do("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"); got.StatusCode != 101 {
+		t.Fatalf("%d", got.StatusCode)
+	}
+	c.exchange("hello")
+	if got := r.dial().do(get); got.body != "HTTP/2.0" {
+		t.Errorf("afterwards %q is spoken", got.body)
+	}
 }
 
 func TestConnectionsToABackEndWithTLSAreUsedAgainAndSessionsResumed(t *testing.T) {
