@@ -108,9 +108,10 @@ bench: ## run the micro-benchmarks
 
 .PHONY: loadtest
 loadtest: build ## measure CPU per request against nginx, haproxy and the bare loop (SHORT=1: under three minutes)
-	@for tool in wrk nginx haproxy; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
-	$(GO) run ./loadtest $(if $(SHORT),-short) -rauta bin/rauta -out loadtest/out
+	@for tool in wrk nginx haproxy h2load; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
+	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./loadtest $(if $(SHORT),-short) -rauta bin/rauta -out loadtest/out
 
 .PHONY: loadtest-deps
-loadtest-deps: ## install wrk, nginx, haproxy and h2load from apt
-	$(if $(filter 0,$(shell id -u)),,sudo )apt-get install -y --no-install-recommends wrk nginx haproxy nghttp2-client
+loadtest-deps: ## install wrk, nginx, haproxy and h2load from apt, and build ghz
+	loadtest/deps.sh
+	@$(MAKE) --no-print-directory ghz

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the load generators and the peers that the load test measures against, from the distribution's packages.
+# Installs the load generators and the peers that the load test measures against, from the distribution's packages. ghz
+# is no package; make loadtest-deps builds it.
 # The servers must not start by themselves: the load test starts its own instances, on free ports.
 set -eu
 

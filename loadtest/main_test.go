@@ -169,6 +169,9 @@ func TestTheTableLeavesOutEmptyColumnsAndShowsFailures(t *testing.T) {
 	if table != want {
 		t.Errorf("got\n%s\nwant\n%s", table, want)
 	}
+	if short := markdownTable([]Row{{Contender: "a", Requests: 1, RSSBytes: 2e6}}, "requests", "failed"); short != "| contender | RSS MB |\n| --- | --- |\n| a | 2.0 |\n" {
+		t.Errorf("without two columns:\n%s", short)
+	}
 }
 
 func TestOptionsAreChecked(t *testing.T) {
@@ -235,9 +238,32 @@ func TestRequestsAreWholeAndSpreadOverTheRoutes(t *testing.T) {
 	}
 }
 
+func TestH2loadsAndGhzsResultsAreReadFromTheirOutput(t *testing.T) {
+	const h2load = `finished in 1.00s, 61234.00 req/s, 2.04MB/s
+requests: 61234 total, 61334 started, 61234 done, 61230 succeeded, 4 failed, 1 errored, 2 timeout
+status codes: 61228 2xx, 2 3xx, 3 4xx, 1 5xx
+`
+	if got, err := parseH2load(h2load); err != nil || got != (toolResult{requests: 61234, micros: toolSeconds * 1e6, socketErrors: 3, statusErrors: 4}) {
+		t.Errorf("h2load: %+v, %v", got, err)
+	}
+	const ghz = `{"count": 1000, "total": 2000000000, "statusCodeDistribution": {"OK": 990, "Unavailable": 7, "Canceled": 3},
+		"latencyDistribution": [{"percentage": 50, "latency": 1500000}, {"percentage": 99, "latency": 9000000}]}`
+	if got, err := parseGhz(ghz); err != nil || got != (toolResult{requests: 997, micros: 2_000_000, statusErrors: 7, p50: 1500, p99: 9000}) {
+		t.Errorf("ghz: %+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "requests: x", "{"} {
+		if _, err := parseH2load(bad); err == nil {
+			t.Errorf("h2load: %q is accepted", bad)
+		}
+		if _, err := parseGhz(bad); err == nil {
+			t.Errorf("ghz: %q is accepted", bad)
+		}
+	}
+}
+
 func TestWrksResultIsReadFromItsOutput(t *testing.T) {
 	got, err := parseWrk("Running 2s test\n" + wrkMark + " 1000 2000000 1 2 500.000000 900.500000 1200.000000\n")
-	if want := (wrkResult{1000, 2_000_000, 1, 2, 500, 900.5, 1200}); err != nil || got != want {
+	if want := (toolResult{1000, 2_000_000, 1, 2, 500, 900.5, 1200}); err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	for _, bad := range []string{"unable to connect", wrkMark + " 1 2 three"} {

@@ -52,15 +52,18 @@ const (
 var tableColumns = []string{"scenario", "contender", "CPU µs/request", "user µs", "system µs", "to bare loop [95% CI]", "to nginx [95% CI]",
 	"to haproxy [95% CI]", "requests/s", "core busy", "core taken", "requests/turn", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
 
-// markdownTable leaves out the columns in which no row has anything.
-func markdownTable(rows []Row) string {
+// unreportedColumns are of no interest once a run has been found to be sound.
+var unreportedColumns = []string{"core taken", "requests"}
+
+// markdownTable leaves out the columns in which no row has anything, and those that are named.
+func markdownTable(rows []Row, without ...string) string {
 	lines := [][]string{tableColumns}
 	for i := range rows {
 		lines = append(lines, rows[i].cells())
 	}
 	var used []int
 	for column := range tableColumns {
-		if slices.ContainsFunc(lines[1:], func(line []string) bool { return line[column] != "" }) {
+		if !slices.Contains(without, tableColumns[column]) && slices.ContainsFunc(lines[1:], func(line []string) bool { return line[column] != "" }) {
 			used = append(used, column)
 		}
 	}

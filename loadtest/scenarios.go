@@ -30,6 +30,8 @@ var scenarios = []scenario{
 	{"h2c-h2c", "HTTP/2 without TLS on both sides, saturating", overStreams("h2c-h2c", peers.Speech{HTTP2: true, BackendHTTP2: true})},
 	{"h2-h1", "HTTP/2 over TLS from clients, HTTP/1.1 to the back end, saturating", overStreams("h2-h1", peers.Speech{Secure: true, HTTP2: true})},
 	{"grpc", "unary gRPC calls over HTTP/2 without TLS on both sides, saturating", overStreams("grpc", peers.Speech{HTTP2: true, BackendHTTP2: true, GRPC: true})},
+	{"h2load", "HTTP/2, driven by h2load", runH2load},
+	{"ghz", "unary gRPC calls, driven by ghz", runGhz},
 	{"tls", "HTTP/1.1 over TLS on keep-alive connections, saturating", runTLS},
 	{"handshakes", "TLS 1.3 handshakes, full and resumed", runHandshakes},
 	{"websocket", "WebSockets that send one message and wait for the answer, saturating", runWebSocket},

@@ -24,6 +24,9 @@ const (
 	peerConnectionsMax = 32768
 )
 
+// GRPCHost is the host whose calls all go to the back end, whatever the method, where Speech.GRPC says so.
+const GRPCHost = "grpc.example.test"
+
 // RouteHost is the host name of a route.
 func RouteHost(route int) string { return fmt.Sprintf("host-%d.example.test", route/RoutesPerHost) }
 
@@ -162,6 +165,11 @@ func writeRAUTA(folder string, e Environment) error {
 	if err := write(changingFile, routesYAML(0, 1, 0)); err != nil {
 		return err
 	}
+	if e.GRPC {
+		if err := write("grpc.yaml", grpcRouteYAML()); err != nil {
+			return err
+		}
+	}
 	for first := 1; first < e.Routes; first += routesPerFile {
 		last := min(first+routesPerFile, e.Routes)
 		if err := write(fmt.Sprintf("routes-%06d.yaml", first), routesYAML(first, last, 0)); err != nil {
@@ -224,6 +232,20 @@ endpoints:
 - addresses: [127.0.0.1]
   conditions: {ready: true}
 `, listener, e.BackendPort, protocol, e.BackendPort)
+}
+
+func grpcRouteYAML() string {
+	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls, namespace: default}
+spec:
+  parentRefs:
+  - {name: loadtest}
+  hostnames: [%s]
+  rules:
+  - backendRefs:
+    - {name: backend, port: 80}
+`, GRPCHost)
 }
 
 // routesYAML is a file of routes [first, last). A generation above zero shows in the answers.

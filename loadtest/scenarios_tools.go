@@ -19,30 +19,59 @@ import (
 )
 
 const (
-	wrkSeconds = 2
-	wrkMark    = "loadtest-result"
-	// wrkSettle lets a proxy fall asleep before its CPU clock is read.
-	wrkSettle = 20 * time.Millisecond
+	toolSeconds = 1
+	wrkMark     = "loadtest-result"
+	// toolSettle lets a proxy fall asleep before its CPU clock is read.
+	toolSettle = 20 * time.Millisecond
 )
 
-// runWrk drives the contenders in turn. wrk and the back end share a core and may need more of it than a fast proxy
-// needs of its own: the column core busy says how far each was from saturation.
-func runWrk(ctx context.Context, l *lab) ([]Row, error) {
-	wrk, err := exec.LookPath("wrk")
+// tool is a load generator of somebody else's. It shares its core with the back end and may need more of it than a fast
+// proxy needs of its own: the column core busy says how far each was from saturation.
+type tool struct {
+	path    string
+	command func(*entered) []string
+	parse   func(output string) (toolResult, error)
+}
+
+// toolResult is what a tool says. Latencies are in microseconds; 0 where it has none.
+type toolResult struct {
+	requests, micros, socketErrors, statusErrors uint64
+	p50, p99, p999                               float64
+}
+
+// findTool says what is missing, and where it comes from.
+func (l *lab) findTool(name string) (string, bool) {
+	path, err := exec.LookPath(name)
 	if err != nil {
-		fmt.Fprintln(l.output, "wrk: not found, apt-get install wrk or make loadtest-deps")
+		fmt.Fprintf(l.output, "%s: not found, make loadtest-deps\n", name)
+	}
+	return path, err == nil
+}
+
+func runWrk(ctx context.Context, l *lab) ([]Row, error) {
+	wrk, found := l.findTool("wrk")
+	if !found {
 		return nil, nil
 	}
 	script := filepath.Join(l.folder, "wrk.lua")
 	if err := os.WriteFile(script, []byte(wrkScript(l.options.browser)), 0o644); err != nil {
 		return nil, fmt.Errorf("writing wrk's script: %w", err)
 	}
-	if _, err := l.generator.do(ctx, &generator.Command{Kind: generator.Serve, BodyBytes: l.options.bodyBytes}); err != nil {
+	return l.runTool(ctx, "wrk", l.everyone(), generator.Command{BodyBytes: l.options.bodyBytes}, tool{wrk, func(e *entered) []string {
+		return []string{"-t1", fmt.Sprintf("-c%d", l.options.connections), fmt.Sprintf("-d%ds", toolSeconds), "-s", script,
+			fmt.Sprintf("http://127.0.0.1:%d%s/items", e.environment.Port, peers.RoutePath(keepaliveRoutes/2))}
+	}, parseWrk})
+}
+
+// runTool drives the entrants in turn. The command says what the back end answers.
+func (l *lab) runTool(ctx context.Context, name string, entrants []entrant, serve generator.Command, with tool) ([]Row, error) {
+	serve.Kind = generator.Serve
+	if _, err := l.generator.do(ctx, &serve); err != nil {
 		return nil, err
 	}
-	runs := make([]wrkRuns, 0, len(l.everyone()))
-	for _, e := range l.everyone() {
-		runs = append(runs, wrkRuns{measurement: newMeasurement(e)})
+	runs := make([]toolRuns, 0, len(entrants))
+	for _, e := range entrants {
+		runs = append(runs, toolRuns{measurement: newMeasurement(e)})
 	}
 	defer func() {
 		for i := range runs {
@@ -61,27 +90,21 @@ func runWrk(ctx context.Context, l *lab) ([]Row, error) {
 			if runs[i].running == nil {
 				continue
 			}
-			if err := l.wrkOnce(ctx, wrk, script, &runs[i], repetition); err != nil {
+			if err := l.toolOnce(ctx, with, &runs[i], repetition); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return wrkRows(runs), nil
+	return toolRows(name, runs), nil
 }
 
-// wrkRuns is a contender with the percentiles of each run, which wrk does not let one merge.
-type wrkRuns struct {
+// toolRuns is a contender with the percentiles of each run, which tools do not let one merge.
+type toolRuns struct {
 	*measurement
 	running *entered
 	p50     []float64
 	p99     []float64
 	p999    []float64
-}
-
-// wrkResult is what the script prints. Latencies are in microseconds.
-type wrkResult struct {
-	requests, micros, socketErrors, statusErrors uint64
-	p50, p99, p999                               float64
 }
 
 // wrkScript sets the request once, so that wrk builds none while it measures.
@@ -100,8 +123,8 @@ end
 	return b.String()
 }
 
-func parseWrk(output string) (wrkResult, error) {
-	var r wrkResult
+func parseWrk(output string) (toolResult, error) {
+	var r toolResult
 	_, line, found := strings.Cut(output, wrkMark)
 	if !found {
 		return r, fmt.Errorf("wrk printed no result but %q", output)
@@ -113,9 +136,8 @@ func parseWrk(output string) (wrkResult, error) {
 	return r, nil
 }
 
-func (l *lab) wrkOnce(ctx context.Context, wrk, script string, w *wrkRuns, round int) error {
-	url := fmt.Sprintf("http://127.0.0.1:%d%s/items", w.running.environment.Port, peers.RoutePath(keepaliveRoutes/2))
-	command := exec.Command(wrk, "-t1", fmt.Sprintf("-c%d", l.options.connections), fmt.Sprintf("-d%ds", wrkSeconds), "-s", script, url)
+func (l *lab) toolOnce(ctx context.Context, with tool, w *toolRuns, round int) error {
+	command := exec.Command(with.path, with.command(w.running)...)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	cpuBefore, err := procfs.ReadCPU(w.running.pids)
@@ -135,8 +157,8 @@ func (l *lab) wrkOnce(ctx context.Context, wrk, script string, w *wrkRuns, round
 		return ctx.Err()
 	}
 	l.launcher.Stop(p)
-	time.Sleep(wrkSettle)
-	result, err := parseWrk(output.String())
+	time.Sleep(toolSettle)
+	result, err := with.parse(output.String())
 	if err != nil {
 		return err
 	}
@@ -154,7 +176,7 @@ func (l *lab) wrkOnce(ctx context.Context, wrk, script string, w *wrkRuns, round
 	return nil
 }
 
-func (w *wrkRuns) addRun(r wrkResult, cpu procfs.CPU, round int) {
+func (w *toolRuns) addRun(r toolResult, cpu procfs.CPU, round int) {
 	w.sent += r.requests - min(r.requests, r.statusErrors)
 	if r.socketErrors > 0 {
 		w.counts["socket errors"] += r.socketErrors
@@ -172,12 +194,12 @@ func (w *wrkRuns) addRun(r wrkResult, cpu procfs.CPU, round int) {
 	w.p50, w.p99, w.p999 = append(w.p50, r.p50), append(w.p99, r.p99), append(w.p999, r.p999)
 }
 
-func wrkRows(runs []wrkRuns) []Row {
+func toolRows(name string, runs []toolRuns) []Row {
 	var all []*measurement
 	for i := range runs {
 		all = append(all, runs[i].measurement)
 	}
-	lines := rows("wrk", all)
+	lines := rows(name, all)
 	for i := range lines {
 		if len(runs[i].p50) > 0 {
 			lines[i].P50, lines[i].P99, lines[i].P999 = stats.Median(runs[i].p50), stats.Median(runs[i].p99), stats.Median(runs[i].p999)
