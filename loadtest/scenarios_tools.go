@@ -85,7 +85,7 @@ func (l *lab) runTool(ctx context.Context, name string, entrants []entrant, serv
 			return nil, ctx.Err()
 		}
 	}
-	for repetition := range max(repetitionsMin, l.options.restarts) {
+	for repetition := range l.options.restarts {
 		for _, i := range rand.Perm(len(runs)) {
 			if runs[i].running == nil {
 				continue

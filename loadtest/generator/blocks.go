@@ -69,6 +69,49 @@ func (t tableFields) appendAgain(b []byte) []byte {
 	return b
 }
 
+func (t tableFields) appendLiterally(b []byte) []byte {
+	for _, f := range t {
+		if f.Name == ":authority" {
+			b = append(b, staticAuthority)
+		} else {
+			b = appendText(append(b, 0), f.Name)
+		}
+		b = appendText(b, f.Value)
+	}
+	return b
+}
+
+// tableState is what has become of the dynamic table of the blocks that are sent on a connection.
+type tableState uint8
+
+const (
+	tableEmpty  tableState = iota
+	tableFilled            // the fields have been entered
+	tableShrunk            // the other end wants less than the default, and is not told yet that it gets none (RFC 7541 section 4.2)
+	tableNone
+)
+
+// appendSize comes before the first field of a block.
+func (s *tableState) appendSize(b []byte) []byte {
+	if *s == tableShrunk {
+		*s = tableNone
+		return append(b, 0x20)
+	}
+	return b
+}
+
+// append comes after everything else of a block.
+func (s *tableState) append(b []byte, fields tableFields) []byte {
+	switch *s {
+	case tableEmpty:
+		*s = tableFilled
+		return fields.appendFirst(b)
+	case tableFilled:
+		return fields.appendAgain(b)
+	}
+	return fields.appendLiterally(b)
+}
+
 // answerHead is what the generator needs of a header block.
 type answerHead struct {
 	ok         bool // :status 200

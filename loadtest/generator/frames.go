@@ -114,6 +114,7 @@ type link struct {
 	dirty    bool   // is in the loop's list of those that have something to send
 	window   int    // DATA bytes that may be sent
 	received int    // DATA bytes taken since the last credit
+	table    tableState
 }
 
 // side is what an end does of its own. A reason is why the connection is of no use any more, or "".
@@ -133,6 +134,7 @@ const (
 
 func (k *link) begin(s side) {
 	k.side, k.partial, k.out, k.window, k.received = s, k.partial[:0], k.out[:0], windowDefault, 0
+	k.table = tableEmpty
 }
 
 // endFrame writes the length of the frame whose head is at a position of the output, and which is the last one.
@@ -247,7 +249,7 @@ func (k *link) dispatch(l *loop, f *frame) string {
 	return k.side.frame(l, f)
 }
 
-// settings refuses what the ends' constant header blocks and whole bodies do not fit.
+// settings refuses windows that whole bodies do not fit.
 func (k *link) settings(l *loop, f *frame) string {
 	if f.flags&flagAck != 0 {
 		return ""
@@ -257,7 +259,7 @@ func (k *link) settings(l *loop, f *frame) string {
 		switch binary.BigEndian.Uint16(p) {
 		case settingTable:
 			if value < tableBytes {
-				return failSettings
+				k.table = tableShrunk
 			}
 		case settingWindow:
 			if value < frameBytesMax {

@@ -269,16 +269,23 @@ func TestABlockThatChangesTheTableIsTold(t *testing.T) {
 func TestHeaderBlocksMeanWhatTheyShouldToAnotherImplementation(t *testing.T) {
 	a := authorities([]string{requestTo("x.test", "/p?q=1")}, &Command{UploadBytes: 3, Secure: true, GRPC: true})[0]
 	decoder := hpack.NewDecoder(tableBytes, nil)
+	decoder.SetAllowedMaxDynamicTableSize(tableBytes)
 	block := append(slices.Clone(a.fixed), a.paths[0]...)
 	want := ":method=POST :scheme=https :path=/p?q=1 :authority=x.test content-type=application/grpc te=trailers accept=*/*"
-	for _, fields := range [][]byte{a.fields.appendFirst(nil), a.fields.appendAgain(nil)} {
-		decoded, err := decoder.DecodeFull(append(slices.Clone(block), fields...))
+	table := tableEmpty
+	for i, wantState := range []tableState{tableFilled, tableFilled, tableNone, tableNone} {
+		if i == 2 {
+			table = tableShrunk
+		}
+		var b []byte
+		b = append(table.appendSize(b), block...)
+		decoded, err := decoder.DecodeFull(table.append(b, a.fields))
 		var got []string
 		for _, f := range decoded {
 			got = append(got, f.Name+"="+f.Value)
 		}
-		if err != nil || strings.Join(got, " ") != want {
-			t.Errorf("got %v, %v; want %s", got, err, want)
+		if err != nil || strings.Join(got, " ") != want || table != wantState {
+			t.Errorf("block %d: got %v, %v; want %s", i, got, err, want)
 		}
 	}
 }

@@ -179,13 +179,14 @@ func (s *h2ServerConn) answer(l *loop, id uint32) {
 	if len(b.body) == 0 && b.trailers == nil {
 		flags |= flagEndStream
 	}
-	s.out = appendIndexed(appendFrameHead(s.out, 0, frameHeaders, flags, id), staticOK)
-	if s.entered == b.prepared {
-		s.out = b.fields.appendAgain(s.out)
-	} else {
+	if s.entered != b.prepared {
 		s.entered = b.prepared
-		s.out = b.fields.appendFirst(s.out)
+		if s.table == tableFilled {
+			s.table = tableEmpty // with other fields, that is; the old ones only move down
+		}
 	}
+	s.out = s.table.appendSize(appendFrameHead(s.out, 0, frameHeaders, flags, id))
+	s.out = s.table.append(appendIndexed(s.out, staticOK), b.fields)
 	s.endFrame(at)
 	if len(b.body) > 0 {
 		s.window -= len(b.body)

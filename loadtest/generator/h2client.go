@@ -160,12 +160,9 @@ func (c *h2Conn) ask(l *loop, s *h2Stream) {
 	}
 	at := len(c.out)
 	c.out = appendFrameHead(c.out, 0, frameHeaders, flags, s.id)
+	c.out = c.table.appendSize(c.out)
 	c.out = append(append(c.out, c.asks.fixed...), c.asks.paths[c.next]...)
-	if c.nextID == 1 {
-		c.out = c.asks.fields.appendFirst(c.out)
-	} else {
-		c.out = c.asks.fields.appendAgain(c.out)
-	}
+	c.out = c.table.append(c.out, c.asks.fields)
 	c.endFrame(at)
 	if len(c.asks.body) > 0 {
 		c.window -= len(c.asks.body)
