@@ -62,7 +62,7 @@ func fixedBackEnd(t testing.TB) string {
 }
 
 // startProxy returns the address of a data plane with one worker in front of a back end.
-func startProxy(t testing.TB, backEnd string) (*server.Server, string) {
+func startProxy(t testing.TB, spoken config.BackendProtocol, backEnd string) (*server.Server, string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func startProxy(t testing.TB, backEnd string) (*server.Server, string) {
 				Backends: []config.Backend{{Cluster: "default/app:80", Weight: 1}},
 			}},
 		}},
-		Clusters: []config.Cluster{{Name: "default/app:80"}},
+		Clusters: []config.Cluster{{Name: "default/app:80", Protocol: spoken}},
 	}
 	if err := s.Publish(cfg, config.Endpoints{"default/app:80": {{Address: backEnd}}}); err != nil {
 		t.Fatal(err)
@@ -201,20 +201,37 @@ func (l *load) await(t testing.TB, n int) {
 	}
 }
 
-func TestARequestAllocatesNothing(t *testing.T) {
-	_, addr := startProxy(t, fixedBackEnd(t))
-	l := newLoad(t, addr)
-	l.run(t, 2000, 10)
-	const requests = 10_000
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	l.run(t, requests, 10)
-	runtime.ReadMemStats(&after)
-	per := float64(after.Mallocs-before.Mallocs) / requests
-	t.Logf("%.4f allocations per request", per)
-	if !raceEnabled && per > 0.1 {
-		t.Errorf("%.3f allocations per request, at most 0.1 are allowed", per)
+// eachProtocol runs a test in front of a back end of either protocol.
+func eachProtocol(t *testing.T, run func(t *testing.T, s *server.Server, l *load, protocol config.BackendProtocol)) {
+	for _, protocol := range []config.BackendProtocol{config.BackendHTTP1, config.BackendH2} {
+		t.Run("to "+string(protocol), func(t *testing.T) {
+			s, addr := startProxy(t, protocol, backEndOf(t, protocol))
+			run(t, s, newLoad(t, addr), protocol)
+		})
 	}
+}
+
+func backEndOf(t testing.TB, protocol config.BackendProtocol) string {
+	if protocol == config.BackendH2 {
+		return h2BackEnd(t)
+	}
+	return fixedBackEnd(t)
+}
+
+func TestARequestAllocatesNothing(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, _ *server.Server, l *load, _ config.BackendProtocol) {
+		l.run(t, 2000, 10)
+		const requests = 10_000
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		l.run(t, requests, 10)
+		runtime.ReadMemStats(&after)
+		per := float64(after.Mallocs-before.Mallocs) / requests
+		t.Logf("%.4f allocations per request", per)
+		if !raceEnabled && per > 0.1 {
+			t.Errorf("%.3f allocations per request, at most 0.1 are allowed", per)
+		}
+	})
 }
 
 // transfers reads the receives and sends of the only loop from the metrics.
@@ -233,30 +250,38 @@ func transfers(t *testing.T, s *server.Server) float64 {
 	return n
 }
 
-// TestARequestReceivesAndSendsOnceOnEitherSide: and when several come at once, only the back end's side is per request.
+// TestARequestReceivesAndSendsOnceOnEitherSide: and when several come at once, they share what is done for a connection
+// that carries them all.
 func TestARequestReceivesAndSendsOnceOnEitherSide(t *testing.T) {
-	s, addr := startProxy(t, fixedBackEnd(t))
-	l := newLoad(t, addr)
-	for _, c := range []struct {
-		batch int
-		most  float64 // a response may come in a turn of its own
-	}{{1, 4.05}, {20, 3.1}} {
-		const requests = 4000
-		l.run(t, 200, c.batch)
-		before := transfers(t, s)
-		l.run(t, requests, c.batch)
-		per := (transfers(t, s) - before) / requests
-		t.Logf("%d at once: %.3f receives and sends per request", c.batch, per)
-		if per > c.most || per < 2 {
-			t.Errorf("%d at once: %.3f receives and sends per request, at most %v are allowed", c.batch, per, c.most)
+	most := map[config.BackendProtocol]float64{config.BackendHTTP1: 3.1, config.BackendH2: 1} // of 20 at once
+	eachProtocol(t, func(t *testing.T, s *server.Server, l *load, protocol config.BackendProtocol) {
+		for _, c := range []struct {
+			batch int
+			most  float64
+		}{{1, 4.05}, {20, most[protocol]}} {
+			const requests = 4000
+			l.run(t, 200, c.batch)
+			before := transfers(t, s)
+			l.run(t, requests, c.batch)
+			per := (transfers(t, s) - before) / requests
+			t.Logf("%d at once: %.3f receives and sends per request", c.batch, per)
+			if per > c.most || per < 0.1 {
+				t.Errorf("%d at once: %.3f receives and sends per request, at most %v are allowed", c.batch, per, c.most)
+			}
 		}
-	}
+	})
 }
 
 func BenchmarkRequests(b *testing.B) {
-	_, addr := startProxy(b, fixedBackEnd(b))
-	l := newLoad(b, addr)
-	l.SetDeadline(time.Time{})
-	b.ResetTimer()
-	l.run(b, b.N, 10)
+	for _, protocol := range []config.BackendProtocol{config.BackendHTTP1, config.BackendH2} {
+		for _, batch := range []int{1, 10, 100} {
+			b.Run(string(protocol)+"/"+strconv.Itoa(batch), func(b *testing.B) {
+				_, addr := startProxy(b, protocol, backEndOf(b, protocol))
+				l := newLoad(b, addr)
+				l.SetDeadline(time.Time{})
+				b.ResetTimer()
+				l.run(b, b.N, batch)
+			})
+		}
+	}
 }
