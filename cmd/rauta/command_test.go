@@ -156,7 +156,7 @@ func TestWrongCommandLinesExitWithTwoAndSayWhatIsExpected(t *testing.T) {
 func TestQuestionsThatCannotBeAskedAreExplained(t *testing.T) {
 	for url, want := range map[string]string{
 		"shop.localhost/":              "write http://host/path",
-		"ftp://shop.localhost/":        "the scheme must be http or https",
+		"ftp://shop.localhost/":        "the scheme must be http, https, tls, tcp or udp",
 		"http:///path":                 "it has no host",
 		"http://shop.localhost:99999/": "its port must be a number from 1 to 65535",
 		"http://shop.localhost:81/":    "nothing listens on port 81: the listeners are on [::]:8080",

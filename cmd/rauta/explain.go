@@ -20,6 +20,9 @@ import (
 const explainLong = `Say what becomes of a request, and why: the listener, the rule and the match that win, every candidate
 that lost, the filters, and the back ends with their weights.
 
+A URL with tls, tcp or udp asks about a connection, or the datagrams of a client, in place of a request; the method is
+then CONNECT.
+
 The answer comes from the code that serves requests. The port of the URL chooses the listener. With --config the files
 are read; with --admin a running RAUTA is asked about the configuration that it is serving.`
 
@@ -39,7 +42,8 @@ func newExplain() *cobra.Command {
 		Short: "Say which rule and back end a request gets, and why",
 		Long:  explainLong,
 		Example: `  rauta explain --config examples/quickstart GET http://shop.localhost:8080/cart -H 'X-Canary: yes'
-  rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/cart -o json`,
+  rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/cart -o json
+  rauta explain --config my.yaml CONNECT tls://db.example.com:5432`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.validate(); err != nil {

@@ -27,12 +27,19 @@ func Explain(s *snapshot.Snapshot, method, url string, headers []string) (*snaps
 	if err != nil {
 		return nil, err
 	}
+	if q.scheme == "udp" {
+		return q.explainDatagrams(s)
+	}
 	port, err := q.choosePort(s)
 	if err != nil {
 		return nil, err
 	}
-	if port.TCP {
-		return nil, fmt.Errorf("port %s forwards TCP connections as they come: there are no requests to explain", port.Addr)
+	if q.isConnection(port) {
+		if !port.TCP && port.TLS == nil {
+			return nil, fmt.Errorf("port %s speaks plain HTTP: ask about http://%s", port.Addr, q.authority)
+		}
+		e := port.ExplainConnection(strings.ToLower(q.host()))
+		return &e, nil
 	}
 	var parser wire.RequestParser
 	var req message.Request
@@ -55,6 +62,7 @@ func Explain(s *snapshot.Snapshot, method, url string, headers []string) (*snaps
 // question is a request that is asked about.
 type question struct {
 	method, target, authority string
+	scheme                    string // in lower case
 	port                      uint16
 	headers                   []string
 	hostGiven                 bool // by a header
@@ -77,11 +85,14 @@ func newQuestion(method, url string, headers []string) (*question, error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("parse the URL %q: write http://host/path", url)
-	case strings.EqualFold(scheme, "https"):
+	case strings.EqualFold(scheme, "https"), strings.EqualFold(scheme, "tls"):
 		q.port = portHTTPS
+	case strings.EqualFold(scheme, "tcp"), strings.EqualFold(scheme, "udp"):
+		q.port = 0 // there is no usual one
 	case !strings.EqualFold(scheme, "http"):
-		return nil, fmt.Errorf("parse the URL %q: the scheme must be http or https", url)
+		return nil, fmt.Errorf("parse the URL %q: the scheme must be http, https, tls, tcp or udp", url)
 	}
+	q.scheme = strings.ToLower(scheme)
 	rest, _, _ = strings.Cut(rest, "#") // a client keeps the fragment to itself
 	end := strings.IndexAny(rest, "/?")
 	if end < 0 {
@@ -156,4 +167,35 @@ func (q *question) choosePort(s *snapshot.Snapshot) (*snapshot.Port, error) {
 		return nil, fmt.Errorf("nothing listens on port %d: the configuration has no listener that can be served", q.port)
 	}
 	return nil, fmt.Errorf("nothing listens on port %d: the listeners are on %s", q.port, strings.Join(have, ", "))
+}
+
+// isConnection reports whether the question is about a connection rather than a request: it asks for one, or the port
+// forwards connections without looking into them.
+func (q *question) isConnection(port *snapshot.Port) bool {
+	if port.TCP || q.scheme == "tls" || q.scheme == "tcp" {
+		return true
+	}
+	if !port.ByServerName {
+		return false
+	}
+	handling, route := port.Hello([]byte(strings.ToLower(q.host())))
+	return handling == snapshot.PassThrough || route != nil
+}
+
+// host is the authority without its port.
+func (q *question) host() string {
+	if i := strings.LastIndexByte(q.authority, ':'); i > strings.LastIndexByte(q.authority, ']') {
+		return q.authority[:i]
+	}
+	return q.authority
+}
+
+func (q *question) explainDatagrams(s *snapshot.Snapshot) (*snapshot.Explanation, error) {
+	for _, p := range s.UDPPorts {
+		if p.Addr.Port() == q.port {
+			e := p.Explain()
+			return &e, nil
+		}
+	}
+	return nil, fmt.Errorf("nothing receives datagrams on port %d", q.port)
 }

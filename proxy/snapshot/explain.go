@@ -19,6 +19,7 @@ type Explanation struct {
 	Listeners  []ExplainedListener `json:"listeners"`
 	Candidates []Candidate         `json:"candidates,omitempty"`
 	Rule       *ExplainedRule      `json:"rule,omitempty"`
+	L4         *ExplainedL4        `json:"l4,omitempty"`
 	Outcome    Outcome             `json:"outcome"`
 }
 
@@ -80,6 +81,11 @@ const (
 	OutcomeForward OutcomeKind = "forward"
 	// OutcomeAnswer: it is answered without a back end.
 	OutcomeAnswer OutcomeKind = "answer"
+	// OutcomeTunnel: the connection, or the flow, is forwarded without being looked into. OutcomeRefuse: it is not.
+	OutcomeTunnel OutcomeKind = "tunnel"
+	OutcomeRefuse OutcomeKind = "refuse"
+	// OutcomeRequests: requests are inside, about which one can ask.
+	OutcomeRequests OutcomeKind = "requests"
 )
 
 // Outcome is what is done with the request once the rule's filters have run; those of back ends come on top.
@@ -161,23 +167,27 @@ func (r *Rule) explain(prefix int) *ExplainedRule {
 		Route: r.Route, Source: r.Source, Rule: r.Name, Index: r.Index, PrefixBytes: prefix,
 		Filters: config.RedactFilters(r.config.Filters), Timeouts: r.config.Timeouts, BodyBytesMax: r.BodyBytesMax,
 	}
-	for i := range r.Backends {
-		b := &r.Backends[i]
-		cfg := &r.config.Backends[i]
+	e.Backends = explainBackends(r.Backends, r.config.Backends, r.weights)
+	return e
+}
+
+func explainBackends(list []Backend, configs []config.Backend, weights uint32) (out []ExplainedBackend) {
+	for i := range list {
+		b := &list[i]
 		x := ExplainedBackend{
-			Cluster: cfg.Cluster, Weight: b.Weight, Filters: config.RedactFilters(cfg.Filters), Invalid: b.Invalid,
+			Cluster: configs[i].Cluster, Weight: b.Weight, Filters: config.RedactFilters(configs[i].Filters), Invalid: b.Invalid,
 		}
-		if r.weights > 0 {
-			x.Percent = 100 * float64(b.Weight) / float64(r.weights)
+		if weights > 0 {
+			x.Percent = 100 * float64(b.Weight) / float64(weights)
 		}
 		if b.Cluster != nil {
 			x.TLS = expected(b.Cluster.Config().TLS)
 			set := b.Cluster.Set()
 			x.Ready, x.Endpoints = set.Ready(), set.Len()
 		}
-		e.Backends = append(e.Backends, x)
+		out = append(out, x)
 	}
-	return e
+	return out
 }
 
 func (r *Rule) outcome(received *message.Request, ctx filter.Context) Outcome {
@@ -190,7 +200,7 @@ func (r *Rule) outcome(received *message.Request, ctx filter.Context) Outcome {
 	if r.weights == 0 {
 		return Outcome{Kind: OutcomeAnswer, Status: 500, Reason: "no_backend"}
 	}
-	if !r.forwards() {
+	if !forwards(r.Backends) {
 		return Outcome{Kind: OutcomeAnswer, Status: 500, Reason: "invalid_backend"}
 	}
 	path := string(req.Bytes(req.Path))
@@ -201,6 +211,6 @@ func (r *Rule) outcome(received *message.Request, ctx filter.Context) Outcome {
 }
 
 // forwards reports whether any choice with a weight can be used.
-func (r *Rule) forwards() bool {
-	return slices.ContainsFunc(r.Backends, func(b Backend) bool { return b.Weight > 0 && b.Cluster != nil })
+func forwards(list []Backend) bool {
+	return slices.ContainsFunc(list, func(b Backend) bool { return b.Weight > 0 && b.Cluster != nil })
 }

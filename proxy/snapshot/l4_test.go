@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"rauta.io/rauta/proxy/config"
@@ -170,5 +171,31 @@ func TestListenersThatOnlyMeetAtTheBoundAddressAreToldApart(t *testing.T) {
 	}
 	if h, _ := at(s, 8443).Hello([]byte("a.test")); h != PassThrough {
 		t.Errorf("a later listener took the name: %d", h)
+	}
+}
+
+func TestAnExplanationOfAConnectionIsWhatHelloSays(t *testing.T) {
+	c := l4()
+	c.L4Routes[3].Backends = []config.Backend{{Weight: 1, Invalid: "no such service"}}
+	c.L4Routes[0].IdleTimeout = config.NoTimeout
+	s := publish(t, newSecureLive(), c)
+	for name, want := range map[string]string{
+		"a.test": "outcome: forward without looking into it", "y.b.test": "route t1", "ends.test": "outcome: refuse, invalid_backend",
+		"https.test": "outcome: requests are inside", "empty.test": "outcome: refuse, no_route", "other": "outcome: refuse, no_route",
+	} {
+		e := at(s, 8443).ExplainConnection(name)
+		if text := e.Text(); !strings.Contains(text, want) {
+			t.Errorf("%s: want %q in\n%s", name, want, text)
+		}
+	}
+	e := at(s, 53).ExplainConnection("")
+	for _, want := range []string{"* tcp", "route t0", "idle timeout: none", "back end c0: weight 1 (100%), 0 of 0 endpoints ready"} {
+		if text := e.Text(); !strings.Contains(text, want) {
+			t.Errorf("TCP: want %q in\n%s", want, text)
+		}
+	}
+	e = s.UDPPorts[0].Explain()
+	if text := e.Text(); !strings.Contains(text, "route t1") {
+		t.Errorf("UDP: %s", text)
 	}
 }

@@ -11,7 +11,11 @@ import (
 // Text renders an explanation for a terminal: what won is marked with an asterisk.
 func (e *Explanation) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s (host %q) on %s\n", e.Method, e.Path, e.Host, e.Port)
+	if e.Path == "" {
+		fmt.Fprintf(&b, "a client of %s (server name %q)\n", e.Port, e.Host)
+	} else {
+		fmt.Fprintf(&b, "%s %s (host %q) on %s\n", e.Method, e.Path, e.Host, e.Port)
+	}
 	fmt.Fprintf(&b, "outcome: %s\n", e.Outcome.text())
 	b.WriteString("\nlisteners\n")
 	for _, l := range e.Listeners {
@@ -25,6 +29,9 @@ func (e *Explanation) Text() string {
 	}
 	if e.Rule != nil {
 		e.Rule.text(&b)
+	}
+	if e.L4 != nil {
+		e.L4.text(&b)
 	}
 	return b.String()
 }
@@ -46,6 +53,9 @@ func hostnameText(hostname string) string {
 func (o *Outcome) text() string {
 	if o.Kind == OutcomeForward {
 		return fmt.Sprintf("forward %s (host %q)", o.Path, o.Authority)
+	}
+	if text := o.l4Text(); text != "" {
+		return text
 	}
 	text := fmt.Sprintf("answer %d, %s", o.Status, o.Reason)
 	if o.Location != "" {
@@ -108,18 +118,18 @@ func (r *ExplainedRule) text(b *strings.Builder) {
 	}
 	filtersText(b, "    ", r.Filters)
 	for i := range r.Backends {
-		r.Backends[i].text(b)
+		r.Backends[i].text(b, "answers 500")
 	}
 }
 
-func (x *ExplainedBackend) text(b *strings.Builder) {
+func (x *ExplainedBackend) text(b *strings.Builder, ifInvalid string) {
 	name := x.Cluster
 	if name == "" {
 		name = "(none)"
 	}
 	fmt.Fprintf(b, "    back end %s: weight %d (%.3g%%)", name, x.Weight, x.Percent)
 	if x.Invalid != "" {
-		fmt.Fprintf(b, ", answers 500: %s\n", x.Invalid)
+		fmt.Fprintf(b, ", %s: %s\n", ifInvalid, x.Invalid)
 		return
 	}
 	fmt.Fprintf(b, ", %d of %d endpoints ready", x.Ready, x.Endpoints)
