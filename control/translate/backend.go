@@ -37,13 +37,10 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 		}
 		filters, failed := c.backendFilters(ref, where, r)
 		if failed != "" && b.Invalid == "" {
-			b.Cluster, b.Invalid = "", failed
+			b.Cluster, b.Filters, b.Invalid = "", nil, failed
 		}
 		if b.Invalid == "" {
-			b.Filters = filters
-			if c.object.kind == kindGRPCRoute { // browsers call gRPC servers too
-				b.Filters = append(b.Filters, config.Filter{GRPCWeb: &config.GRPCWeb{}})
-			}
+			b.Filters = append(filters, b.Filters...)
 		}
 		out = append(out, b)
 	}
@@ -52,15 +49,13 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 
 // weighted resolves a reference with its weight; false means that the weight makes no sense.
 func (c *routeCompiler) weighted(ref *gatewayv1.BackendRef, where string) (b config.Backend, ok bool) {
-	b.Weight = 1
-	if ref.Weight != nil {
-		if *ref.Weight < 0 || *ref.Weight > weightMax {
-			c.defect(where+".weight", "use 0 to 1000000", "%d is not a weight", *ref.Weight)
-			return b, false
-		}
-		b.Weight = uint32(*ref.Weight)
+	weight := deref(ref.Weight, 1)
+	if weight < 0 || weight > weightMax {
+		c.defect(where+".weight", "use 0 to 1000000", "%d is not a weight", weight)
+		return b, false
 	}
-	b.Cluster, b.Invalid = c.backend(&ref.BackendObjectReference, where)
+	b = c.backend(&ref.BackendObjectReference, where)
+	b.Weight = uint32(weight)
 	return b, true
 }
 
@@ -68,6 +63,8 @@ func (c *routeCompiler) weighted(ref *gatewayv1.BackendRef, where string) (b con
 type backendUse struct {
 	// protocol is what is spoken if the Service does not say: gRPC is HTTP/2, here by prior knowledge.
 	protocol config.BackendProtocol
+	// grpc: nothing but gRPC will do.
+	grpc bool
 	// asked is backend-protocol of the route, for Services that have none.
 	asked string
 	// opaque: nobody looks at what is spoken, so whatever the Service says is right.
@@ -85,7 +82,7 @@ type backendUse struct {
 func (o *routeObject) backendUse() backendUse {
 	switch o.kind {
 	case kindGRPCRoute:
-		return backendUse{protocol: config.BackendH2, transport: corev1.ProtocolTCP}
+		return backendUse{protocol: config.BackendH2, grpc: true, transport: corev1.ProtocolTCP}
 	case kindTLSRoute:
 		return backendUse{opaque: true, decrypts: true, transport: corev1.ProtocolTCP}
 	case kindTCPRoute:
@@ -96,12 +93,12 @@ func (o *routeObject) backendUse() backendUse {
 	return backendUse{transport: corev1.ProtocolTCP}
 }
 
-// backend resolves a reference to a cluster name, or to the reason why there is none.
-func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field string) (cluster, invalid string) {
+// backend resolves a reference to a cluster, or to the reason why there is none.
+func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field string) config.Backend {
 	if group, kind := deref(ref.Group, ""), deref(ref.Kind, "Service"); (group != "" && group != "core") || kind != "Service" {
 		c.unresolved(gatewayv1.RouteReasonInvalidKind, field+".kind", "refer to a Service",
 			fmt.Sprintf("back ends of kind %q in group %q are not supported", kind, group))
-		return "", invalidKind
+		return config.Backend{Invalid: invalidKind}
 	}
 	target := key{c.object.GetNamespace(), string(ref.Name)}
 	if ref.Namespace != nil {
@@ -113,16 +110,16 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 		c.unresolved(gatewayv1.RouteReasonRefNotPermitted, field,
 			fmt.Sprintf("add a ReferenceGrant in namespace %s from %ss in namespace %s to Services", target.namespace, c.object.kind, c.object.GetNamespace()),
 			fmt.Sprintf("no ReferenceGrant in namespace %s permits the reference to Service %s", target.namespace, target.name))
-		return "", invalidNotPermitted
+		return config.Backend{Invalid: invalidNotPermitted}
 	}
 	if ref.Port == nil {
 		c.unresolved(gatewayv1.RouteReasonBackendNotFound, field+".port", "add the port of the Service", "the port is missing")
-		return "", invalidNotFound
+		return config.Backend{Invalid: invalidNotFound}
 	}
 	wanted := *ref.Port
 	use := c.object.backendUse()
 	use.gateway, use.ports = c.object.gateway, &c.out.ports
-	cluster, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)
+	b, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)
 	switch {
 	case failure != nil && failure.reason == "":
 		effect := "requests are answered 500"
@@ -130,10 +127,10 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 			effect = "connections are refused"
 		}
 		c.report.errorf(field, failure.hint, "%s; %s", failure.message, effect)
-		return "", failure.invalid
+		return config.Backend{Invalid: failure.invalid}
 	case failure != nil:
 		c.unresolved(failure.reason, field, failure.hint, failure.message)
-		return "", failure.invalid
+		return config.Backend{Invalid: failure.invalid}
 	}
-	return cluster, ""
+	return b
 }

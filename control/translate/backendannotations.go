@@ -77,12 +77,13 @@ func backendAnnotations(service []string) []Annotation {
 type spokenProtocol struct {
 	protocol config.BackendProtocol
 	tls      bool
+	grpc     bool
 }
 
 func backendProtocols() map[string]spokenProtocol {
 	return map[string]spokenProtocol{
-		"HTTP": {config.BackendHTTP1, false}, "HTTPS": {"", true}, "H2C": {config.BackendH2, false},
-		"GRPC": {config.BackendH2, false}, "GRPCS": {config.BackendH2, true},
+		"HTTP": {protocol: config.BackendHTTP1}, "HTTPS": {tls: true}, "H2C": {protocol: config.BackendH2},
+		"GRPC": {protocol: config.BackendH2, grpc: true}, "GRPCS": {protocol: config.BackendH2, tls: true, grpc: true},
 	}
 }
 

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -14,6 +15,7 @@ type spoken struct {
 	protocol config.BackendProtocol
 	tls      *config.BackendTLS
 	explicit bool // an annotation says it
+	grpc     bool // it is gRPC, not just HTTP/2
 	secured  bool // with TLS because of the route, not of the Service
 	// lentBy is the Gateway whose certificate is shown to the endpoints, nil if there is none or the Service has one.
 	lentBy *gateway
@@ -22,8 +24,9 @@ type spoken struct {
 // spokenTo works out how to speak to a port. The Service says what is spoken, a BackendTLSPolicy whom to trust; without
 // one the annotations of the Service do. What can't be used makes requests fail rather than leave in plain text.
 func (t *translator) spokenTo(svc *corev1.Service, port corev1.ServicePort, use backendUse) (spoken, *refFailure) {
-	out := spoken{protocol: use.protocol}
-	if p := protocolOf(deref(port.AppProtocol, "")); p != "" && !use.opaque {
+	app := strings.ToLower(deref(port.AppProtocol, ""))
+	out := spoken{protocol: use.protocol, grpc: use.grpc || app == "grpc" || app == "grpcs"}
+	if p := protocolOf(app); p != "" && !use.opaque {
 		out.protocol = p
 	}
 	values := svc.Annotations
@@ -41,11 +44,16 @@ func (t *translator) spokenTo(svc *corev1.Service, port corev1.ServicePort, use 
 		case !ok:
 			return out, invalidTransport("metadata.annotations["+annotationBackendProtocol+"] of Service %s/%s can't be read", svc)
 		}
-		out.explicit = true
+		out.explicit, out.grpc = true, use.grpc || value.grpc
 		secure = value.tls
 		if value.protocol != "" { // else it is HTTPS, which leaves that to the route and to appProtocol
 			out.protocol = value.protocol
 		}
+	}
+	if use.grpc && out.protocol == config.BackendHTTP1 {
+		return out, &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
+			fmt.Sprintf("Service %s/%s speaks HTTP/1.1, and gRPC needs HTTP/2", svc.Namespace, svc.Name),
+			"set " + annotationBackendProtocol + " on the Service to GRPC, or correct appProtocol"}
 	}
 	policy := t.policyFor(servicePort{keyOf(svc), port.Name})
 	switch {

@@ -234,7 +234,7 @@ func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) 
 		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
 	}
 	var ports []servicePort
-	cluster, failure := c.t.cluster(target, wanted, described, backendUse{
+	leads, failure := c.t.cluster(target, wanted, described, backendUse{
 		transport: corev1.ProtocolTCP, ports: &ports, asked: c.object.Annotations[annotationBackendProtocol],
 	})
 	c.t.use(nil, ports)
@@ -242,5 +242,5 @@ func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) 
 		c.report.errorf(field+".service", failure.hint, "%s; requests are answered 500", failure.message)
 		return []config.Backend{{Weight: 1, Invalid: failure.invalid}}
 	}
-	return []config.Backend{{Cluster: cluster, Weight: 1}}
+	return []config.Backend{leads}
 }

@@ -23,15 +23,16 @@ type refFailure struct {
 	hint    string
 }
 
-// cluster finds the port of a Service, adds its cluster to the configuration and returns the cluster's name.
-func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string, use backendUse) (string, *refFailure) {
+// cluster finds the port of a Service, adds its cluster to the configuration and returns a back end that leads to it.
+func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, described string, use backendUse) (config.Backend, *refFailure) {
+	none := config.Backend{}
 	svc := t.in.services[target]
 	if svc == nil {
-		return "", &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
+		return none, &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidNotFound,
 			fmt.Sprintf("there is no Service %s/%s", target.namespace, target.name), "create the Service or correct the reference"}
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
-		return "", &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidExternalName,
+		return none, &refFailure{gatewayv1.RouteReasonBackendNotFound, invalidExternalName,
 			fmt.Sprintf("Service %s/%s is of type ExternalName, which is not allowed", target.namespace, target.name),
 			"use a Service without selector and an EndpointSlice with the addresses"}
 	}
@@ -42,16 +43,16 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 		if slices.ContainsFunc(svc.Spec.Ports, func(p corev1.ServicePort) bool { return wanted(&p) }) {
 			failure.reason, failure.invalid = gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol
 		}
-		return "", failure
+		return none, failure
 	}
 	port := svc.Spec.Ports[at]
 	*use.ports = append(*use.ports, servicePort{target, port.Name})
 	how, failure := t.spokenTo(svc, port, use)
 	if failure != nil && (!use.opaque || use.decrypts) {
-		return "", failure
+		return none, failure
 	}
 	if p := deref(port.AppProtocol, ""); how.tls == nil && !how.explicit && !use.opaque && appProtocolNeedsTLS(p) {
-		return "", &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
+		return none, &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
 			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, and nothing says whom to trust", described, target.namespace, target.name, p),
 			"add a BackendTLSPolicy, or set " + annotationBackendProtocol + " on the Service: to HTTPS or GRPCS, or to HTTP or H2C if it also speaks plain text"}
 	}
@@ -72,7 +73,11 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 			t.endpoints[name] = endpoints
 		}
 	}
-	return name, nil
+	b := config.Backend{Cluster: name, Weight: 1}
+	if how.grpc && !use.opaque { // browsers call gRPC servers too
+		b.Filters = []config.Filter{{GRPCWeb: &config.GRPCWeb{}}}
+	}
+	return b, nil
 }
 
 // ClusterName is the config.Cluster.Name of a Service port: "namespace/service:port", and with "/h2" behind it the same
