@@ -5,6 +5,7 @@ import (
 
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -50,7 +51,7 @@ const (
 // and reports it with p.Ready or p.DialFailed. What has come already is delivered as an event.
 func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
 	c := &clientConn{pool: p, nextID: 1, streamsMax: streamsUpstreamAssumed}
-	c.init(e, conn, c, e.limits.ResponseHeadBytes)
+	c.init(e, conn, c, e.limits.ResponseHeadBytes, observe.ResetFromBackend)
 	c.state = awaitSettings
 	conn.SetHandler(&c.link)
 	conn.KeepAlive()

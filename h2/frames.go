@@ -139,6 +139,7 @@ func (c *link) onRSTStream(h frameHeader, payload []byte) {
 	if c.idleStream(h.stream) {
 		return
 	}
+	c.e.exchange.Shard.StreamReset(c.resetFrom)
 	c.role.onReset(c.find(h.stream), errCode(binary.BigEndian.Uint32(payload)))
 }
 

@@ -102,8 +102,7 @@ func (c *serverConn) onBlock(fragment []byte) {
 		c.remember(id, true)
 	case len(c.streams) >= c.e.limits.Streams: // RFC 9113 section 5.1.2
 		if c.decode(blockIgnored, nil, fragment) {
-			c.control()
-			c.out.buf = appendRSTStream(c.out.buf, id, codeRefusedStream)
+			c.sendReset(id, codeRefusedStream)
 			c.remember(id, true)
 		}
 	default:

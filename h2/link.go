@@ -4,6 +4,7 @@ import (
 	"rauta.io/rauta/h2/hpack"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // link is what both ends of a connection have in common: frames in and out, header blocks, streams, flow control, and
@@ -14,6 +15,8 @@ type link struct {
 	conn *loop.Conn
 	e    *Engine
 	role role
+	// resetFrom counts the resets of the peer; the one after it those that it gets.
+	resetFrom observe.Reset
 
 	// Owned by the worker.
 	timer   clock.Timer
@@ -101,9 +104,9 @@ const (
 )
 
 // init prepares the link in place, because its timer and its role point to it.
-func (c *link) init(e *Engine, conn *loop.Conn, role role, headBytes int) {
+func (c *link) init(e *Engine, conn *loop.Conn, role role, headBytes int, resetFrom observe.Reset) {
 	*c = link{
-		conn: conn, e: e, role: role, headBytes: headBytes,
+		conn: conn, e: e, role: role, resetFrom: resetFrom, headBytes: headBytes,
 		sendWindow: windowDefault, streamSendWindow: windowDefault, recvWindow: connWindow,
 	}
 	c.timer.Fire = c.onTimer

@@ -4,6 +4,7 @@ import (
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // connState is how far a connection has come.
@@ -59,7 +60,7 @@ func nanos(ns int64) clock.Time { return clock.Time(ns) }
 func newServerConn(e *Engine, conn *loop.Conn, peer exchange.Peer) *serverConn {
 	peer.Protocol = "HTTP/2"
 	c := &serverConn{peer: peer}
-	c.init(e, conn, c, e.limits.HeadBytes)
+	c.init(e, conn, c, e.limits.HeadBytes, observe.ResetFromClient)
 	return c
 }
 

@@ -81,10 +81,15 @@ func (c *link) recall(id uint32) (known, byUs bool) {
 	return false, false
 }
 
+func (c *link) sendReset(id uint32, code errCode) {
+	c.control()
+	c.out.buf = appendRSTStream(c.out.buf, id, code)
+	c.e.exchange.Shard.StreamReset(c.resetFrom + 1)
+}
+
 // reset ends a stream with RST_STREAM in our own name. Its exchange is over, or is told by the caller.
 func (c *link) reset(s *stream, code errCode) {
-	c.control()
-	c.out.buf = appendRSTStream(c.out.buf, s.id, code)
+	c.sendReset(s.id, code)
 	c.remove(s, true)
 }
 
@@ -94,8 +99,7 @@ func (c *link) streamError(id uint32, code errCode, reason string) {
 		c.reset(s, code)
 		s.user.onLost(reason)
 	} else {
-		c.control()
-		c.out.buf = appendRSTStream(c.out.buf, id, code)
+		c.sendReset(id, code)
 		if known, _ := c.recall(id); !known {
 			c.remember(id, true)
 		}

@@ -190,6 +190,7 @@ func (r *Registry) writeShards(x *exposition) {
 	x.scalar("rauta_retries_total", float64(retries))
 	x.byLabel("rauta_parse_errors_total", "reason", parse)
 	x.scalar("rauta_fields_dropped_total", float64(fields))
+	x.byLabel("rauta_http2_resets_total", "way", r.sumResets())
 	x.family("rauta_loop_stall_seconds")
 	x.histogram("rauta_loop_stall_seconds", "", &stall, false)
 	x.scalar("rauta_access_log_dropped_total", float64(logDropped))

@@ -20,6 +20,7 @@ type Shard struct {
 	bytesOut      atomic.Uint64
 	fieldsDropped atomic.Uint64
 	logDropped    atomic.Uint64
+	resets        [resetCount]atomic.Uint64
 	stall         histogram
 	parseErrors   [parseReasonsMax]atomic.Uint64
 	reasons       [reasonsMax]atomic.Pointer[reasonCount]

@@ -59,6 +59,8 @@ func workerMetrics() []Metric {
 		{"rauta_parse_errors_total", "counter", []string{"reason"}, "Requests that the parser refused, by reason."},
 		{"rauta_fields_dropped_total", "counter", nil,
 			"Request header fields that were not forwarded because their names are ambiguous to back ends."},
+		{"rauta_http2_resets_total", "counter", []string{"way"},
+			`HTTP/2 streams that were reset, by who did it to whom ("from_client", "to_client", "from_backend", "to_backend").`},
 		{"rauta_loop_stall_seconds", "histogram", []string{"le"},
 			"Turns of an event loop that took 10 ms and more, and kept ready connections waiting."},
 		{"rauta_loop_turns_total", "counter", worker, "Turns of an event loop: looks for events with what was done about them."},

@@ -201,3 +201,40 @@ func TestAResponseInTrailersOnlyStaysOne(t *testing.T) {
 		t.Errorf("on HTTP/1: %d, length %d", reply.StatusCode, reply.ContentLength)
 	}
 }
+
+func TestResetsAreCountedByTheirWay(t *testing.T) {
+	b := newH2BackendWith(t, func(c *h2peer) {
+		for {
+			q := c.request()
+			if q == nil {
+				return
+			}
+			switch q.get(":path") {
+			case "/reset":
+				c.WriteRSTStream(q.id, http2.ErrCodeInternal)
+			case "/early":
+				c.respond(q.id, true, ":status: 200")
+			}
+		}
+	})
+	r := start(t, []string{b.addr}, overH2)
+	h := r.h2()
+	h.headers(1, true, []string{":method: POST", ":scheme: http", ":path: /reset", ":authority: a"})
+	h.response(1)
+	h.headers(3, false, []string{":method: POST", ":scheme: http", ":path: /early", ":authority: a"})
+	h.response(3)
+	h.wantReset(3, http2.ErrCodeNo)
+	h.headers(5, true, h2post())
+	until(t, "the request", func() bool { return len(b.seen()) == 3 })
+	h.must(h.WriteRSTStream(5, http2.ErrCodeCancel))
+	want := `rauta_http2_resets_total{way="from_backend"} 1
+rauta_http2_resets_total{way="from_client"} 1
+rauta_http2_resets_total{way="to_backend"} 2
+rauta_http2_resets_total{way="to_client"} 1
+`
+	until(t, "the counters", func() bool {
+		var text strings.Builder
+		r.registry.WritePrometheus(&text)
+		return strings.Contains(text.String(), want)
+	})
+}
