@@ -167,7 +167,8 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 // compileFor compiles a route for each of its parents. It is one and the same unless it leads to back ends with TLS, and
 // its Gateways show them different certificates.
 func compileFor(o *routeObject, report reporter, parents []parent) []*compiledRoute {
-	var shared []*compiledRoute
+	var variants []*compiledRoute
+	var gateways []*gateway // by variant, the first that has it
 	byIdentity := map[string]*compiledRoute{}
 	out := make([]*compiledRoute, len(parents))
 	for i, p := range parents {
@@ -175,20 +176,19 @@ func compileFor(o *routeObject, report reporter, parents []parent) []*compiledRo
 		if byIdentity[identity] == nil {
 			o.gateway = p.gateway
 			route := o.compile(o, report)
-			byIdentity[identity] = &route
-			for _, other := range shared {
-				if reflect.DeepEqual(other, &route) {
-					byIdentity[identity] = other
-				}
+			same := slices.IndexFunc(variants, func(other *compiledRoute) bool { return reflect.DeepEqual(other, &route) })
+			if same < 0 {
+				same = len(variants)
+				variants, gateways = append(variants, &route), append(gateways, p.gateway)
 			}
-			if byIdentity[identity] == &route {
-				shared = append(shared, &route)
-				if len(shared) > 1 {
-					route.rename("/" + o.gateway.object.Namespace + "/" + o.gateway.object.Name)
-				}
-			}
+			byIdentity[identity] = variants[same]
 		}
 		out[i] = byIdentity[identity]
+	}
+	for i, route := range variants {
+		if i > 0 {
+			route.rename("/" + gateways[i].object.Namespace + "/" + gateways[i].object.Name)
+		}
 	}
 	return out
 }

@@ -118,7 +118,10 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 	}
 	wanted := *ref.Port
 	use := c.object.backendUse()
-	use.gateway, use.ports = c.object.gateway, &c.out.ports
+	use.ports = &c.out.ports
+	if !use.opaque || use.decrypts {
+		use.gateway = c.object.gateway
+	}
 	b, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)
 	switch {
 	case failure != nil && failure.reason == "":
