@@ -18,7 +18,9 @@ func cpuLimits() []cpuLimit {
 	return []cpuLimit{
 		{"keepalive", 1.2, both[:1]},
 		{"h2c-h1, 10 streams", 1, both},
+		{"h2c-h2c, 10 streams", 0.8, both},
 		{"h2-h1, 10 streams", 1, both},
+		{"grpc, 10 streams", 0.6, both},
 		{"tls", 1.1, both[:1]},
 		{"handshakes, full", 1.5, both[:1]},
 		{"handshakes, resumed", 1.5, both[:1]},

@@ -189,7 +189,7 @@ func (m *measurement) fill(line *Row, all []*measurement) {
 	line.CPUNanos = m.medianCost()
 	if ticks := m.user + m.system; ticks > 0 {
 		line.UserNanos = line.CPUNanos * float64(m.user) / float64(ticks)
-		line.SysNanos = line.CPUNanos - line.UserNanos
+		line.SysNanos = line.CPUNanos * float64(m.system) / float64(ticks)
 	}
 	line.PerSecond = stats.Median(m.rates)
 	line.Saturation = min(stats.Median(m.busy), 1)

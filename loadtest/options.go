@@ -27,7 +27,7 @@ const (
 	// keepaliveRoutes are configured wherever the number of routes is not what is measured.
 	keepaliveRoutes = 1000
 	// shortScenarios have a limit of the gate each.
-	shortScenarios = "keepalive,h2c-h1,h2-h1,tls,handshakes,websocket"
+	shortScenarios = "keepalive,h2c-h1,h2c-h2c,h2-h1,grpc,tls,handshakes,websocket"
 	// repetitionsMin is the fewest interleaved repetitions that a median of a full run rests on.
 	repetitionsMin = 7
 )

@@ -291,6 +291,24 @@ func TestOpenSSLAgreesOnVersionsProtocolsAndResumesSessions(t *testing.T) {
 	}
 }
 
+func TestGrpcurlCallsByReflectionInClearTextAndOverTLS(t *testing.T) {
+	grpcurl := program(t, "grpcurl", "GRPCURL", "make clients builds it")
+	q := serving
+	for _, how := range [][]string{{"-plaintext", q.plain}, {"-insecure", q.secure}} {
+		first := []string{how[0], "-authority", "grpc.localhost"}
+		output, err := run(t, "", grpcurl, append(first, how[1], "list")...)
+		wants(t, how[0]+" list", output, err, "demo.Echo")
+		output, err = run(t, "", grpcurl, append(first, "-d", `{"text": "hello"}`, how[1], "demo.Echo/Say")...)
+		wants(t, how[0]+" Say", output, err, `"text": "hello"`, `"back_end": "echo"`)
+		output, err = run(t, "", grpcurl, append(first, "-d", `{"text": "one"} {"text": "two"}`, how[1], "demo.Echo/Chat")...)
+		wants(t, how[0]+" Chat", output, err, `"text": "one"`, `"text": "two"`)
+	}
+	output, err := run(t, "", grpcurl, "-plaintext", "-authority", "nobody.localhost", q.plain, "list")
+	if err == nil || !strings.Contains(output, "Unimplemented") && !strings.Contains(output, "does not support the reflection API") {
+		t.Errorf("a host without a route: %v\n%s", err, output)
+	}
+}
+
 func TestChromiumLoadsAPageOverHTTP2WithAWebSocket(t *testing.T) {
 	chromium := program(t, "chromium", "CHROMIUM", "apt-get install chromium")
 	q := serving
