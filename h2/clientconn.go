@@ -320,9 +320,25 @@ func (c *clientConn) onWatch(now clock.Time) {
 		c.forget(g.aged)
 		g.aged = g.streams
 	}
-	if g.streams > 0 && c.state != closed {
+	if (c.lastWords(now) || g.streams > 0) && c.state != closed {
 		c.watch()
 	}
+}
+
+// lastWords looks at tunnels whose clients have gone, and whose last bytes the back end does not take; it reports whether
+// there are some.
+func (c *clientConn) lastWords(now clock.Time) (left bool) {
+	for i := len(c.streams) - 1; i >= 0; i-- {
+		s := c.streams[i].user.(*clientStream)
+		switch {
+		case s.live || !s.endAsked || s.sentEnd:
+		case s.progress+nanos(c.e.limits.WriteIdle) <= now:
+			s.giveUp(codeCancel)
+		default:
+			left = true
+		}
+	}
+	return left
 }
 
 // onReset implements role (RFC 9113 section 6.4).

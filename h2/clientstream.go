@@ -37,6 +37,9 @@ func (s *clientStream) SendHead(req *message.Request) {
 	at := c.beginBlock(&s.stream, requestBytes(req))
 	c.out.buf, c.e.path = appendRequest(c.encoder, c.out.buf, req, c.e.path)
 	c.endBlock(&s.stream, at)
+	if s.hasKey {
+		hideKey(req, false)
+	}
 	if req.Framing == message.NoBody && !s.connect {
 		s.endAsked = true
 		s.writeEnd(nil)
@@ -61,9 +64,22 @@ func (s *clientStream) openConnect(req *message.Request) bool {
 	if i := req.Lookup(websocket.KeyField, message.Unknown, 0); i >= 0 {
 		s.hasKey = true
 		s.answered = websocket.Accept(req.Bytes(req.Fields[i].Value))
-		req.RemoveName(websocket.KeyField, message.Unknown) // RFC 8441 section 5
+		hideKey(req, true)
 	}
 	return true
+}
+
+// hideKey takes the key off while the head is written (RFC 8441 section 5). Another attempt may need it.
+func hideKey(req *message.Request, hide bool) {
+	from, to := message.Unknown, message.Removed
+	if !hide {
+		from, to = to, from
+	}
+	for i := range req.Fields {
+		if f := &req.Fields[i]; f.ID == from && message.EqualFold(req.Bytes(f.Name), websocket.KeyField) {
+			f.ID = to
+		}
+	}
 }
 
 // OnTurnEnd implements loop.TurnHandler: it fails a request that asked for a tunnel in vain.
@@ -79,7 +95,8 @@ func (s *clientStream) OnTurnEnd() {
 	}
 }
 
-// Cancel implements upstream.Stream. A tunnel of which both halves have ended is not cut off: what waits is still sent.
+// Cancel implements upstream.Stream. A tunnel whose client has ended its half is not cut off: what waits is still sent, as
+// long as the back end takes some of it within WriteIdle.
 func (s *clientStream) Cancel() {
 	s.forgetSink()
 	switch {
@@ -90,6 +107,9 @@ func (s *clientStream) Cancel() {
 		c.pool.Release(c)
 	case s.tunnel && s.endAsked && s.recvEnded:
 		s.halfDone()
+	case s.tunnel && s.endAsked && !s.sentEnd:
+		s.releaseBody()
+		s.conn.watch()
 	default:
 		s.giveUp(codeCancel)
 	}
@@ -235,12 +255,16 @@ func (s *clientStream) onEnd(trailers *message.Head) {
 // onWritable implements user.
 func (s *clientStream) onWritable() { s.sink.OnWritable() }
 
-// halfDone implements user. A response is over with its end; a tunnel when both ends have closed.
+// halfDone implements user. A response is over with its end; a tunnel when both ends have closed, or when its client has
+// gone and all that it said has been sent.
 func (s *clientStream) halfDone() {
-	if s.live || s.dead || !s.sentEnd || !s.recvEnded {
-		return
+	switch {
+	case s.live || s.dead || !s.sentEnd:
+	case s.recvEnded:
+		s.finish()
+	default:
+		s.giveUp(codeCancel)
 	}
-	s.finish()
 }
 
 // onLost implements user: the connection is over, or the back end broke the protocol on this stream.

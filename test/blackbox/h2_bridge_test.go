@@ -189,3 +189,48 @@ func (b *bridge) send(s *bridged, p []byte) (n int, ok bool) {
 	}
 	return 0, false
 }
+
+// TestAWebSocketThatIsAskedForAgainIsAcceptedWithTheClientsKey: the key of an HTTP/1.1 client is not sent to a back end that
+// speaks HTTP/2, but must be answered, also after a retry.
+func TestAWebSocketThatIsAskedForAgainIsAcceptedWithTheClientsKey(t *testing.T) {
+	enable := http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1}
+	b := newH2BackendWith(t, func(p *h2peer) {
+		q := p.request()
+		if p.n == 0 || q == nil {
+			return
+		}
+		p.respond(q.id, false, ":status: 200")
+		p.linger()
+	}, enable)
+	c := start(t, []string{b.addr}, overH2).dial()
+	const key = "dGhlIHNhbXBsZSBub25jZQ=="
+	c.send(get1("Connection: upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: "+key, "Sec-WebSocket-Version: 13"))
+	got := c.receive("GET")
+	if accept := got.Header.Get("Sec-WebSocket-Accept"); got.StatusCode != 101 || accept != acceptOf(key) {
+		t.Errorf("%d, accepted with %q, want %q", got.StatusCode, accept, acceptOf(key))
+	}
+	if seen := b.seen(); len(seen) != 2 || strings.Contains(seen[0]+seen[1], "sec-websocket-key") {
+		t.Errorf("the back end saw %q", seen)
+	}
+}
+
+// TestTunnelsToHTTP2BackEndsLoseNoLastWords of a client that ends its half and closes the connection at once.
+func TestTunnelsToHTTP2BackEndsLoseNoLastWords(t *testing.T) {
+	const size = 500 << 10
+	got := make(chan string, 1)
+	enable := http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1}
+	b := newH2BackendWith(t, func(p *h2peer) {
+		q := p.request()
+		p.respond(q.id, false, ":status: 200")
+		body, _ := p.body(q)
+		got <- body
+	}, enable)
+	r := start(t, []string{b.addr}, overH2)
+	tn, _ := r.tunnel(t, h2connect(), "")
+	words := pattern("w", size)
+	io.WriteString(tn, words)
+	tn.Close()
+	if rest := <-got; rest != words {
+		t.Errorf("%d bytes of %d", len(rest), size)
+	}
+}
