@@ -49,6 +49,7 @@ const (
 	reasonRouteChanged = "route_changed" // its back end is no longer one of the route's
 	reasonRetired      = "endpoint_removed"
 	reasonNoSocket     = "no_socket"
+	reasonLoop         = "loop"         // it claims to come from the listener itself, or from no port
 	reasonBackendFull  = "backend_full" // the socket to the back end takes no more
 	reasonClientFull   = "client_full"  // the listening socket takes no more
 )
@@ -65,7 +66,7 @@ type Engine struct {
 	flowsMax int
 
 	// Owned by the worker.
-	tunnels tunnelList
+	tunnels list[tunnel]
 	flows   flowTable
 }
 
@@ -97,8 +98,8 @@ func (e *Engine) Flows() int { return e.flows.len() }
 
 // Cut ends everything at once, for the end of a drain.
 func (e *Engine) Cut() {
-	for e.tunnels.first != nil {
-		e.tunnels.first.end(reasonDrained)
+	for e.tunnels.back != nil {
+		e.tunnels.back.item.end(reasonDrained)
 	}
 	for f := e.flows.oldest(); f != nil; f = e.flows.oldest() {
 		f.end(reasonDrained)
@@ -133,7 +134,8 @@ func (e *Engine) Serve(a Accepted) {
 	t.record.Protocol, t.record.ServerName = a.Protocol, []byte(a.ServerName)
 	t.down, t.up = side{t: t, other: &t.up, conn: a.Conn, chunk: chunkMin}, side{t: t, other: &t.down, chunk: chunkMin}
 	t.timer.Fire = t.onTimer
-	e.tunnels.push(t)
+	t.place.item = t
+	e.tunnels.push(&t.place)
 	e.shard.ConnOpened()
 	if a.Route != nil {
 		t.record.Route = a.Route.Stats
@@ -151,36 +153,4 @@ func (e *Engine) Serve(a Accepted) {
 		return
 	}
 	t.begin()
-}
-
-// tunnelList holds the tunnels of an engine, the oldest first.
-type tunnelList struct {
-	first, last *tunnel
-	len         int
-}
-
-func (l *tunnelList) push(t *tunnel) {
-	t.prev = l.last
-	if l.last != nil {
-		l.last.next = t
-	} else {
-		l.first = t
-	}
-	l.last = t
-	l.len++
-}
-
-func (l *tunnelList) remove(t *tunnel) {
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		l.first = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		l.last = t.prev
-	}
-	t.prev, t.next = nil, nil
-	l.len--
 }

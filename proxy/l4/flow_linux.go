@@ -1,6 +1,8 @@
 package l4
 
 import (
+	"net/netip"
+
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
@@ -25,21 +27,25 @@ type flow struct {
 	began    clock.Time
 
 	// Owned by the worker.
-	prev, next *flow // in the flow table
-	route      *snapshot.L4Route
-	idle       clock.Time // 0: for ever
-	timer      clock.Timer
-	answered   bool
-	done       bool
-	counters   *observe.L4Counters // of the route
-	backend    *observe.L4Counters // of the endpoint
-	record     observe.L4Record
+	place    node[flow] // in the flow table
+	route    *snapshot.L4Route
+	idle     clock.Time // 0: for ever
+	timer    clock.Timer
+	answered bool
+	done     bool
+	counters *observe.L4Counters // of the route
+	backend  *observe.L4Counters // of the endpoint
+	record   observe.L4Record
 }
 
 // open begins a flow; without one it says why.
 func (l *UDPListener) open(key flowKey) (f *flow, reason string) {
 	e, route := l.e, l.route
-	if route == nil {
+	switch {
+	case key.remote.Port() == 0 || key.remote == netip.AddrPortFrom(key.local, l.addr.Port()):
+		// An answer would come back as a question, for ever (CVE-2024-2169).
+		return nil, reasonLoop
+	case route == nil:
 		return nil, reasonNoRoute
 	}
 	b := route.Pick(e.upstream.Random())
@@ -77,7 +83,8 @@ func (l *UDPListener) open(key flowKey) (f *flow, reason string) {
 	f.backend = e.shard.L4Endpoint(endpoint.Stats)
 	f.counters.Opened()
 	f.backend.Opened()
-	e.flows.silent.push(f)
+	f.place.item = f
+	e.flows.silent.push(&f.place)
 	l.flows[key] = f
 	return f, ""
 }
@@ -206,7 +213,7 @@ func (f *flow) end(reason string) {
 	}
 	f.done = true
 	f.e.loop.Wheel().Remove(&f.timer)
-	f.e.flows.list(f).remove(f)
+	f.e.flows.list(f).remove(&f.place)
 	delete(f.l.flows, f.key)
 	f.sock.Close()
 	f.counters.Closed(reason)

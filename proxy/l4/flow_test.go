@@ -16,9 +16,9 @@ func addrOf(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).Add
 func (r *rig) alive(addrs ...netip.AddrPort) (out []bool) {
 	known := map[netip.AddrPort]bool{}
 	r.on(func() {
-		for _, l := range []*flowList{&r.engine.flows.silent, &r.engine.flows.answered} {
-			for f := l.front; f != nil; f = f.next {
-				known[f.key.remote] = true
+		for _, l := range []*list[flow]{&r.engine.flows.silent, &r.engine.flows.answered} {
+			for n := l.front; n != nil; n = n.next {
+				known[n.item.key.remote] = true
 			}
 		}
 	})
@@ -54,7 +54,7 @@ func TestFlowsThatNobodyAnswersGoBeforeThoseOfRealClients(t *testing.T) {
 	for range 20 {
 		c := r.client()
 		r.tell(c, 4)
-		r.until(func() bool { f := r.engine.flows.silent.front; return f != nil && f.key.remote == addrOf(c) })
+		r.until(func() bool { n := r.engine.flows.silent.front; return n != nil && n.item.key.remote == addrOf(c) })
 	}
 	if got := r.alive(addrOf(a), addrOf(b)); !got[0] || !got[1] {
 		t.Errorf("clients that were answered have flows: %v", got)
@@ -72,13 +72,29 @@ func TestRetiringAnEndpointEndsItsFlowsOnly(t *testing.T) {
 		if r.engine.Flows() == 0 || r.engine.Flows() == 20 {
 			t.Errorf("%d of 20 flows are left", r.engine.Flows())
 		}
-		for f := r.engine.flows.answered.front; f != nil; f = f.next {
-			if f.endpoint == gone {
+		for n := r.engine.flows.answered.front; n != nil; n = n.next {
+			if n.item.endpoint == gone {
 				t.Error("a flow to the endpoint is left")
 			}
 		}
 		if gone.Connections() != 0 {
 			t.Errorf("%d connections are counted at the endpoint that is gone", gone.Connections())
+		}
+	})
+}
+
+// TestADatagramThatClaimsToComeFromTheListenerIsDropped: its answer would be the next question.
+func TestADatagramThatClaimsToComeFromTheListenerIsDropped(t *testing.T) {
+	r := newRig(t, []string{echo(t)}, nil)
+	r.on(func() {
+		local := r.addr.Addr()
+		for _, remote := range []netip.AddrPort{r.addr, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), 0)} {
+			if f, reason := r.udp.open(flowKey{remote, local}); f != nil || reason != reasonLoop {
+				t.Errorf("from %s: %v, %q", remote, f, reason)
+			}
+		}
+		if _, reason := r.udp.open(flowKey{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), r.addr.Port()), local}); reason != "" {
+			t.Errorf("from the same port of another address: %q", reason)
 		}
 	})
 }

@@ -9,26 +9,22 @@ const FlowsMaxDefault = 8192
 // flowTable is all flows of a worker in the order of their last datagram. Those that a back end has never answered stand
 // by themselves and go first, so that datagrams with made-up sources displace each other, not clients.
 type flowTable struct {
-	silent, answered flowList
-}
-
-// flowList has the flow that was used last in front.
-type flowList struct {
-	front, back *flow
-	len         int
+	silent, answered list[flow]
 }
 
 func (t *flowTable) len() int { return t.silent.len + t.answered.len }
 
 // oldest is the flow to give up first, nil if there is none.
 func (t *flowTable) oldest() *flow {
-	if t.silent.back != nil {
-		return t.silent.back
+	for _, l := range [...]*list[flow]{&t.silent, &t.answered} {
+		if l.back != nil {
+			return l.back.item
+		}
 	}
-	return t.answered.back
+	return nil
 }
 
-func (t *flowTable) list(f *flow) *flowList {
+func (t *flowTable) list(f *flow) *list[flow] {
 	if f.answered {
 		return &t.answered
 	}
@@ -37,53 +33,27 @@ func (t *flowTable) list(f *flow) *flowList {
 
 // used moves a flow to the front.
 func (t *flowTable) used(f *flow) {
-	if l := t.list(f); l.front != f {
-		l.remove(f)
-		l.push(f)
+	if l := t.list(f); l.front != &f.place {
+		l.remove(&f.place)
+		l.push(&f.place)
 	}
 }
 
 // heard moves a flow to those that were answered.
 func (t *flowTable) heard(f *flow) {
-	t.silent.remove(f)
+	t.silent.remove(&f.place)
 	f.answered = true
-	t.answered.push(f)
+	t.answered.push(&f.place)
 }
 
 func (t *flowTable) retire(gone *upstream.Endpoint) {
-	for _, l := range []*flowList{&t.silent, &t.answered} {
-		for f := l.front; f != nil; {
-			next := f.next
+	for _, l := range [...]*list[flow]{&t.silent, &t.answered} {
+		for n := l.front; n != nil; {
+			f := n.item
+			n = n.next
 			if f.endpoint == gone {
 				f.end(reasonRetired)
 			}
-			f = next
 		}
 	}
-}
-
-func (l *flowList) push(f *flow) {
-	f.prev, f.next = nil, l.front
-	if l.front != nil {
-		l.front.prev = f
-	} else {
-		l.back = f
-	}
-	l.front = f
-	l.len++
-}
-
-func (l *flowList) remove(f *flow) {
-	if f.prev != nil {
-		f.prev.next = f.next
-	} else {
-		l.front = f.next
-	}
-	if f.next != nil {
-		f.next.prev = f.prev
-	} else {
-		l.back = f.prev
-	}
-	f.prev, f.next = nil, nil
-	l.len--
 }

@@ -25,6 +25,7 @@ type rig struct {
 	w      *loop.Worker
 	engine *Engine
 	addr   netip.AddrPort
+	udp    *UDPListener
 }
 
 // newRig forwards datagrams to endpoints; edit changes the options of the engine and the route.
@@ -69,7 +70,7 @@ func newRig(t testing.TB, endpoints []string, edit func(*Options, *config.L4Rout
 	}()
 	t.Cleanup(func() { w.Stop(); <-ended })
 	r.on(func() {
-		if _, err := r.engine.ListenUDP(r.addr); err != nil {
+		if r.udp, err = r.engine.ListenUDP(r.addr); err != nil {
 			t.Error(err)
 		}
 	})

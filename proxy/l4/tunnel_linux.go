@@ -29,21 +29,21 @@ type tunnel struct {
 	decrypted bool
 
 	// Owned by the worker.
-	prev, next *tunnel
-	down, up   side
-	timer      clock.Timer // of the connect, later of silence
-	idle       clock.Time  // how long both sides may be silent; not above 0: for ever
-	last       clock.Time  // when something moved
-	probed     bool        // the kernel looks after the connection to the back end
-	cluster    *upstream.Cluster
-	endpoint   *upstream.Endpoint
-	pool       *upstream.Pool // where room is reserved; nil: nowhere
-	connected  bool
-	splices    bool // both sides are plain, so that bytes may stay in the kernel
-	done       bool
-	counters   *observe.L4Counters // of the route
-	backend    *observe.L4Counters // of the endpoint, once connected
-	record     observe.L4Record
+	place     node[tunnel]
+	down, up  side
+	timer     clock.Timer // of the connect, later of silence
+	idle      clock.Time  // how long both sides may be silent; not above 0: for ever
+	last      clock.Time  // when something moved
+	probed    bool        // the kernel looks after the connection to the back end
+	cluster   *upstream.Cluster
+	endpoint  *upstream.Endpoint
+	pool      *upstream.Pool // where room is reserved; nil: nowhere
+	connected bool
+	splices   bool // both sides are plain, so that bytes may stay in the kernel
+	done      bool
+	counters  *observe.L4Counters // of the route
+	backend   *observe.L4Counters // of the endpoint, once connected
+	record    observe.L4Record
 }
 
 // begin chooses a back end and connects.
@@ -269,7 +269,7 @@ func (t *tunnel) end(reason string) {
 	t.done = true
 	e := t.e
 	e.loop.Wheel().Remove(&t.timer)
-	e.tunnels.remove(t)
+	e.tunnels.remove(&t.place)
 	t.down.release()
 	t.up.release()
 	e.shard.ConnClosed()

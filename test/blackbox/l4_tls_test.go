@@ -352,3 +352,56 @@ func TestWhatWasDecryptedIsEncryptedAgainWhereTheBackEndAsksForIt(t *testing.T) 
 	}
 	m.quiet()
 }
+
+// TestARouteForDecryptedBytesIsGuardedByClientCertificatesToo: not a byte reaches its back end without one.
+func TestARouteForDecryptedBytesIsGuardedByClientCertificatesToo(t *testing.T) {
+	ca := newClientCA(t)
+	m := startMixed(t, func(_ *server.Options, c *config.Config) {
+		guarded := *c.Listeners[1].TLS
+		guarded.ClientAuth = &config.ClientAuth{Mode: config.ClientAuthRequire, CA: ca.pem}
+		c.Listeners[1].TLS = &guarded
+	})
+	for name, certificates := range map[string][]tls.Certificate{
+		"none": nil, "foreign": {newClientCA(t).issue("mallory")}, "ours": {ca.issue("alice")},
+	} {
+		before := m.plain.connections()
+		c := tls.Client(m.dial().TCPConn, &tls.Config{
+			RootCAs: m.roots, ServerName: "ends.test",
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				if len(certificates) == 0 {
+					return new(tls.Certificate), nil
+				}
+				return &certificates[0], nil
+			},
+		})
+		fmt.Fprint(c, "hi\n")
+		line, err := bufio.NewReader(c).ReadString('\n')
+		if served := line == "plain hi\n" && err == nil; served != (name == "ours") {
+			t.Errorf("with the certificate %q: %q, %v", name, line, err)
+		}
+		if name != "ours" && m.plain.connections() != before {
+			t.Errorf("with the certificate %q the back end was reached", name)
+		}
+		c.Close()
+	}
+}
+
+// TestAHelloThatIsTooLargeToBeReadIsNotForwarded: its name is found only by who decrypts.
+func TestAHelloThatIsTooLargeToBeReadIsNotForwarded(t *testing.T) {
+	m := startMixed(t)
+	var protocols []string
+	for i := range 200 {
+		protocols = append(protocols, fmt.Sprintf("%03d%s", i, strings.Repeat("x", 200)))
+	}
+	c := m.mustReach("ends.test", m.dial().TCPConn, protocols...)
+	fmt.Fprint(c, "hi\n")
+	if line, err := bufio.NewReader(c).ReadString('\n'); line != "plain hi\n" || err != nil {
+		t.Errorf("a name whose TLS ends here: %q, %v", line, err)
+	}
+	if _, err := m.secureTo("a.pass.test", m.dial().TCPConn, protocols...); err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("a name that passes: %v", err)
+	}
+	if m.secure.connections() > 0 {
+		t.Error("a back end was reached")
+	}
+}
