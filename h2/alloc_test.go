@@ -109,6 +109,7 @@ type load struct {
 	net.Conn
 	request []byte // HEADERS, whose stream is set for each
 	update  []byte // WINDOW_UPDATE of the connection for one response
+	out     []byte
 	buf     []byte
 	kept    int
 	stream  uint32
@@ -155,22 +156,27 @@ func newLoad(t testing.TB, addr string) *load {
 
 // run serves n requests, batch at a time.
 func (l *load) run(t testing.TB, n, batch int) {
-	out := make([]byte, 0, (len(l.request)+16)*batch)
 	for done := 0; done < n; done += batch {
-		out = out[:0]
-		for range batch {
-			l.stream += 2
-			at := len(out)
-			out = append(out, l.request...)
-			out[at+5], out[at+6], out[at+7], out[at+8] = byte(l.stream>>24), byte(l.stream>>16), byte(l.stream>>8), byte(l.stream)
-		}
-		if done%100 == 0 {
-			out = append(out, l.update...)
-		}
-		if _, err := l.Write(out); err != nil {
-			t.Fatal(err)
-		}
+		l.send(t, batch, done%100 == 0)
 		l.await(t, batch)
+	}
+}
+
+// send asks for batch responses, with room for a hundred more if update says so.
+func (l *load) send(t testing.TB, batch int, update bool) {
+	out := l.out[:0]
+	for range batch {
+		l.stream += 2
+		at := len(out)
+		out = append(out, l.request...)
+		out[at+5], out[at+6], out[at+7], out[at+8] = byte(l.stream>>24), byte(l.stream>>16), byte(l.stream>>8), byte(l.stream)
+	}
+	if update {
+		out = append(out, l.update...)
+	}
+	l.out = out
+	if _, err := l.Write(out); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -283,5 +289,28 @@ func BenchmarkRequests(b *testing.B) {
 				l.run(b, b.N, batch)
 			})
 		}
+	}
+}
+
+// BenchmarkConnections has one stream each on many connections, which share a connection to the back end.
+func BenchmarkConnections(b *testing.B) {
+	for _, protocol := range []config.BackendProtocol{config.BackendHTTP1, config.BackendH2} {
+		b.Run(string(protocol), func(b *testing.B) {
+			_, addr := startProxy(b, protocol, backEndOf(b, protocol))
+			var all [64]*load
+			for i := range all {
+				all[i] = newLoad(b, addr)
+				all[i].SetDeadline(time.Time{})
+			}
+			b.ResetTimer()
+			for round := 0; round*len(all) < b.N; round++ {
+				for _, l := range all {
+					l.send(b, 1, round%100 == 0)
+				}
+				for _, l := range all {
+					l.await(b, 1)
+				}
+			}
+		})
 	}
 }

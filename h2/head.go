@@ -37,44 +37,46 @@ const (
 	blockIgnored // it is decoded because compression state is shared, and thrown away
 )
 
-// headReader turns the fields of one block into a request. One serves all connections of an engine, since a block is
-// decoded in one go.
+// headReader turns the fields of one block into a request, a response or trailers. One serves all connections of an
+// engine, since a block is decoded in one go.
 type headReader struct {
 	limits *Limits
-
 	// resp is what responses become.
 	resp *message.Response
+	// trailers are the fields of a blockTrailers.
+	trailers message.Head
+	block    hpack.Block // its arena becomes the one of the head
+	cookies  []message.Span
+	blockState
+}
 
-	// Of the block.
+// blockState is what is known of the block that is being read.
+type blockState struct {
 	mode    blockMode
 	req     *message.Request
-	block   hpack.Block // its arena becomes the one of the head
 	problem problem
 	fields  int
 	crumbs  int
 	dropped int
 	pseudo  uint8
 	regular bool // a field that is not a pseudo-header field has come
-	host    message.Span
 	hasHost bool
 	expect  bool
 	length  int64 // of Content-Length; -1: none
+	host    message.Span
 	scheme  message.Span
 	path    message.Span
-	cookies []message.Span
 	// protocol is what an extended CONNECT asks for (RFC 8441).
 	protocol message.Span
-	// trailers are the fields of a blockTrailers.
-	trailers message.Head
 }
 
 // read decodes a block and looks at its fields. An error ends the connection; what is wrong with the message is a problem,
 // and does no harm to the compression state.
 func (h *headReader) read(mode blockMode, req *message.Request, decoder *hpack.Decoder, fragment []byte) error {
-	h.trailers.Reset()
-	*h = headReader{
-		limits: h.limits, resp: h.resp, mode: mode, req: req, block: h.block, cookies: h.cookies[:0], length: -1,
-		trailers: h.trailers,
+	h.blockState = blockState{mode: mode, req: req, length: -1}
+	h.cookies = h.cookies[:0]
+	if mode == blockTrailers {
+		h.trailers.Reset()
 	}
 	limit := h.limits.headBytes(mode)
 	if mode == blockIgnored {
@@ -104,18 +106,9 @@ func (h *headReader) bytes(s message.Span) []byte { return h.block.Arena[s.Off :
 
 // onField takes one decoded field.
 func (h *headReader) onField(f *hpack.Field) {
-	switch f.Verdict {
-	case hpack.EmptyName:
-		h.malformed("empty_name")
-		return
-	case hpack.BadName:
-		h.malformed("bad_name")
-		return
-	case hpack.BadValue:
-		h.malformed("bad_value")
-		return
-	}
 	switch {
+	case f.Verdict > hpack.LookAlike:
+		h.malformed(malformedFields[f.Verdict])
 	case f.Pseudo != hpack.Regular && h.mode == blockResponse && !h.regular:
 		h.onStatus(f)
 	case f.Pseudo != hpack.Regular:
@@ -130,6 +123,9 @@ func (h *headReader) onField(f *hpack.Field) {
 		h.onTrailer(f)
 	}
 }
+
+// malformedFields are the reasons for what the codec finds (RFC 9113 section 8.2.1).
+var malformedFields = [...]string{hpack.EmptyName: "empty_name", hpack.BadName: "bad_name", hpack.BadValue: "bad_value"}
 
 // onPseudo takes a pseudo-header field (RFC 9113 section 8.3): each once, before the others, never in trailers.
 func (h *headReader) onPseudo(f *hpack.Field) {

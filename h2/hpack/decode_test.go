@@ -325,7 +325,7 @@ func TestNamesHaveTheirIDs(t *testing.T) {
 		if (f.Pseudo != Regular) != (text[0][0] == ':') {
 			t.Errorf("%q: %d", text[0], f.Pseudo)
 		}
-		if index := staticIndex(f.ID, []byte(text[0])); f.Pseudo == Regular && staticText[index-1][0] != text[0] {
+		if index := staticIndex(f.ID, text[0]); f.Pseudo == Regular && staticText[index-1][0] != text[0] {
 			t.Errorf("%q has index %d", text[0], index)
 		}
 	}

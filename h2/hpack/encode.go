@@ -88,7 +88,7 @@ func (e *Encoder) AppendMethod(dst, method []byte) []byte {
 	case "POST":
 		return append(dst, reprIndexed|indexMethodPost)
 	}
-	return e.append(dst, fieldName{text: ":method", static: indexMethodGet}, method, eager)
+	return e.append(dst, fieldName{text: ":method", static: indexMethodGet, slot: slotMethod}, method, eager)
 }
 
 // AppendScheme appends :scheme.
@@ -101,7 +101,7 @@ func (e *Encoder) AppendScheme(dst []byte, s message.Scheme) []byte {
 
 // AppendAuthority appends :authority.
 func (e *Encoder) AppendAuthority(dst, authority []byte) []byte {
-	return e.append(dst, fieldName{text: ":authority", static: indexAuthority}, authority, eager)
+	return e.append(dst, fieldName{text: ":authority", static: indexAuthority, slot: slotAuthority}, authority, eager)
 }
 
 // AppendPath appends :path.
@@ -109,12 +109,12 @@ func (e *Encoder) AppendPath(dst, path []byte) []byte {
 	if len(path) == 1 && path[0] == '/' {
 		return append(dst, reprIndexed|indexPathRoot)
 	}
-	return e.append(dst, fieldName{text: ":path", static: indexPathRoot}, path, repeated)
+	return e.append(dst, fieldName{text: ":path", static: indexPathRoot, slot: slotPath}, path, repeated)
 }
 
 // AppendProtocol appends :protocol (RFC 8441 section 4).
 func (e *Encoder) AppendProtocol(dst, protocol []byte) []byte {
-	return e.append(dst, fieldName{text: ":protocol"}, protocol, eager)
+	return e.append(dst, fieldName{text: ":protocol", slot: slotProtocol}, protocol, eager)
 }
 
 // AppendContentLength appends Content-Length.
@@ -133,13 +133,13 @@ func (e *Encoder) AppendField(dst []byte, id message.FieldID, name, value []byte
 		p = never
 	}
 	var buf [nameIndexedMax]byte
-	n := fieldName{id: id, text: id.Name(), static: int(staticOfID[id])}
+	n := fieldName{id: id, text: id.Name(), static: int(staticOfID[id]), slot: uint8(id)}
 	if id == message.Unknown {
 		if len(name) > nameIndexedMax {
 			return appendLongName(dst, name, value, p)
 		}
 		lower := appendLower(buf[:0], name)
-		n.text, n.static = message.String(lower), staticIndex(id, lower)
+		n.text, n.static, n.slot = message.String(lower), staticUnknown, slotOf(lower)
 	}
 	switch {
 	case p == never:
@@ -161,29 +161,39 @@ func (e *Encoder) append(dst []byte, n fieldName, value []byte, p policy) []byte
 	if e.index == nil {
 		e.index = new(index)
 	}
+	if i := e.index.last(&e.table, n, value); i > 0 {
+		return appendInt(dst, reprIndexed, 7, uint64(staticCount)+uint64(i))
+	}
 	hash := n.hash(value)
-	if i := e.index.find(&e.table, hash, n.text, value); i > 0 {
+	if i := e.index.find(&e.table, hash, n, value); i > 0 {
 		return appendInt(dst, reprIndexed, 7, uint64(staticCount)+uint64(i))
 	}
 	if p == repeated && !e.index.again(hash) {
 		return n.appendLiteral(dst, reprWithoutIndex, 4, value)
 	}
 	e.table.add(n.text, value, facts{id: n.id})
-	e.index.add(e.table.added, hash)
+	e.index.add(e.table.added, hash, n.slot)
 	return n.appendLiteral(dst, reprWithIndex, 6, value)
 }
 
 // fieldName is the name of a field that is encoded.
 type fieldName struct {
 	id     message.FieldID
-	static int    // the index of the name in the static table, 0 for none
+	slot   uint8  // of index.newest
+	static int    // the index of the name in the static table, 0 for none, or staticUnknown
 	text   string // in lower case
 }
+
+// staticUnknown: nobody has looked whether the static table has the name, which is not needed for a field in the dynamic one.
+const staticUnknown = -1
 
 // appendLiteral appends a field with its value; first tells the representation, with a prefix of some bits. What gets into
 // the table is Huffman-coded, because that is done once; the rest is not, because the processor's time counts more here
 // than bytes.
 func (n fieldName) appendLiteral(dst []byte, first byte, prefix uint, value []byte) []byte {
+	if n.static == staticUnknown {
+		n.static = staticIndex(n.id, n.text)
+	}
 	dst = appendInt(dst, first, prefix, uint64(n.static))
 	if first != reprWithIndex {
 		if n.static == 0 {
@@ -230,11 +240,12 @@ func appendCoded(dst []byte, s string) []byte {
 }
 
 func appendLower(dst, name []byte) []byte {
-	for _, c := range name {
+	at := len(dst)
+	dst = append(dst, name...)
+	for i, c := range dst[at:] {
 		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
+			dst[at+i] = c | 0x20
 		}
-		dst = append(dst, c)
 	}
 	return dst
 }

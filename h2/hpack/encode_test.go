@@ -55,6 +55,29 @@ func TestAFieldThatComesAgainTakesOneByte(t *testing.T) {
 	}
 }
 
+func TestEveryNameHasASlotOfItsOwn(t *testing.T) {
+	for id := range 256 {
+		if message.FieldID(id).Name() != "" && id >= slotMethod {
+			t.Errorf("%s has the slot of a pseudo-header field", message.FieldID(id).Name())
+		}
+	}
+	for n := range 70 {
+		if s := slotOf([]byte(strings.Repeat("~", n))); s < slotUnknown || s >= slots {
+			t.Errorf("slot %d", s)
+		}
+	}
+}
+
+func TestAFieldWithTwoValuesIsFoundWithEither(t *testing.T) {
+	p := newPair(t)
+	for i := range 10 {
+		block, _ := p.send("vary", "origin", "x-a", "b", "vary", "accept", "x-a", "c")
+		if i >= 2 && len(block) != 4 {
+			t.Errorf("%d bytes: %x", len(block), block)
+		}
+	}
+}
+
 func TestVolatileFieldsStayOutOfTheTable(t *testing.T) {
 	p := newPair(t)
 	for range 3 {

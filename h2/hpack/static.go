@@ -95,7 +95,7 @@ func buildStaticByLength() (t [staticNameMax + 1][]uint8) {
 }
 
 // staticIndex returns the index of a name in lower case, 0 for none.
-func staticIndex(id message.FieldID, name []byte) int {
+func staticIndex(id message.FieldID, name string) int {
 	if id != message.Unknown {
 		return int(staticOfID[id])
 	}
@@ -103,7 +103,7 @@ func staticIndex(id message.FieldID, name []byte) int {
 		return 0
 	}
 	for _, i := range staticByLength[len(name)] {
-		if staticFields[i].pair == string(name) { // none of these has a value
+		if staticFields[i].pair == name { // none of these has a value
 			return int(i)
 		}
 	}
