@@ -7,7 +7,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ocsp"
 	corev1 "k8s.io/api/core/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -30,6 +30,7 @@ type certificate struct {
 	leaf   *x509.Certificate
 	// failure says why the Secret can't be used, as the end of a sentence about it; it never shows what is there.
 	failure string
+	staple  *ocsp.Response // nil without one that can be used
 	// defects do not keep it from being used.
 	defects []string
 	used    bool
@@ -44,6 +45,7 @@ func (t *translator) certificate(k key) *certificate {
 	c.config.Name = k.namespace + "/" + k.name
 	if c.failure == "" {
 		c.defects = slices.Concat(c.defects, c.validity(t.opt.Now))
+		c.checkStaple(t.opt.Now)
 	}
 	t.certificates[k] = c
 	return c
@@ -100,19 +102,9 @@ func (c *certificate) read(s *corev1.Secret) {
 	}
 	c.leaf = leaf
 	c.config.Key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	c.readStaple(secretData(s, secretOCSPStaple))
-}
-
-func (c *certificate) readStaple(staple []byte) {
-	if len(staple) == 0 {
-		return
+	if staple := secretData(s, secretOCSPStaple); len(staple) > 0 {
+		c.readStaple(staple)
 	}
-	var response asn1.RawValue
-	if rest, err := asn1.Unmarshal(staple, &response); err != nil || len(rest) > 0 || response.Tag != asn1.TagSequence {
-		c.defects = append(c.defects, fmt.Sprintf("has something else than an OCSP response in %s; it is left out", secretOCSPStaple))
-		return
-	}
-	c.config.OCSPStaple = slices.Clone(staple)
 }
 
 // secretData reads one entry; stringData wins, as it does when an API server takes a Secret.

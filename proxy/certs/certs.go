@@ -28,6 +28,7 @@ type Certificate struct {
 
 	hash [sha256.Size]byte
 	pair tls.Certificate
+	bare tls.Certificate // without the staple
 }
 
 // Store holds the certificates of one generation, by name. It never changes; the zero value is empty.
@@ -73,8 +74,9 @@ func parse(c *config.Certificate) (*Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate and its key: %w", err)
 	}
-	pair.OCSPStaple = c.OCSPStaple
-	return &Certificate{Name: c.Name, NotAfter: pair.Leaf.NotAfter, Source: *c, pair: pair}, nil
+	one := &Certificate{Name: c.Name, NotAfter: pair.Leaf.NotAfter, Source: *c, bare: pair, pair: pair}
+	one.pair.OCSPStaple = c.OCSPStaple
+	return one, nil
 }
 
 func hashOf(c *config.Certificate) (sum [sha256.Size]byte) {
@@ -85,6 +87,7 @@ func hashOf(c *config.Certificate) (sum [sha256.Size]byte) {
 		h.Write(length[:])
 		h.Write(part)
 	}
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(c.StapleUntil)))
 	copy(sum[:], h.Sum(nil))
 	return sum
 }

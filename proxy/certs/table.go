@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"slices"
 	"strings"
+	"time"
 
 	"rauta.io/rauta/proxy/config"
 )
@@ -35,6 +36,8 @@ type group struct {
 	settings
 	realms  []*Realm      // those that its hosts have
 	configs []*tls.Config // by the number that names gives; nil for a name that is refused
+	expired []*tls.Config // the same without OCSP staples, from the time in until on; nil where there are none
+	until   []int64       // Unix seconds
 	of      []*Realm      // the same way
 	names   names         // of hosts
 }
@@ -94,6 +97,7 @@ func NewTable(prev *Table, store *Store, listeners []Listener, nextProtos ...str
 			g.names.add(h.name, i)
 			g.of = append(g.of, r)
 			g.configs = append(g.configs, g.config(h.certificates, r))
+			g.staples(h.certificates)
 		}
 		t.names.add(s.hostname, len(t.groups))
 		t.groups = append(t.groups, g)
@@ -205,6 +209,28 @@ func (g *group) config(certificates []*Certificate, r *Realm) *tls.Config {
 	return c
 }
 
+// staples adds the settings for the time after the first staple of the last host has expired: clients refuse a
+// certificate with an old one.
+func (g *group) staples(certificates []*Certificate) {
+	until := int64(0)
+	for _, one := range certificates {
+		if at := one.Source.StapleUntil; at != 0 && (until == 0 || at < until) {
+			until = at
+		}
+	}
+	c := g.configs[len(g.configs)-1]
+	if c == nil || until == 0 {
+		g.expired, g.until = append(g.expired, nil), append(g.until, 0)
+		return
+	}
+	c = c.Clone()
+	c.Certificates = nil // the clone shares them
+	for _, one := range certificates {
+		c.Certificates = append(c.Certificates, one.bare)
+	}
+	g.expired, g.until = append(g.expired, c), append(g.until, until)
+}
+
 func (t *Table) group(like *settings) *group {
 	if t == nil {
 		return nil
@@ -228,7 +254,7 @@ func (t *Table) Config() *tls.Config { return t.port }
 func (t *Table) SetNextProtos(protocols ...string) {
 	t.port.NextProtos = protocols
 	for _, g := range t.groups {
-		for _, c := range g.configs {
+		for _, c := range slices.Concat(g.configs, g.expired) {
 			if c != nil && !g.opaque {
 				c.NextProtos = protocols
 			}
@@ -259,6 +285,9 @@ func (t *Table) lookup(name string) (g *group, host int) {
 // forClient never returns nil, which would mean the port's own settings.
 func (t *Table) forClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if g, i := t.lookup(strings.ToLower(hello.ServerName)); i != none && g.configs[i] != nil {
+		if g.expired[i] != nil && time.Now().Unix() >= g.until[i] {
+			return g.expired[i], nil
+		}
 		return g.configs[i], nil
 	}
 	return t.refuse, nil

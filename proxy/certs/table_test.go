@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"rauta.io/rauta/proxy/config"
 )
@@ -182,6 +183,25 @@ func TestProtocolsAndStapleReachTheClient(t *testing.T) {
 		state, err := meet(table.Config(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{offer}})
 		if err != nil || state.NegotiatedProtocol != offer || string(state.OCSPResponse) != string(c.OCSPStaple) {
 			t.Errorf("%s: %q, staple %x, %v", offer, state.NegotiatedProtocol, state.OCSPResponse, err)
+		}
+	}
+}
+
+func TestAnExpiredStapleIsNotSent(t *testing.T) {
+	for what, c := range map[string]struct {
+		until int64
+		sent  bool
+	}{
+		"valid": {time.Now().Add(time.Hour).Unix(), true}, "expired": {time.Now().Add(-time.Second).Unix(), false}, "for ever": {0, true},
+	} {
+		one, other := issue(t, "c", "ecdsa", "c"), issue(t, "d", "rsa", "d")
+		one.OCSPStaple, one.StapleUntil = []byte{0x30, 0x03, 0x0a, 0x01, 0x00}, c.until
+		table := NewTable(nil, store(t, one, other), []Listener{serves("", "c", "d")}, "h2")
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			state, err := meet(table.Config(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MaxVersion: version})
+			if err != nil || state.NegotiatedProtocol != "h2" || (len(state.OCSPResponse) > 0) != c.sent {
+				t.Errorf("%s, version %x: %q, staple %x, %v", what, version, state.NegotiatedProtocol, state.OCSPResponse, err)
+			}
 		}
 	}
 }

@@ -162,6 +162,7 @@ func (d *digest) certificate(c *Certificate) {
 	d.text(c.Chain)
 	d.text(string(c.Key.Reveal()))
 	d.text(string(c.OCSPStaple))
+	d.number(c.StapleUntil)
 }
 
 func (d *digest) route(r *Route) {

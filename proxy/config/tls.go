@@ -18,6 +18,8 @@ type Certificate struct {
 	Key Secret `json:"key"`
 	// OCSPStaple is a DER response (RFC 6960) that is sent along; empty for none.
 	OCSPStaple []byte `json:"ocspStaple,omitempty"`
+	// StapleUntil is when OCSPStaple stops being sent, in Unix seconds; 0 for never.
+	StapleUntil int64 `json:"stapleUntil,omitempty"`
 }
 
 // TLSVersion is "1.2" or "1.3"; older ones are not spoken (RFC 8996).
