@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"math"
 	"syscall"
 
 	"rauta.io/rauta/proxy/clock"
@@ -52,6 +53,7 @@ const (
 func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
 	c := &clientConn{pool: p, nextID: 1, streamsMax: streamsUpstreamAssumed}
 	c.init(e, conn, c, e.limits.ResponseHeadBytes, observe.ResetFromBackend)
+	c.streamWindowMax, c.bodiesMax = streamWindowUpstreamMax, math.MaxInt
 	c.state = awaitSettings
 	conn.SetHandler(&c.link)
 	conn.KeepAlive()

@@ -11,6 +11,9 @@ const (
 	// bodiesBufferedMax: above that much in the buffers of a connection's paused streams, what comes takes up the
 	// connection's window, so that a connection keeps no more than this and one window, whatever its streams do.
 	bodiesBufferedMax = 1 << 20
+	// streamWindowUpstreamMax is streamWindowMax for responses of back ends. Clients that stop reading can make RAUTA keep that
+	// much each: the connection's window must stay open whatever they do, because other clients' responses need it.
+	streamWindowUpstreamMax = 256 << 10
 	// connWindow is what a client may send on all streams; credit comes back as soon as bytes have reached their stream,
 	// so that paused streams don't hold up the others.
 	connWindow = 1 << 20

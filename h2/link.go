@@ -26,10 +26,13 @@ type link struct {
 	encoder *hpack.Encoder
 	// headBytes bounds what the peer's header blocks may become.
 	headBytes int
-	state     connState
-	readable  bool // the socket may hold bytes
-	hangUp    bool // the peer has closed its half
-	dirty     bool // registered for the end of the turn
+	// streamWindowMax bounds the windows of streams, bodiesMax what waits in all of them before the connection's closes.
+	streamWindowMax int64
+	bodiesMax       int
+	state           connState
+	readable        bool // the socket may hold bytes
+	hangUp          bool // the peer has closed its half
+	dirty           bool // registered for the end of the turn
 
 	// Streams. ids[i] is streams[i].id, so that a look-up touches little memory.
 	streams    []*stream

@@ -61,6 +61,7 @@ func newServerConn(e *Engine, conn *loop.Conn, peer exchange.Peer) *serverConn {
 	peer.Protocol = "HTTP/2"
 	c := &serverConn{peer: peer}
 	c.init(e, conn, c, e.limits.HeadBytes, observe.ResetFromClient)
+	c.streamWindowMax, c.bodiesMax = streamWindowMax, bodiesBufferedMax
 	return c
 }
 

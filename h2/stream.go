@@ -142,7 +142,7 @@ func (s *stream) bufferBody(p []byte) {
 	}
 	s.body = append(s.body, p...)
 	s.recvHeld = true
-	if c.buffered += len(p); c.buffered > bodiesBufferedMax {
+	if c.buffered += len(p); c.buffered > c.bodiesMax {
 		s.withheld += int64(len(p))
 		c.recvCredit -= int64(len(p))
 	}

@@ -144,7 +144,7 @@ func (c *link) creditStream(s *stream, n int) {
 	}
 	s.recvCredit += int64(n)
 	if s.recvCredit >= s.recvTarget/creditPart {
-		if !s.recvHeld && s.recvTarget < streamWindowMax {
+		if !s.recvHeld && s.recvTarget < c.streamWindowMax {
 			s.recvCredit += s.recvTarget
 			s.recvTarget *= 2
 		}

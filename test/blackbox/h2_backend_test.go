@@ -259,13 +259,7 @@ func (p *h2peer) respondInPieces(id uint32, lines ...string) {
 
 // echoH2 is a back end of x/net that sends the body back, with a length unless the query asks for none.
 func echoH2(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	handler := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	return serveH2(t, func(w http.ResponseWriter, q *http.Request) {
 		body, err := io.ReadAll(q.Body)
 		if err != nil {
 			panic(http.ErrAbortHandler)
@@ -275,6 +269,16 @@ func echoH2(t *testing.T) string {
 		}
 		w.Write(body)
 	})
+}
+
+// serveH2 is a back end of x/net.
+func serveH2(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()

@@ -508,3 +508,33 @@ func TestAResponseThatIsHereOutlivesItsConnection(t *testing.T) {
 		t.Errorf("reset %v after %d bytes", reply.reset, len(reply.body))
 	}
 }
+
+// TestCancelledStreamsMakeRoomAgain: a few after a while, many as soon as the back end has heard.
+func TestCancelledStreamsMakeRoomAgain(t *testing.T) {
+	for _, limit := range []uint32{2, 50} {
+		b := newH2BackendWith(t, func(c *h2peer) {
+			for {
+				q := c.request()
+				if q == nil {
+					return
+				}
+				if q.get(":path") == "/answer" {
+					c.ok(q)
+				}
+			}
+		}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: limit})
+		r := start(t, []string{b.addr}, overH2, func(_ *server.Options, c *config.Config) { c.Clusters[0].ConnectionsMax = 1 })
+		h := r.h2()
+		for i := range limit {
+			h.headers(2*i+1, true, h2get())
+		}
+		until(t, "the requests", func() bool { return len(b.seen()) == int(limit) })
+		for i := range limit {
+			h.must(h.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
+		}
+		h.headers(201, true, []string{":method: GET", ":scheme: http", ":path: /answer", ":authority: a"})
+		if reply := h.response(201); reply.status != 200 || b.connections() != 1 {
+			t.Errorf("with %d streams: %d over %d connections", limit, reply.status, b.connections())
+		}
+	}
+}

@@ -2,6 +2,7 @@ package blackbox
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -237,4 +238,31 @@ rauta_http2_resets_total{way="to_client"} 1
 		r.registry.WritePrometheus(&text)
 		return strings.Contains(text.String(), want)
 	})
+}
+
+// TestSlowClientsDoNotHoldUpOthersOnTheSameConnection: clients can't be trusted to read, and share connections with others.
+func TestSlowClientsDoNotHoldUpOthersOnTheSameConnection(t *testing.T) {
+	r := start(t, []string{serveH2(t, func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/large" {
+			w.Write(make([]byte, 1<<20))
+		}
+		w.Write([]byte("ok"))
+	})}, overH2)
+	slow := r.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	const streams = 90
+	for i := range uint32(streams) {
+		slow.headers(2*i+1, true, []string{":method: GET", ":scheme: http", ":path: /large", ":authority: a"})
+	}
+	for heads := 0; heads < streams; {
+		if _, isHead := slow.next().(*http2.HeadersFrame); isHead {
+			heads++
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // their bodies come as far as they can
+	c := r.dial()
+	for range 20 {
+		if reply := c.do("GET /large HTTP/1.1\r\nHost: a\r\n\r\n"); reply.StatusCode != 200 || len(reply.body) != 1<<20+2 {
+			t.Fatalf("%d, %d bytes, %v", reply.StatusCode, len(reply.body), reply.err)
+		}
+	}
 }
