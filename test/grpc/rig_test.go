@@ -76,11 +76,15 @@ func freePort(t *testing.T) int {
 // startServer runs the interoperability server with what more registers, and reflection.
 func startServer(t *testing.T, more ...func(*grpc.Server)) (port int) {
 	t.Helper()
+	return serve(t, grpc.NewServer(), more...)
+}
+
+func serve(t *testing.T, s *grpc.Server, more ...func(*grpc.Server)) (port int) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
 	testgrpc.RegisterTestServiceServer(s, interop.NewTestServer())
 	reflection.Register(s)
 	for _, f := range more {
@@ -97,6 +101,12 @@ const everything = "  - backendRefs: [{name: app, port: 80}]\n"
 // start runs RAUTA with a GRPCRoute that has the rules, on a port in plain text and one with TLS.
 func start(t *testing.T, backend int, rules string, flags ...string) *rig {
 	t.Helper()
+	return startAnnotated(t, backend, rules, "", flags...)
+}
+
+// startAnnotated is start with annotations on the Service.
+func startAnnotated(t *testing.T, backend int, rules, annotations string, flags ...string) *rig {
+	t.Helper()
 	program := os.Getenv("RAUTA")
 	if program == "" {
 		t.Skip("RAUTA names no program; run make grpc")
@@ -109,7 +119,7 @@ func start(t *testing.T, backend int, rules string, flags ...string) *rig {
 	}
 	text := base64.StdEncoding.EncodeToString
 	path := filepath.Join(t.TempDir(), "all.yaml")
-	config := fmt.Sprintf(configuration, plain, secure, text(chain), text(key), rules, backend)
+	config := fmt.Sprintf(configuration, plain, secure, text(chain), text(key), rules, annotations, backend)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +174,7 @@ spec:
 %s---
 apiVersion: v1
 kind: Service
-metadata: {name: app}
+metadata: {name: app, annotations: {%s}}
 spec: {ports: [{port: 80}]}
 ---
 apiVersion: discovery.k8s.io/v1

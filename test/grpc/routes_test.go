@@ -1,13 +1,16 @@
 package grpc
 
 import (
+	"crypto/tls"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
@@ -96,5 +99,27 @@ func TestAServerThatIsNotThereIsUnavailable(t *testing.T) {
 	_, err := testgrpc.NewTestServiceClient(conn).EmptyCall(ctx, new(testgrpc.Empty))
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "Service Unavailable") {
 		t.Errorf("%v, want UNAVAILABLE from RAUTA", err)
+	}
+}
+
+func TestCallsPassToABackEndWithTLS(t *testing.T) {
+	chain, key := newCertificate(t)
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := serve(t, grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&pair))))
+	r := startAnnotated(t, port, everything, "rauta.io/backend-protocol: GRPCS, rauta.io/backend-tls-verify: 'off'")
+	conn, ctx := r.client()
+	reply, err := testgrpc.NewTestServiceClient(conn).UnaryCall(ctx, &testgrpc.SimpleRequest{ResponseSize: 314159})
+	if err != nil || len(reply.GetPayload().GetBody()) != 314159 {
+		t.Errorf("%d bytes, %v", len(reply.GetPayload().GetBody()), err)
+	}
+	stream, err := testgrpc.NewTestServiceClient(conn).FullDuplexCall(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		pingPong(t, stream, 1000)
 	}
 }
