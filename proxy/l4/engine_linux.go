@@ -52,6 +52,9 @@ const (
 	reasonLoop         = "loop"         // it claims to come from the listener itself, or from no port
 	reasonBackendFull  = "backend_full" // the socket to the back end takes no more
 	reasonClientFull   = "client_full"  // the listening socket takes no more
+	reasonTooLarge     = "too_large"    // for the way to the endpoint
+
+	reasonClientUnreachable = "client_unreachable"
 )
 
 // Engine forwards on one worker.

@@ -1,7 +1,9 @@
 package l4
 
 import (
+	"errors"
 	"net/netip"
+	"syscall"
 
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
@@ -114,26 +116,33 @@ func (f *flow) adopt(route *snapshot.L4Route) bool {
 
 // forward sends datagrams of the client to the endpoint.
 func (f *flow) forward(from, to int) {
-	bytes := f.bytes(from, to)
-	sent, st := f.sock.Forward(from, to)
-	if sent < to-from {
-		bytes = f.bytes(from, from+sent)
-	}
-	f.record.BytesIn += int64(bytes)
-	f.record.DatagramsIn += int64(sent)
-	f.counters.Bytes(bytes, 0)
-	f.counters.Datagrams(sent, 0)
-	f.backend.Bytes(bytes, 0)
-	switch st {
-	case loop.Again:
-		f.counters.Dropped(reasonBackendFull, to-from-sent)
-	case loop.Failed:
-		f.counters.Dropped(reasonRefused, to-from-sent)
-		f.fail()
-		return
+	for from < to {
+		sent, st := f.sock.Forward(from, to)
+		bytes := f.bytes(from, from+sent)
+		f.record.BytesIn += int64(bytes)
+		f.record.DatagramsIn += int64(sent)
+		f.counters.Bytes(bytes, 0)
+		f.counters.Datagrams(sent, 0)
+		f.backend.Bytes(bytes, 0)
+		from += sent
+		switch {
+		case st == loop.Again:
+			f.counters.Dropped(reasonBackendFull, to-from)
+			from = to
+		case st == loop.Failed && tooLarge(f.sock):
+			f.counters.Dropped(reasonTooLarge, 1)
+			from++
+		case st == loop.Failed:
+			f.counters.Dropped(reasonRefused, to-from)
+			f.fail()
+			return
+		}
 	}
 	f.touch()
 }
+
+// tooLarge reports whether a datagram was refused because the way to its target takes no such large one; others may pass.
+func tooLarge(s *loop.UDPSocket) bool { return errors.Is(s.Conn().Err(), syscall.EMSGSIZE) }
 
 // OnEvent implements loop.Handler: the endpoint has answered, or refuses.
 func (f *flow) OnEvent(ev loop.Events) {
@@ -167,15 +176,23 @@ func (f *flow) answer(n int) {
 		f.endpoint.Report(f.e.upstream, true)
 		f.record.ConnectedAt = max(int64(f.e.loop.Now()-f.began), 1)
 	}
-	sent, _ := f.l.sock.ForwardTo(0, n, f.key.remote, f.key.local)
-	bytes := f.bytes(0, sent)
-	f.record.BytesOut += int64(bytes)
-	f.record.DatagramsOut += int64(sent)
-	f.counters.Bytes(0, bytes)
-	f.counters.Datagrams(0, sent)
-	f.backend.Bytes(0, bytes)
-	if sent < n {
-		f.counters.Dropped(reasonClientFull, n-sent)
+	for at := 0; at < n; {
+		sent, st := f.l.sock.ForwardTo(at, n, f.key.remote, f.key.local)
+		bytes := f.bytes(at, at+sent)
+		f.record.BytesOut += int64(bytes)
+		f.record.DatagramsOut += int64(sent)
+		f.counters.Bytes(0, bytes)
+		f.counters.Datagrams(0, sent)
+		f.backend.Bytes(0, bytes)
+		at += sent
+		switch st {
+		case loop.Again:
+			f.counters.Dropped(reasonClientFull, n-at)
+			at = n
+		case loop.Failed: // this one; the socket belongs to all
+			f.counters.Dropped(reasonClientUnreachable, 1)
+			at++
+		}
 	}
 	f.touch()
 }

@@ -99,6 +99,21 @@ func TestADatagramThatClaimsToComeFromTheListenerIsDropped(t *testing.T) {
 	})
 }
 
+func TestADatagramCostsOneReceiveAndOneSend(t *testing.T) {
+	const rounds = 200
+	r := newRig(t, []string{echo(t)}, nil)
+	c := r.client()
+	r.ask(c)
+	before := r.w.Stats().Transfers.Load()
+	for range rounds {
+		r.ask(c)
+	}
+	r.on(func() {})
+	if n := r.w.Stats().Transfers.Load() - before; n > 4*rounds+2 {
+		t.Errorf("%d receives and sends for %d datagrams there and back", n, rounds)
+	}
+}
+
 func TestADatagramOfAKnownFlowAllocatesNothing(t *testing.T) {
 	r := newRig(t, []string{echo(t)}, nil)
 	c := r.client()

@@ -83,6 +83,29 @@ func TestForwardingAllocatesNothing(t *testing.T) {
 	}
 }
 
+// TestAMessageCostsOneReceiveAndOneSend, and so does its answer.
+func TestAMessageCostsOneReceiveAndOneSend(t *testing.T) {
+	const rounds = 200
+	r := newRig(t, []string{echoTCP(t)}, nil)
+	c := r.dial()
+	buf := make([]byte, 100)
+	echo := func() {
+		c.Write(buf)
+		io.ReadFull(c, buf)
+	}
+	for range 5 {
+		echo()
+	}
+	before := r.w.Stats().Transfers.Load()
+	for range rounds {
+		echo()
+	}
+	r.on(func() {})
+	if n := r.w.Stats().Transfers.Load() - before; n > 4*rounds+2 {
+		t.Errorf("%d receives and sends for %d messages there and back", n, rounds)
+	}
+}
+
 // TestAllCountsReturnToNothing: whatever a tunnel held is given back when it ends.
 func TestAllCountsReturnToNothing(t *testing.T) {
 	r := newRig(t, []string{echoTCP(t)}, nil)

@@ -54,6 +54,7 @@ type Conn struct {
 	remote   netip.AddrPort
 	fd       int
 	priority bool
+	datagram bool
 	lasting  bool       // outlives a panic of its handler: it belongs to many
 	began    clock.Time // accepted or connected
 

@@ -16,6 +16,9 @@ const eventsMax = 256
 // wake-ups, since TCP reports free space only after a send has found none.
 const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
+// datagramEvents leaves EPOLLOUT out: UDP reports free space after every datagram that has left, and nobody waits for it.
+const datagramEvents = unix.EPOLLIN | unix.EPOLLET
+
 // Epoll data is {Fd: slot, Pad: generation<<1 | priority}. Negative slots are not connections.
 const (
 	wakeSlot          = -1

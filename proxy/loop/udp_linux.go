@@ -92,7 +92,7 @@ func (w *Worker) ListenUDP(addr netip.AddrPort, h Handler) (*UDPSocket, error) {
 		unix.Close(fd)
 		return nil, bindError(addr, err)
 	}
-	s.conn = &Conn{w: w, fd: fd, handler: h, slot: noSlot, lasting: true, local: addr, began: w.Now()}
+	s.conn = &Conn{w: w, fd: fd, handler: h, slot: noSlot, datagram: true, lasting: true, local: addr, began: w.Now()}
 	return s, w.watchUDP(s)
 }
 
@@ -131,7 +131,7 @@ func (w *Worker) ConnectUDP(addr netip.AddrPort, h Handler) (*UDPSocket, error) 
 		return nil, fmt.Errorf("connect a UDP socket to %s: %w", addr, e)
 	}
 	s := &UDPSocket{connected: true}
-	s.conn = &Conn{w: w, fd: fd, remote: addr, handler: h, priority: true, slot: noSlot, began: w.Now()}
+	s.conn = &Conn{w: w, fd: fd, remote: addr, handler: h, priority: true, datagram: true, slot: noSlot, began: w.Now()}
 	return s, w.watchUDP(s)
 }
 

@@ -267,7 +267,11 @@ func (w *Worker) register(c *Conn) error {
 	if c.priority {
 		pad |= priorityBit
 	}
-	if err := epollAdd(w.epfd, c.fd, connEvents, index, pad); err != nil {
+	events := uint32(connEvents)
+	if c.datagram {
+		events = datagramEvents
+	}
+	if err := epollAdd(w.epfd, c.fd, events, index, pad); err != nil {
 		return err
 	}
 	w.freeSlots = w.freeSlots[:last]
