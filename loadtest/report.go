@@ -44,6 +44,8 @@ const (
 	nginxName    = "nginx"
 	haproxyName  = "haproxy"
 	rautaName    = "rauta loop"
+	// referenceName takes no part where it would only slow down the others.
+	referenceName = "rauta reference"
 	// everybodyName stands for all contenders of a scenario that broke off.
 	everybodyName = "everybody"
 	againSuffix   = " again" // the second part of the A/A pair

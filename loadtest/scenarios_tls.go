@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"rauta.io/rauta/loadtest/generator"
@@ -60,7 +61,8 @@ func runWebSocket(ctx context.Context, l *lab) ([]Row, error) {
 	return rows("websocket", all), err
 }
 
-// runFixed takes the middle number of streams.
+// runFixed takes the middle number of streams, and leaves out the reference engine, which would set a rate at which
+// everybody else does little but fall asleep and wake up.
 func runFixed(ctx context.Context, l *lab) ([]Row, error) {
 	var lines []Row
 	for _, way := range []struct {
@@ -72,7 +74,8 @@ func runFixed(ctx context.Context, l *lab) ([]Row, error) {
 		{"grpc", peers.Speech{HTTP2: true, BackendHTTP2: true, GRPC: true}},
 	} {
 		count := streamCounts[1]
-		more, err := l.atHalfRate(ctx, "fixed rate, "+way.name, l.among(way.speech), l.h2Command(way.speech, count.streams, count.connections))
+		entrants := slices.DeleteFunc(l.among(way.speech), func(e entrant) bool { return e.label == referenceName })
+		more, err := l.atHalfRate(ctx, "fixed rate, "+way.name, entrants, l.h2Command(way.speech, count.streams, count.connections))
 		if err != nil {
 			return lines, err
 		}
