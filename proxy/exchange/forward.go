@@ -36,7 +36,9 @@ func (x *Exchange) filter() bool {
 		return false
 	}
 	x.backend = b
-	x.body = b.Filters.Body(&x.Req, &x.bodySpace)
+	if x.body = x.rule.Filters.Body(&x.Req, &x.bodySpace); x.body == nil {
+		x.body = b.Filters.Body(&x.Req, &x.bodySpace)
+	}
 	return true
 }
 

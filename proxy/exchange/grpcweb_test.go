@@ -61,6 +61,19 @@ func TestGRPCWebIsOnlyTranslatedWhereARuleSaysSo(t *testing.T) {
 	c.wants("pause", "resume", "head 200", "data x", "end", "finished")
 }
 
+// TestATranslationMayBeOfTheRule, of the back end, or of both: then it is done once.
+func TestATranslationMayBeOfTheRule(t *testing.T) {
+	web := []config.Filter{{GRPCWeb: &config.GRPCWeb{}}}
+	for _, backend := range [][]config.Filter{nil, web} {
+		s := newSim(t, 1, overH2(func(r *config.Rule) { r.Filters, r.Backends[0].Filters = web, backend }))
+		c := s.webCall("application/grpc-web-text")
+		b := s.dialer.connect()
+		c.x.OnRequestData([]byte("cGluZw=="))
+		c.x.OnRequestEnd(nil)
+		b.wants("head POST /p.Service/Method", "data ping", "end")
+	}
+}
+
 func TestAnswersToGRPCWebHaveTheStatusInTheBody(t *testing.T) {
 	s := webSim(t, 0)
 	c := s.webCall("application/grpc-web+proto")
