@@ -289,7 +289,7 @@ func (c *clientConn) armRead() {
 	c.pinged = false
 	c.readDeadline = 0
 	if len(c.streams) > 0 {
-		c.readDeadline = c.e.loop.Now() + pingAfter
+		c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.PingAfter)
 	}
 	c.arm()
 }
@@ -305,7 +305,7 @@ func (c *clientConn) onReadTimeout() {
 	case len(c.streams) > 0:
 		c.pinged = true
 		c.ping(pingAlive)
-		c.readDeadline = c.e.loop.Now() + pongWithin
+		c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.PongWithin)
 		c.arm()
 	}
 }
@@ -314,7 +314,7 @@ func (c *clientConn) onReadTimeout() {
 func (c *clientConn) onWatch(now clock.Time) {
 	g := &c.cancelled
 	if g.probed > 0 {
-		if now-g.since >= pongWithin {
+		if now-g.since >= nanos(c.e.limits.PongWithin) {
 			c.lose(lossStuck)
 			return
 		}

@@ -87,11 +87,6 @@ const (
 	lastStreamID = streamIDMask - 2*streamsUpstreamMax
 	// cancelledProbeMin is how many streams that were given up make us ask whether the back end has heard of it.
 	cancelledProbeMin = 8
-	// pingAfter, in nanoseconds without a byte while streams wait, the back end has to show that it is alive. gRPC servers
-	// end connections that are pinged more often than every five minutes.
-	pingAfter = 330e9
-	// pongWithin is how long it may take to that.
-	pongWithin = 15e9
 )
 
 // Limits of the engine. Times are nanoseconds.
@@ -126,6 +121,9 @@ type Limits struct {
 	// ResponseHeadBytes and ResponseFields are HeadBytes and Fields for response heads of back ends. 502.
 	ResponseHeadBytes int
 	ResponseFields    int
+	// PingAfter: without a byte for so long while streams wait, a back end has to show that it is alive, within PongWithin.
+	PingAfter  int64
+	PongWithin int64
 }
 
 func (l *Limits) headBytes(mode blockMode) int {
@@ -157,5 +155,7 @@ func DefaultLimits() Limits {
 
 		ResponseHeadBytes: 64 << 10,
 		ResponseFields:    message.FieldsMax,
+		PingAfter:         330 * second, // gRPC servers end connections that are pinged more often than every five minutes
+		PongWithin:        15 * second,
 	}
 }

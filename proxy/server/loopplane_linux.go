@@ -147,6 +147,7 @@ func http2Limits(l *fastpath.Limits) h2.Limits {
 	limits.RequestsPerConn = l.RequestsPerConn
 	limits.TargetBytes, limits.HeadBytes = l.Request.RequestLineBytes, l.Request.HeadBytes
 	limits.Fields, limits.StrictNames = l.Request.Fields, l.Request.StrictNames
+	limits.ResponseHeadBytes, limits.ResponseFields = l.Response.HeadBytes, l.Response.Fields
 	return limits
 }
 

@@ -1,0 +1,201 @@
+package h2
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/upstream"
+)
+
+// giveUp bounds what would otherwise hang.
+const giveUp = 30 * time.Second
+
+// backRig is an engine on a worker, in front of one back end.
+type backRig struct {
+	t        *testing.T
+	loop     *loop.Worker
+	engine   *Engine
+	upstream *upstream.Worker
+	cluster  *upstream.Cluster
+}
+
+// Dial implements upstream.Dialer.
+func (r *backRig) Dial(p *upstream.Pool) {
+	d := &dialled{r: r, pool: p}
+	d.conn, _ = r.loop.Connect(p.Endpoint().Addr, d)
+}
+
+// dialled is a connect under way.
+type dialled struct {
+	r    *backRig
+	pool *upstream.Pool
+	conn *loop.Conn
+}
+
+func (d *dialled) OnEvent(ev loop.Events) {
+	if d.conn.ConnectResult() == nil {
+		d.r.engine.Attach(d.conn, d.pool)
+		d.conn.Ready(ev &^ loop.Writable)
+	}
+}
+
+func newBackRig(t *testing.T, limits Limits, serve func(f *http2.Framer)) *backRig {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.ReadFull(c, make([]byte, len(Preface)))
+				f := http2.NewFramer(c, c)
+				f.WriteSettings()
+				serve(f)
+			}()
+		}
+	}()
+	r := &backRig{t: t}
+	if r.loop, err = loop.NewWorker(0, loop.WorkerOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.upstream = upstream.NewWorker(0, r.loop.Wheel(), r, 1)
+	shard := observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()}).Shard(0)
+	r.engine = NewEngine(r.loop, &exchange.Worker{Upstream: r.upstream, Clock: r.loop.Wheel(), Shard: shard}, limits)
+	r.cluster = upstream.NewCluster(config.Cluster{Name: "default/app:80", Protocol: config.BackendH2}, nil, 1, nil)
+	r.cluster.SetEndpoints([]config.Endpoint{{Address: l.Addr().String()}})
+	ended := make(chan error, 1)
+	go func() { ended <- r.loop.Run() }()
+	t.Cleanup(func() {
+		r.loop.Stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return r
+}
+
+// request sends a GET and returns who waits for the response.
+func (r *backRig) request() *waiting {
+	w := &waiting{started: make(chan *clientConn, 1), ended: make(chan upstream.Failure, 1)}
+	w.waiter.Sink = w
+	r.loop.Post(func() { r.cluster.Set().Endpoints()[0].Pool(r.upstream).Acquire(&w.waiter) })
+	return w
+}
+
+// waiting is a request under way. A response ends it with the zero Failure.
+type waiting struct {
+	waiter  upstream.Waiter
+	started chan *clientConn
+	ended   chan upstream.Failure
+}
+
+func (w *waiting) OnStream(s upstream.Stream) {
+	q := &message.Request{MethodID: message.MethodGet}
+	q.Method, q.Authority, q.Path = q.StoreString("GET"), q.StoreString("a.example"), q.StoreString("/")
+	s.SendHead(q)
+	w.started <- s.(*clientStream).conn
+}
+func (w *waiting) OnHead(*message.Response)     {}
+func (w *waiting) OnData([]byte)                {}
+func (w *waiting) OnEnd(*message.Head)          { w.ended <- upstream.Failure{} }
+func (w *waiting) OnWritable()                  {}
+func (w *waiting) OnFailure(f upstream.Failure) { w.ended <- f }
+
+func (w *waiting) wait(t *testing.T) upstream.Failure {
+	t.Helper()
+	select {
+	case f := <-w.ended:
+		return f
+	case <-time.After(giveUp):
+		t.Fatal("nothing happened")
+		panic("unreachable")
+	}
+}
+
+func quickPings() Limits {
+	limits := DefaultLimits()
+	limits.PingAfter, limits.PongWithin = 30e6, 30e6
+	return limits
+}
+
+func TestABackEndThatIsSilentAndAnswersNoPingIsGivenUp(t *testing.T) {
+	r := newBackRig(t, quickPings(), func(f *http2.Framer) {
+		for {
+			if _, err := f.ReadFrame(); err != nil {
+				return
+			}
+		}
+	})
+	if f := r.request().wait(t); f.Stage != upstream.StageSent || f.Cause != upstream.CauseTimeout {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestABackEndThatAnswersPingsMayTakeItsTime(t *testing.T) {
+	limits := quickPings()
+	limits.PongWithin = 20e9
+	pings := 0
+	r := newBackRig(t, limits, func(f *http2.Framer) {
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if p, isPing := frame.(*http2.PingFrame); isPing {
+				f.WritePing(true, p.Data)
+				if pings++; pings == 4 {
+					f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x88}, EndHeaders: true, EndStream: true})
+				}
+			}
+		}
+	})
+	if f := r.request().wait(t); f != (upstream.Failure{}) {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestAConnectionIsLeftBeforeItsStreamIDsAreUsedUp: RFC 9113 section 5.1.1.
+func TestAConnectionIsLeftBeforeItsStreamIDsAreUsedUp(t *testing.T) {
+	r := newBackRig(t, DefaultLimits(), func(f *http2.Framer) {
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if h, isHead := frame.(*http2.HeadersFrame); isHead {
+				f.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true, EndStream: true})
+			}
+		}
+	})
+	send := func() *clientConn {
+		w := r.request()
+		if f := w.wait(t); f != (upstream.Failure{}) {
+			t.Fatalf("%+v", f)
+		}
+		return <-w.started
+	}
+	first := send()
+	r.loop.Post(func() { first.nextID = lastStreamID - 2 })
+	if again := send(); again != first {
+		t.Error("the last id was not used")
+	}
+	if next := send(); next == first {
+		t.Error("ids beyond the last were used")
+	}
+}
