@@ -79,6 +79,9 @@ type backendUse struct {
 	ports *[]servicePort
 }
 
+// concerned reports whether how the back end is spoken to is RAUTA's business.
+func (u *backendUse) concerned() bool { return !u.opaque || u.decrypts }
+
 func (o *routeObject) backendUse() backendUse {
 	switch o.kind {
 	case kindGRPCRoute:
@@ -119,7 +122,7 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 	wanted := *ref.Port
 	use := c.object.backendUse()
 	use.ports = &c.out.ports
-	if !use.opaque || use.decrypts {
+	if use.concerned() {
 		use.gateway = c.object.gateway
 	}
 	b, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)

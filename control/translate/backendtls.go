@@ -84,7 +84,8 @@ func (t *translator) spokenTo(svc *corev1.Service, port corev1.ServicePort, use 
 		}
 		return out, nil
 	}
-	return out, t.identify(svc, use.gateway, &out, report)
+	failure := t.identify(svc, use.gateway, &out, report)
+	return out, failure
 }
 
 // invalidTransport is a failure that the reference is not to blame for.

@@ -46,9 +46,11 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 		return none, failure
 	}
 	port := svc.Spec.Ports[at]
-	*use.ports = append(*use.ports, servicePort{target, port.Name})
+	if use.concerned() {
+		*use.ports = append(*use.ports, servicePort{target, port.Name})
+	}
 	how, failure := t.spokenTo(svc, port, use)
-	if failure != nil && (!use.opaque || use.decrypts) {
+	if failure != nil && use.concerned() {
 		return none, failure
 	}
 	if p := deref(port.AppProtocol, ""); how.tls == nil && !how.explicit && !use.opaque && appProtocolNeedsTLS(p) {
