@@ -13,4 +13,7 @@
 // On a client connection fasthttp and http2 read requests, decode bodies, write responses and keep the connection
 // alive. A connection to a back end is driven here, on top of net.Conn: fasthttp's client can neither give an attempt up, nor
 // tell how far it had come, nor pass interim responses and tunnels on, and it has pools and retries of its own.
+//
+// It has no TLS, and none of the listeners whose connections and datagrams are forwarded without being looked into (TLS,
+// TCP, UDP): control reports them, and snapshots have no ports for them.
 package reference

@@ -42,7 +42,7 @@ const (
 	reasonInternal        = "internal_error"
 )
 
-// Reasons of flows, besides.
+// Reasons of flows and dropped datagrams, besides.
 const (
 	reasonRefused      = "refused"       // nobody listens at the endpoint
 	reasonEvicted      = "evicted"       // for a newer one, at the limit
@@ -55,6 +55,7 @@ const (
 	reasonTooLarge     = "too_large"    // for the way to the endpoint
 
 	reasonClientUnreachable = "client_unreachable"
+	reasonReceiveBuffer     = "receive_buffer" // they came faster than the worker received them
 )
 
 // Engine forwards on one worker.

@@ -22,6 +22,8 @@ type UDPListener struct {
 	flows    map[flowKey]*flow
 	snapshot *snapshot.Snapshot // the one that route is of
 	route    *snapshot.L4Route  // nil: nobody takes the datagrams
+	// overflows of the socket that were counted.
+	overflows uint32
 }
 
 // flowKey is what makes a flow: who sent its datagrams, and to which address of ours.
@@ -87,11 +89,20 @@ func (l *UDPListener) OnEvent(loop.Events) {
 			l.take(flowKey{remote, local}, from, to)
 			from = to
 		}
+		l.countOverflows()
 		if n < loop.DatagramsMax {
 			return
 		}
 	}
 	l.sock.Conn().Ready(loop.Readable)
+}
+
+// countOverflows books what came faster than this worker could receive it.
+func (l *UDPListener) countOverflows() {
+	if n := l.sock.Overflows(); n != l.overflows {
+		l.counters().Dropped(reasonReceiveBuffer, int(n-l.overflows))
+		l.overflows = n
+	}
 }
 
 // take forwards datagrams of one client.

@@ -18,8 +18,8 @@ const (
 	// udpReceiveBytes is asked for as the receive buffer of a listening socket, which has to hold what arrives while the
 	// worker does something else; net.core.rmem_max lowers it.
 	udpReceiveBytes = 4 << 20
-	// controlBytes holds one address of packet information.
-	controlBytes = 64
+	// controlBytes holds one address of packet information and one count of overflows.
+	controlBytes = 128
 )
 
 // UDPSocket is a datagram socket that a worker owns. All methods are for the worker's thread. Its handler gets Readable,
@@ -29,6 +29,9 @@ type UDPSocket struct {
 	conn      *Conn
 	connected bool
 	asksLocal bool // the address that a datagram was sent to differs from one to the next
+
+	// Owned by the worker.
+	overflows uint32
 }
 
 // datagrams are what a worker receives into and sends from; allocated with its first socket.
@@ -101,7 +104,9 @@ func (s *UDPSocket) prepare(fd int, addr netip.AddrPort) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return fmt.Errorf("set SO_REUSEPORT: %w", err)
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBytes) // less is served as well
+	// What follows is served without as well.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, udpReceiveBytes)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	if !addr.Addr().Is6() || addr.Addr().Is4In6() {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1); err != nil {
 			return fmt.Errorf("set IP_PKTINFO: %w", err)
@@ -182,9 +187,7 @@ func (s *UDPSocket) Receive() (n int, st Status) {
 		h.Control, h.Controllen = nil, 0
 		if !s.connected {
 			h.Name, h.Namelen = (*byte)(unsafe.Pointer(&d.names[i])), unix.SizeofSockaddrAny
-			if s.asksLocal {
-				h.Control, h.Controllen = &d.control[i][0], controlBytes
-			}
+			h.Control, h.Controllen = &d.control[i][0], controlBytes
 		}
 	}
 	for {
@@ -195,6 +198,9 @@ func (s *UDPSocket) Receive() (n int, st Status) {
 			for i := range int(got) {
 				d.data[i] = d.buffers[i*datagramBytesMax:][:d.in[i].n]
 				raceWrite(d.data[i])
+			}
+			if !s.connected {
+				s.noteOverflows(int(got) - 1)
 			}
 			return int(got), OK
 		case e == unix.EAGAIN:
@@ -217,27 +223,53 @@ func (s *UDPSocket) Route(i int) (remote netip.AddrPort, local netip.Addr) {
 	if !s.asksLocal {
 		return remote, s.conn.local.Addr()
 	}
-	return remote, packetInfo(d.control[i][:min(d.in[i].header.Controllen, controlBytes)])
+	return remote, d.packetInfo(i)
 }
 
-// packetInfo finds the address that a datagram was sent to in its control messages.
-func packetInfo(b []byte) netip.Addr {
+// controls calls f with each control message of a datagram until that returns true.
+func (d *datagrams) controls(i int, f func(level, kind int32, data []byte) bool) {
+	b := d.control[i][:min(d.in[i].header.Controllen, controlBytes)]
 	for len(b) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 		if h.Len < unix.SizeofCmsghdr || h.Len > uint64(len(b)) {
-			break
+			return
 		}
 		data := b[unix.SizeofCmsghdr:h.Len]
-		switch {
-		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			return netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0])).Addr).Unmap()
-		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Spec_dst)
+		if f(h.Level, h.Type, data) {
+			return
 		}
 		b = b[min(uint64(unix.CmsgSpace(len(data))), uint64(len(b))):]
 	}
-	return netip.Addr{}
 }
+
+// packetInfo finds the address that a datagram was sent to.
+func (d *datagrams) packetInfo(i int) (local netip.Addr) {
+	d.controls(i, func(level, kind int32, data []byte) bool {
+		switch {
+		case level == unix.IPPROTO_IPV6 && kind == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			local = netip.AddrFrom16((*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0])).Addr).Unmap()
+		case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			local = netip.AddrFrom4((*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Spec_dst)
+		}
+		return local.IsValid()
+	})
+	return local
+}
+
+// noteOverflows reads how many datagrams the kernel has dropped because the receive buffer was full. It says so beside the
+// datagrams that come after them.
+func (s *UDPSocket) noteOverflows(i int) {
+	s.conn.w.datagrams.controls(i, func(level, kind int32, data []byte) bool {
+		if level != unix.SOL_SOCKET || kind != unix.SO_RXQ_OVFL || len(data) < 4 {
+			return false
+		}
+		s.overflows = *(*uint32)(unsafe.Pointer(&data[0]))
+		return true
+	})
+}
+
+// Overflows is how many datagrams were dropped before this socket could receive them, as of the last Receive.
+func (s *UDPSocket) Overflows() uint32 { return s.overflows }
 
 // Forward sends the datagrams [from, to) of the last Receive over a connected socket. sent is less with Again, when the
 // socket is full, and with Failed.

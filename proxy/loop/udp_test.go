@@ -115,6 +115,55 @@ func TestManyDatagramsAtOnceAllArrive(t *testing.T) {
 	wait.Wait()
 }
 
+// TestWhatTheKernelDropsIsCounted: more comes than the receive buffer holds while the worker does something else.
+func TestWhatTheKernelDropsIsCounted(t *testing.T) {
+	w := startWorker(t, WorkerOptions{})
+	received, overflows := 0, uint32(0)
+	var s *UDPSocket
+	var bound netip.AddrPort
+	on(t, w, func() {
+		var err error
+		s, err = w.ListenUDP(loopback, handlerFunc(func(Events) {
+			for {
+				n, st := s.Receive()
+				if st != OK {
+					return
+				}
+				received, overflows = received+n, s.Overflows()
+			}
+		}))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = unix.SetsockoptInt(s.conn.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10)
+		bound, _ = localAddr(s.conn.fd)
+	})
+	c := dialUDP(t, bound)
+	const sent = 2000
+	on(t, w, func() { // nothing is received meanwhile
+		for range sent {
+			c.Write(make([]byte, 1000))
+		}
+	})
+	for deadline := time.Now().Add(giveUp); ; {
+		c.Write([]byte("one more, which tells"))
+		told := uint32(0)
+		on(t, w, func() { told = overflows })
+		if told > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no overflow was told")
+		}
+	}
+	on(t, w, func() {
+		if received+int(overflows) < sent {
+			t.Errorf("%d received and %d dropped of %d", received, overflows, sent)
+		}
+	})
+}
+
 func TestASocketThatManyShareOutlivesAPanic(t *testing.T) {
 	panics := make(chan any, 10)
 	w := startWorker(t, WorkerOptions{OnPanic: func(v any, _ []byte) { panics <- v }})

@@ -9,7 +9,7 @@ const (
 	// l4ReasonsMax and l4DropsMax are the numbers of different reasons for which connections end and datagrams are dropped;
 	// they are constants of the program.
 	l4ReasonsMax = 24
-	l4DropsMax   = 8
+	l4DropsMax   = 16
 )
 
 // L4Counters are what one worker counts for the forwarded connections and flows of one route, or of one endpoint. The
@@ -29,11 +29,11 @@ func (c *L4Counters) Opened() { c.opened.Add(1) }
 // Closed is called once after Opened.
 func (c *L4Counters) Closed(reason string) {
 	c.closed.Add(1)
-	countReason(c.reasons[:], reason)
+	countReason(c.reasons[:], reason, 1)
 }
 
 // Refused counts a connection that never came to be.
-func (c *L4Counters) Refused(reason string) { countReason(c.reasons[:], reason) }
+func (c *L4Counters) Refused(reason string) { countReason(c.reasons[:], reason, 1) }
 
 // Bytes counts what was received from the client and sent to it.
 func (c *L4Counters) Bytes(in, out int) {
@@ -57,14 +57,12 @@ func (c *L4Counters) Datagrams(in, out int) {
 
 // Dropped counts datagrams that were not forwarded.
 func (c *L4Counters) Dropped(reason string, n int) {
-	for range n {
-		countReason(c.drops[:], reason)
-	}
+	countReason(c.drops[:], reason, uint64(n))
 }
 
 // countReason finds the reason's counter by a scan: there are few, and string comparison of equal constants is a length
 // and a pointer. The last place is for whatever exceeds the bound.
-func countReason(list []atomic.Pointer[reasonCount], name string) {
+func countReason(list []atomic.Pointer[reasonCount], name string, n uint64) {
 	for i := range list {
 		c := list[i].Load()
 		if c == nil {
@@ -75,7 +73,7 @@ func countReason(list []atomic.Pointer[reasonCount], name string) {
 			c = list[i].Load()
 		}
 		if c.name == name || i == len(list)-1 {
-			c.n.Add(1)
+			c.n.Add(n)
 			return
 		}
 	}

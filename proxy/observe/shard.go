@@ -98,7 +98,7 @@ func (s *Shard) Finish(rec *Record) {
 		s.bytesOut.Add(uint64(rec.BytesOut))
 	}
 	if rec.Reason != "" {
-		countReason(s.reasons[:], rec.Reason)
+		countReason(s.reasons[:], rec.Reason, 1)
 	}
 	if ring := s.ring.Load(); ring != nil {
 		if !ring.line(rec) {
