@@ -2,7 +2,9 @@ package h2
 
 import (
 	"io"
+	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,7 +73,9 @@ func newBackRig(t *testing.T, limits Limits, serve func(f *http2.Framer)) *backR
 		}
 	}()
 	r := &backRig{t: t}
-	if r.loop, err = loop.NewWorker(0, loop.WorkerOptions{}); err != nil {
+	if r.loop, err = loop.NewWorker(0, loop.WorkerOptions{
+		OnPanic: func(value any, stack []byte) { t.Errorf("a panic: %v\n%s", value, stack) },
+	}); err != nil {
 		t.Fatal(err)
 	}
 	r.upstream = upstream.NewWorker(0, r.loop.Wheel(), r, 1)
@@ -91,8 +95,18 @@ func newBackRig(t *testing.T, limits Limits, serve func(f *http2.Framer)) *backR
 }
 
 // request sends a GET and returns who waits for the response.
-func (r *backRig) request() *waiting {
-	w := &waiting{started: make(chan *clientConn, 1), ended: make(chan upstream.Failure, 1)}
+func (r *backRig) request() *waiting { return r.ask(0) }
+
+// Ways of requests.
+const (
+	withBody = 1 << iota
+	cancelsAtHead
+	cancelsAtData
+	pauses
+)
+
+func (r *backRig) ask(way int) *waiting {
+	w := &waiting{way: way, started: make(chan *clientConn, 1), ended: make(chan upstream.Failure, 2)}
 	w.waiter.Sink = w
 	r.loop.Post(func() { r.cluster.Set().Endpoints()[0].Pool(r.upstream).Acquire(&w.waiter) })
 	return w
@@ -103,16 +117,46 @@ type waiting struct {
 	waiter  upstream.Waiter
 	started chan *clientConn
 	ended   chan upstream.Failure
+	way     int
+	stream  upstream.Stream
 }
 
 func (w *waiting) OnStream(s upstream.Stream) {
 	q := &message.Request{MethodID: message.MethodGet}
 	q.Method, q.Authority, q.Path = q.StoreString("GET"), q.StoreString("a.example"), q.StoreString("/")
+	if w.way&withBody != 0 {
+		q.Framing, q.Length = message.Streamed, -1
+	}
+	w.stream = s
 	s.SendHead(q)
+	if w.way&withBody != 0 {
+		s.SendData(make([]byte, 100_000))
+		s.SendEnd(nil)
+	}
 	w.started <- s.(*clientStream).conn
 }
-func (w *waiting) OnHead(*message.Response)     {}
-func (w *waiting) OnData([]byte)                {}
+
+func (w *waiting) OnHead(*message.Response) {
+	switch {
+	case w.way&cancelsAtHead != 0:
+		w.cancel()
+	case w.way&pauses != 0:
+		w.stream.PauseBody()
+		w.stream.ResumeBody()
+	}
+}
+
+func (w *waiting) OnData([]byte) {
+	if w.way&cancelsAtData != 0 {
+		w.cancel()
+	}
+}
+
+func (w *waiting) cancel() {
+	w.stream.Cancel()
+	w.ended <- upstream.Failure{}
+}
+
 func (w *waiting) OnEnd(*message.Head)          { w.ended <- upstream.Failure{} }
 func (w *waiting) OnWritable()                  {}
 func (w *waiting) OnFailure(f upstream.Failure) { w.ended <- f }
@@ -198,4 +242,88 @@ func TestAConnectionIsLeftBeforeItsStreamIDsAreUsedUp(t *testing.T) {
 	if next := send(); next == first {
 		t.Error("ids beyond the last were used")
 	}
+}
+
+// TestWhateverABackEndSendsEveryRequestEndsOnce: frames of any kind in any order, with the payloads of others or of chance.
+func TestWhateverABackEndSendsEveryRequestEndsOnce(t *testing.T) {
+	const rounds, each = 100, 8
+	for seed := range uint64(rounds) {
+		var conns atomic.Uint64
+		r := newBackRig(t, DefaultLimits(), func(f *http2.Framer) {
+			rng := rand.New(rand.NewPCG(seed, conns.Add(1)))
+			f.AllowIllegalWrites = true
+			for range 1 + rng.IntN(each) { // some requests, then whatever comes to mind
+				if _, err := f.ReadFrame(); err != nil {
+					return
+				}
+			}
+			for range rng.IntN(60) {
+				if randomFrame(f, rng) != nil {
+					return
+				}
+			}
+		})
+		var all []*waiting
+		ways := rand.New(rand.NewPCG(seed, 0))
+		for range each {
+			all = append(all, r.ask(ways.IntN(16)))
+		}
+		for _, w := range all {
+			w.wait(t)
+		}
+		r.settled(all)
+	}
+}
+
+// settled waits until no stream is left, and checks that nobody was told twice.
+func (r *backRig) settled(all []*waiting) {
+	r.t.Helper()
+	left := make(chan int)
+	for deadline := time.Now().Add(giveUp); ; time.Sleep(time.Millisecond) {
+		r.loop.Post(func() {
+			p := r.cluster.Set().Endpoints()[0].Pool(r.upstream)
+			left <- p.Active() + p.Waiting()
+		})
+		if <-left == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatal("streams are left in the books")
+		}
+	}
+	for _, w := range all {
+		if len(w.ended) > 0 {
+			r.t.Errorf("a request that is over was told: %+v", <-w.ended)
+		}
+	}
+}
+
+func randomFrame(f *http2.Framer, rng *rand.Rand) error {
+	id := uint32(rng.IntN(20))
+	if rng.IntN(4) > 0 {
+		id |= 1
+	}
+	blocks := [][]byte{{0x88}, {0x48, 3, '1', '0', '3'}, {0x8d}, {0x88, 0x0f, 0x0d, 1, '2'}, {0x0f, 0x0d, 1, '2'}, {0x83}, {0xff, 0xff}, nil}
+	end, endHeaders := rng.IntN(2) == 0, rng.IntN(8) > 0
+	switch rng.IntN(12) {
+	case 0, 1, 2, 3:
+		return f.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: id, BlockFragment: blocks[rng.IntN(len(blocks))], EndStream: end, EndHeaders: endHeaders, PadLength: uint8(rng.IntN(3)),
+		})
+	case 4, 5, 6:
+		return f.WriteData(id, end, make([]byte, rng.IntN(4)))
+	case 7:
+		return f.WriteRSTStream(id, http2.ErrCode(rng.IntN(16)))
+	case 8:
+		return f.WriteWindowUpdate(uint32(rng.IntN(2))*id, uint32(rng.IntN(3)))
+	case 9:
+		return f.WriteSettings(http2.Setting{ID: http2.SettingID(rng.IntN(10)), Val: uint32(rng.IntN(4))})
+	case 10:
+		return f.WriteGoAway(id, http2.ErrCode(rng.IntN(4)), nil)
+	}
+	payload := make([]byte, rng.IntN(12))
+	for i := range payload {
+		payload[i] = byte(rng.IntN(256))
+	}
+	return f.WriteRawFrame(http2.FrameType(rng.IntN(11)), http2.Flags(rng.IntN(64)), id, payload)
 }
