@@ -1,5 +1,7 @@
 package blackbox
 
+//lint:file-ignore SA1019 x/net's server serves single connections; net/http does not.
+
 import (
 	"bytes"
 	"fmt"

@@ -229,7 +229,7 @@ func TestTunnelsToHTTP2BackEndsLoseNoLastWords(t *testing.T) {
 	tn, _ := r.tunnel(t, h2connect(), "")
 	words := pattern("w", size)
 	io.WriteString(tn, words)
-	tn.Close()
+	tn.endAll()
 	if rest := <-got; rest != words {
 		t.Errorf("%d bytes of %d", len(rest), size)
 	}

@@ -186,6 +186,12 @@ func (tn *h2tunnel) Reset(code http2.ErrCode) error {
 	return tn.c.WriteRSTStream(tn.id, code)
 }
 
+// endAll ends the client's half and that of the connection, which is no reset whatever comes meanwhile.
+func (tn *h2tunnel) endAll() {
+	tn.CloseWrite()
+	tn.c.TCPConn.CloseWrite()
+}
+
 // Close implements io.Closer.
 func (tn *h2tunnel) Close() error {
 	tn.CloseWrite()
