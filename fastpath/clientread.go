@@ -207,11 +207,12 @@ func (c *clientConn) complete(rest int) {
 // lost: the connection has failed. A TLS connection that ends without close_notify is one that may have been cut off by
 // somebody in between: whatever was to come, its end is none (RFC 9112 section 9.8).
 func (c *clientConn) lost() {
-	cause, err := upstream.CauseReset, c.conn.Err()
+	err := c.conn.Err()
+	cause, detail := upstream.LossOf(err)
 	if errors.Is(err, loop.ErrTruncated) {
 		cause = upstream.CauseEOF
 	}
-	c.fail(cause, "", err)
+	c.fail(cause, detail, err)
 }
 
 // eof: the back end has closed its half.

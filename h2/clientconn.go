@@ -156,7 +156,8 @@ func (c *clientConn) lose(why loss) {
 	case lossFlood:
 		c.over(upstream.CauseProtocol, "control_flood", nil)
 	default:
-		c.over(upstream.CauseReset, "", c.conn.Err())
+		cause, detail := upstream.LossOf(c.conn.Err())
+		c.over(cause, detail, c.conn.Err())
 	}
 }
 

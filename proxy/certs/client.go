@@ -191,10 +191,17 @@ func Problem(err error) string {
 	case is[tls.RecordHeaderError](err):
 		return "tls_not_spoken"
 	}
-	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" { // crypto/tls hides the type of alerts
+	if Refused(err) {
 		return "tls_refused_by_back_end"
 	}
 	return "tls_handshake_failed"
+}
+
+// Refused reports whether err is an alert of the other side. In TLS 1.3 the refusal of a client certificate, or of having
+// none, comes when the handshake is over for the client (RFC 8446 section 4.4.2.4).
+func Refused(err error) bool {
+	alert, ok := errors.AsType[*net.OpError](err) // crypto/tls hides the type of alerts
+	return ok && alert.Op == "remote error"
 }
 
 func is[E error](err error) bool {

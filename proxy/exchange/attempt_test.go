@@ -35,6 +35,7 @@ func TestWhatMayBeRetried(t *testing.T) {
 		{"PUT, sent", "PUT /", false, false, upstream.StageSent, upstream.CauseReset, false, 502, "upstream_closed"},
 		{"DELETE, sent", "DELETE /", false, false, upstream.StageSent, upstream.CauseReset, false, 502, "upstream_closed"},
 		{"other method, sent", "PURGE /", false, false, upstream.StageSent, upstream.CauseReset, false, 502, "upstream_closed"},
+		{"GET, sent, refused in TLS", "GET /", false, false, upstream.StageSent, upstream.CauseTLS, true, 502, "tls_handshake_failed"},
 		{"GET, sent, protocol error", "GET /", false, false, upstream.StageSent, upstream.CauseProtocol, false, 502, "upstream_protocol_error"},
 		{"GET, in the head", "GET /", false, false, upstream.StageHead, upstream.CauseEOF, false, 502, "upstream_closed"},
 		{"GET, bad head", "GET /", false, false, upstream.StageHead, upstream.CauseProtocol, false, 502, "upstream_protocol_error"},

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/message"
 )
 
@@ -105,6 +106,15 @@ type Failure struct {
 	Err error
 }
 
+// LossOf returns what the loss of a connection means whose error is err: a reset, unless the back end has said in TLS that
+// it refuses.
+func LossOf(err error) (cause Cause, detail string) {
+	if certs.Refused(err) {
+		return CauseTLS, certs.Problem(err)
+	}
+	return CauseReset, ""
+}
+
 // Retriable reports whether the same request may be tried again (nothing sent, whatever the method; or sent,
 // for safe methods without a body, as long as no byte of a response came).
 func (f Failure) Retriable(safeWithoutBody bool) bool {
@@ -112,7 +122,7 @@ func (f Failure) Retriable(safeWithoutBody bool) bool {
 	case StageConnect, StageUnsent:
 		return true
 	case StageSent:
-		return safeWithoutBody && (f.Cause == CauseReset || f.Cause == CauseEOF)
+		return safeWithoutBody && (f.Cause == CauseReset || f.Cause == CauseEOF || f.Cause == CauseTLS)
 	}
 	return false
 }

@@ -291,6 +291,7 @@ func TestAClientCertificateIsShownToABackEndThatDemandsOne(t *testing.T) {
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		settings := ca.serving(named())
+		settings.NextProtos = []string{"h2", "http/1.1"}
 		settings.ClientAuth, settings.ClientCAs, settings.MaxVersion = tls.RequireAndVerifyClientCert, x509.NewCertPool(), version
 		settings.ClientCAs.AddCert(ca.cert)
 		addr := handledTLS(t, settings, func(w http.ResponseWriter, req *http.Request) {
@@ -299,8 +300,12 @@ func TestAClientCertificateIsShownToABackEndThatDemandsOne(t *testing.T) {
 		if got := start(t, []string{addr}, ca.trusting(), own).dial().do(get); got.StatusCode != 200 || got.body != "rauta.test" {
 			t.Errorf("version %x, with one: %d %q", version, got.StatusCode, got.body)
 		}
-		if got := start(t, []string{addr}, ca.trusting()).dial().do(get); got.StatusCode != 502 {
-			t.Errorf("version %x, without: %d", version, got.StatusCode)
+		for _, protocol := range []config.BackendProtocol{config.BackendHTTP1, config.BackendH2} {
+			r := start(t, []string{addr}, ca.trusting(), func(_ *server.Options, c *config.Config) { c.Clusters[0].Protocol = protocol })
+			if got := r.dial().do(get); got.StatusCode != 502 {
+				t.Errorf("version %x, %s, without: %d", version, protocol, got.StatusCode)
+			}
+			until(t, "the reason", func() bool { return r.shows(`rauta_exchange_reasons_total{reason="tls_refused_by_back_end"} 1`) })
 		}
 	}
 }
