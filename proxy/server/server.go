@@ -116,7 +116,7 @@ func New(opt Options) (*Server, error) {
 	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, openUDP: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
 	s.live = snapshot.NewLive(snapshot.Options{
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind, NextProtos: nextProtos(&opt), WithoutL4: opt.Plane != nil,
-		WithoutBackendTLS: opt.Plane != nil,
+		WithoutBackendTLS: opt.Plane != nil, WithoutBackendHTTP2: opt.Plane != nil,
 	})
 	deps := &Deps{
 		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers,

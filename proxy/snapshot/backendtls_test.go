@@ -67,6 +67,20 @@ func TestAnUnchangedTLSPolicyIsSharedBetweenGenerations(t *testing.T) {
 	}
 }
 
+func TestAClusterWhoseProtocolTheEngineDoesNotSpeakAnswers500(t *testing.T) {
+	cfg, eps := toSecured(newCertificate(t, "ca"), newCertificate(t, "own"))
+	cfg.Clusters[0].TLS, cfg.Clusters[0].Protocol = nil, config.BackendH2
+	for without, want := range map[bool]string{true: "invalid", false: "c0"} {
+		s, _, _, err := NewLive(Options{WithoutBackendHTTP2: without}).Publish(cfg, eps)
+		if reported := err != nil && strings.Contains(err.Error(), `clusters["c0"].protocol: this engine`); reported != without {
+			t.Errorf("%v", err)
+		}
+		if got := outcomeOf(t, s, 8001, "GET a/r0"); got != want {
+			t.Errorf("a request for it: %s, want %s", got, want)
+		}
+	}
+}
+
 // TestAClusterWhoseTLSCannotBeUsedIsNotSpokenToInPlainText: its requests are answered 500.
 func TestAClusterWhoseTLSCannotBeUsedIsNotSpokenToInPlainText(t *testing.T) {
 	ca, own := newCertificate(t, "ca"), newCertificate(t, "own")

@@ -83,6 +83,11 @@ func (c *compiler) clusters() {
 		if c.bad[place{part: config.PartCluster, index: i}] != nil {
 			continue
 		}
+		if settings.Protocol == config.BackendH2 && c.opt.WithoutBackendHTTP2 {
+			c.problem(&config.Error{Part: config.PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].protocol", settings.Name),
+				Err: errors.New("this engine does not speak HTTP/2 to back ends; run RAUTA with the loop engine")})
+			continue
+		}
 		cluster := c.prev.Clusters[settings.Name]
 		tls, err := c.clientOf(settings, cluster)
 		if err != nil { // without it whoever refers to the cluster answers 500, and nothing is sent in plain text

@@ -28,6 +28,8 @@ type Options struct {
 	WithoutL4 bool
 	// WithoutBackendTLS: clusters with TLS can't be used; who refers to one answers 500.
 	WithoutBackendTLS bool
+	// WithoutBackendHTTP2: the same for clusters that speak HTTP/2.
+	WithoutBackendHTTP2 bool
 }
 
 func (o *Options) workers() int { return max(o.Workers, 1) }
