@@ -23,8 +23,8 @@ const (
 // Encoder is the encoding side of one direction of a connection. A block must be sent once it is encoded, and blocks in the
 // order in which they were encoded, since each may refer to what the ones before added to the table.
 //
-// What is worth a place in the table is decided by the name (policyOf) and by having been seen before: a value that comes
-// once would drive out one that comes with every message.
+// What is worth a place in the table is decided by the name (policyOf, isSecret) and by having been seen before: a value
+// that comes once would drive out one that comes with every message.
 type Encoder struct {
 	table table
 	index *index // of the table; nil until something could be added
@@ -156,7 +156,7 @@ func (e *Encoder) AppendField(dst []byte, id message.FieldID, name, value []byte
 func (e *Encoder) append(dst []byte, n fieldName, value []byte, p policy) []byte {
 	size := len(n.text) + len(value) + entryOverheadBytes
 	if size > entryBytesMax || size > e.table.max {
-		return n.appendLiteral(dst, reprWithoutIndex, 4, value)
+		return n.appendLiteral(dst, n.unindexed(), 4, value)
 	}
 	if e.index == nil {
 		e.index = new(index)
@@ -167,6 +167,9 @@ func (e *Encoder) append(dst []byte, n fieldName, value []byte, p policy) []byte
 	hash := n.hash(value)
 	if i := e.index.find(&e.table, hash, n, value); i > 0 {
 		return appendInt(dst, reprIndexed, 7, uint64(staticCount)+uint64(i))
+	}
+	if first := n.unindexed(); first == reprNeverIndexed {
+		return n.appendLiteral(dst, first, 4, value)
 	}
 	if p == repeated && !e.index.again(hash) {
 		return n.appendLiteral(dst, reprWithoutIndex, 4, value)
@@ -186,6 +189,14 @@ type fieldName struct {
 
 // staticUnknown: nobody has looked whether the static table has the name, which is not needed for a field in the dynamic one.
 const staticUnknown = -1
+
+// unindexed is the representation of a field that does not get into the table.
+func (n fieldName) unindexed() byte {
+	if n.id == message.Unknown && isSecret(n.text) {
+		return reprNeverIndexed
+	}
+	return reprWithoutIndex
+}
 
 // appendLiteral appends a field with its value; first tells the representation, with a prefix of some bits. What gets into
 // the table is Huffman-coded, because that is done once; the rest is not, because the processor's time counts more here

@@ -98,7 +98,16 @@ func TestSecretsAreNeverIndexed(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"x-api-key", strings.Repeat("X-Long", 20), "accept"} {
+	for range 3 {
+		for _, name := range []string{"X-Api-Key", "private-token", "token", "X-CSRF-Token", "cf-access-jwt-assertion"} {
+			for _, value := range []string{"secret", strings.Repeat("long", 500)} {
+				if _, got := p.send(name, value); !got[0].Sensitive {
+					t.Errorf("%v", got)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"x-a", strings.Repeat("X-Long", 20), "accept"} {
 		id := message.LookupIDString(name)
 		got, err := p.dec.DecodeFull(p.enc.AppendField(nil, id, []byte(name), []byte("secret"), true))
 		if err != nil || !got[0].Sensitive || got[0].Name != strings.ToLower(name) {

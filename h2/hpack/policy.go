@@ -1,6 +1,10 @@
 package hpack
 
-import "rauta.io/rauta/proxy/message"
+import (
+	"strings"
+
+	"rauta.io/rauta/proxy/message"
+)
 
 // policy is what an encoder does with a field that is in no table yet.
 type policy uint8
@@ -29,4 +33,15 @@ var policyOf = [256]policy{
 	message.ContentEncoding: eager, message.ContentType: eager, message.Server: eager, message.TE: eager,
 	message.Vary: eager, message.Via: eager, message.XForwardedHost: eager, message.XForwardedPort: eager,
 	message.XForwardedProto: eager,
+}
+
+// isSecret reports whether a name without an id ends in a word that is used for secrets, such as X-Api-Key. Requests of
+// many clients share the table of a connection to a back end. It is asked for fields that are not in the table only.
+func isSecret(name string) bool {
+	switch name[strings.LastIndexByte(name, '-')+1:] {
+	case "assertion", "auth", "authorization", "credential", "credentials", "csrf", "jwt", "key", "otp", "passphrase", "password",
+		"secret", "session", "sessionid", "sid", "signature", "token", "xsrf":
+		return true
+	}
+	return false
 }
