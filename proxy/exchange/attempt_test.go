@@ -26,7 +26,7 @@ func TestWhatMayBeRetried(t *testing.T) {
 		{"GET, unsent", "GET /", false, false, upstream.StageUnsent, upstream.CauseReset, true, 502, "upstream_closed"},
 		{"POST, unsent", "POST /", false, false, upstream.StageUnsent, upstream.CauseEOF, true, 502, "upstream_closed"},
 		{"POST with body, unsent", "POST /", true, false, upstream.StageUnsent, upstream.CauseReset, true, 502, "upstream_closed"},
-		{"POST with body passed on, unsent", "POST /", true, true, upstream.StageUnsent, upstream.CauseReset, false, 502, "upstream_closed"},
+		{"POST with body passed on, unsent", "POST /", true, true, upstream.StageUnsent, upstream.CauseReset, true, 502, "upstream_closed"},
 		{"GET, sent", "GET /", false, false, upstream.StageSent, upstream.CauseEOF, true, 502, "upstream_closed"},
 		{"HEAD, sent", "HEAD /", false, false, upstream.StageSent, upstream.CauseReset, true, 502, "upstream_closed"},
 		{"OPTIONS, sent", "OPTIONS /", false, false, upstream.StageSent, upstream.CauseReset, true, 502, "upstream_closed"},
@@ -76,6 +76,82 @@ func TestWhatMayBeRetried(t *testing.T) {
 				t.Errorf("%+v, want %d attempts, %d %s", e, attempts, c.status, c.reason)
 			}
 		})
+	}
+}
+
+func TestABodyThatWasPassedOnIsSentAgain(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		s := newSim(t, 2, nil)
+		c := s.request("POST /").chunked().start()
+		b := s.dialer.connect()
+		c.x.OnRequestData([]byte("a"))
+		c.x.OnRequestData([]byte("b"))
+		if ended {
+			c.x.OnRequestEnd(trailerFields("x: y"))
+		}
+		b.fail(upstream.StageUnsent, upstream.CauseReset)
+		if !c.paused {
+			t.Error("the client sends although there is no back end")
+		}
+		b = s.dialer.connect()
+		if !ended {
+			c.x.OnRequestData([]byte("c"))
+			c.x.OnRequestEnd(trailerFields("x: y"))
+			b.wants("head POST /", "data ab", "data c", "end x=y")
+		} else {
+			b.wants("head POST /", "data ab", "end x=y")
+		}
+		b.answer(200, "")
+		if e := s.one(); e.Attempts != 2 || e.Status != 200 {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+func TestASecondBackEndThatTakesNoMoreHoldsTheClientBack(t *testing.T) {
+	s := newSim(t, 2, nil)
+	c := s.request("POST /").chunked().start()
+	b := s.dialer.connect()
+	c.x.OnRequestData([]byte("a"))
+	b.fail(upstream.StageUnsent, upstream.CauseReset)
+	s.dialer.takesNothing = true
+	b = s.dialer.connect()
+	if !c.paused {
+		t.Error("the client goes on")
+	}
+	b.sink.OnWritable()
+	if c.paused {
+		t.Error("the client is not resumed")
+	}
+}
+
+// TestABodyIsKeptUpToALimit, and only until the response begins.
+func TestABodyIsKeptUpToALimit(t *testing.T) {
+	for size, status := range map[int]int{replayBytesMax: 200, replayBytesMax + 1: 502} {
+		s := newSim(t, 2, nil)
+		c := s.request("POST /").chunked().start()
+		b := s.dialer.connect()
+		c.x.OnRequestData(make([]byte, 100))
+		c.x.OnRequestData(make([]byte, size-100))
+		b.fail(upstream.StageUnsent, upstream.CauseReset)
+		if status == 200 {
+			b = s.dialer.connect()
+			if b.sent != size {
+				t.Errorf("%d bytes are sent again, want %d", b.sent, size)
+			}
+			b.answer(200, "")
+		}
+		if c.status != status {
+			t.Errorf("%d bytes: status %d, want %d", size, c.status, status)
+		}
+	}
+	s := newSim(t, 1, nil)
+	c := s.request("POST /").chunked().start()
+	b := s.dialer.connect()
+	b.head(200)
+	c.x.OnRequestData([]byte("x"))
+	if len(c.x.replay) > 0 {
+		t.Error("a body is kept although no second attempt can be")
 	}
 }
 

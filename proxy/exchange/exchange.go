@@ -83,7 +83,7 @@ type Exchange struct {
 	grpc         message.GRPC
 	webAnswer    message.GRPC // the form of an answer to gRPC-Web
 	requestEnded bool         // the request body has been passed on completely
-	bodySeen     bool         // a part of the body has been passed on: no retry
+	bodyGone     bool         // a part of the body has been passed on and not kept: no retry
 	continueSent bool         // the client has had its 100
 	tunnel       *tunnel      // nil before 101
 	limits       deadlines
@@ -91,6 +91,7 @@ type Exchange struct {
 	rec          observe.Record
 	own          message.Response // RAUTA's own answers
 	trailers     *message.Head    // of the request, nil for none
+	replay       []byte           // all of the body that has been passed on, unless bodyGone
 	head         []byte           // what Req.Received points to after Start
 	next         *Exchange        // free list
 }
@@ -181,12 +182,12 @@ func (x *Exchange) OnRequestData(p []byte) {
 	case x.tunnel.closing == halvesEnded:
 		return
 	}
-	x.bodySeen = true
 	if x.body != nil && x.phase != phaseTunnel {
 		if p = x.filterRequest(p); len(p) == 0 {
 			return
 		}
 	}
+	x.keepBody(p)
 	if x.attempt.stream != nil && !x.attempt.stream.SendData(p) {
 		x.down.PauseBody()
 	}

@@ -293,6 +293,8 @@ type fakeDialer struct {
 	dials   int
 	conns   []*fakeConn
 	atOnce  bool
+	// takesNothing has new connections take no more than what is sent at once.
+	takesNothing bool
 }
 
 func (d *fakeDialer) Dial(p *upstream.Pool) {
@@ -305,7 +307,7 @@ func (d *fakeDialer) Dial(p *upstream.Pool) {
 }
 
 func (d *fakeDialer) ready(p *upstream.Pool) *fakeConn {
-	c := &fakeConn{s: d.sim, pool: p}
+	c := &fakeConn{s: d.sim, pool: p, full: d.takesNothing}
 	d.conns = append(d.conns, c)
 	p.Ready(c)
 	return c

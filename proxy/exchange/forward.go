@@ -127,8 +127,9 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 	now := x.w.Clock.Now()
 	x.rec.StreamAt = x.since(now)
 	s.SendHead(&x.Req)
+	more := len(x.replay) == 0 || s.SendData(x.replay) // which the attempt before has been sent
 	if x.Req.Framing == message.NoBody || x.requestEnded {
-		if x.requestEnded { // an empty body, which ended before there was a stream, or on the attempt before
+		if x.requestEnded { // before there was a stream, or on the attempt before
 			s.SendEnd(x.trailers)
 		}
 		x.requestEnded = true
@@ -144,7 +145,24 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 		x.down.SendHead(&x.own)
 	}
 	x.limits.armUpload(x, now)
-	x.down.ResumeBody()
+	if more {
+		x.down.ResumeBody()
+	}
+}
+
+// replayBytesMax is the most of a request body, in bytes, that is kept for a second attempt: usual gRPC messages and forms
+// fit. Like heads it stays with the exchange, so that no request allocates it.
+const replayBytesMax = headKeepMax
+
+// keepBody keeps a part of the request body for a second attempt, as long as there may be one.
+func (x *Exchange) keepBody(p []byte) {
+	switch {
+	case x.bodyGone:
+	case x.phase != phaseHead || len(x.replay)+len(p) > replayBytesMax:
+		x.bodyGone = true
+	default:
+		x.replay = append(x.replay, p...)
+	}
 }
 
 // OnHead implements upstream.Sink.
@@ -260,7 +278,7 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
 	// What no back end has looked at is no load for one: connections that end in good order must not use the budget up.
 	free := f.Stage == upstream.StageUnsent
-	if f.Retriable(safe) && !x.bodySeen && x.rec.Attempts < attemptsMax && (free || x.w.Upstream.AllowRetry()) {
+	if f.Retriable(safe) && !x.bodyGone && x.rec.Attempts < attemptsMax && (free || x.w.Upstream.AllowRetry()) {
 		x.w.Shard.Retry()
 		x.w.Shard.AttemptFailed(a.endpoint.Stats)
 		x.pick(a.endpoint)

@@ -112,13 +112,14 @@ func (w *Worker) put(x *Exchange) {
 		x.body = nil
 	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
-	x.phase, x.requestEnded, x.bodySeen, x.continueSent, x.grpc = phaseHead, false, false, false, message.NotGRPC
+	x.phase, x.requestEnded, x.bodyGone, x.continueSent, x.grpc = phaseHead, false, false, false, message.NotGRPC
 	if x.tunnel != nil {
 		x.tunnel = nil
 	}
 	if x.trailers != nil {
 		x.trailers = nil
 	}
+	x.replay = x.replay[:0]
 	x.limits.reset()
 	x.resetRecord()
 	if cap(x.head) > headKeepMax {

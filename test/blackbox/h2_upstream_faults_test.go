@@ -104,14 +104,21 @@ func TestWhatAnHTTP2BackEndHasNotLookedAtIsSentAgain(t *testing.T) {
 			c.Close()
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			b := newH2BackendWith(t, oneByOne(refuse))
-			r := start(t, []string{b.addr}, overH2)
-			c := r.dial()
-			if reply := c.do(postNothing); reply.StatusCode != 200 || len(b.seen()) != 2 {
-				t.Errorf("%d after %d requests", reply.StatusCode, len(b.seen()))
-			}
-		})
+		for what, request := range map[string]string{
+			"": postNothing, " with a body": "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello",
+		} {
+			t.Run(name+what, func(t *testing.T) {
+				b := newH2BackendWith(t, oneByOne(func(c *h2peer, q *h2request) {
+					c.body(q) // it has been passed on
+					refuse(c, q)
+				}))
+				r := start(t, []string{b.addr}, overH2)
+				c := r.dial()
+				if reply := c.do(request); reply.StatusCode != 200 || len(b.seen()) != 2 {
+					t.Errorf("%d after %d requests", reply.StatusCode, len(b.seen()))
+				}
+			})
+		}
 	}
 }
 
