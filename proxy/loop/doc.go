@@ -10,7 +10,7 @@
 // Group. A Handler gets edge-triggered events: it works until a call says Again, or asks to be called again with Ready.
 //
 // A connection is plain or TLS (Conn.StartTLS), behind the same calls. crypto/tls computes a handshake on a goroutine of
-// its own, of which only few run at a time; it never touches the socket.
+// its own, of which only few run at a time, or on a coroutine of the worker's if it is quick; it never touches the socket.
 //
 // One turn is: poll; read the clock; events of connected (upstream) sockets; events of accepted sockets; accept; the
 // mailbox; timers; the ready list; end-of-turn handlers; close what was closed. Connected sockets go first, so that a

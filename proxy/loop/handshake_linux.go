@@ -34,6 +34,7 @@ func dialsAtOnce() int { return max(1, runtime.NumCPU()/4) }
 // to block: it runs on a goroutine of its own. But every byte is received and sent by the worker. The two take turns:
 // the goroutine computes, and when it needs more from the peer, it hands everything to the worker by mailbox and waits;
 // the worker sends what is to be sent, waits for bytes of the peer with all its other connections, and hands them back.
+// What is quick needs no other thread: then the goroutine is a coroutine of the worker's, see quick_linux.go.
 type handshake struct {
 	// Immutable.
 	c       *Conn
@@ -52,6 +53,7 @@ type handshake struct {
 	hello      helloScan
 	told       bool // Done was called
 	prev, next *handshake
+	quick      *coroutine // nil for a handshake that computes on a goroutine
 
 	// Owned by who has the turn; passed on by the mailbox and by resume.
 	mail     Message
@@ -118,6 +120,8 @@ func (h *handshake) receive() {
 		h.readable = n == len(buf) || h.hangUp != 0
 		h.in = append(h.in, buf[:n]...)
 		switch {
+		case h.state == handshakeWaits && h.quick != nil:
+			h.step()
 		case h.state == handshakeWaits:
 			h.state = handshakeRuns
 			h.resume <- struct{}{}
@@ -159,6 +163,13 @@ func (h *handshake) start() {
 	} else {
 		h.in = refragment(h.in)
 		h.secure.conn = tls.Server(h.secure, h.opt.Config)
+	}
+	if h.opt.Quick && h.c.w.quickLeft > 0 {
+		h.c.w.quickLeft--
+		h.quick = h.c.w.takeCoroutine()
+		h.quick.h = h
+		h.step()
+		return
 	}
 	h.state = handshakeRuns
 	go h.run()
@@ -215,6 +226,12 @@ func (h *handshake) release() {
 func (h *handshake) read(p []byte) (int, error) {
 	if h.used == len(h.in) {
 		h.in, h.used = h.in[:0], 0
+		if h.quick != nil {
+			if !h.quick.yield(struct{}{}) {
+				return 0, net.ErrClosed
+			}
+			return h.take(p), nil
+		}
 		h.release()
 		if !h.c.w.Send(&h.mail) {
 			return 0, net.ErrClosed
@@ -228,9 +245,13 @@ func (h *handshake) read(p []byte) (int, error) {
 			return 0, net.ErrClosed
 		}
 	}
+	return h.take(p), nil
+}
+
+func (h *handshake) take(p []byte) int {
 	n := h.secure.give(p, h.in[h.used:])
 	h.used += n
-	return n, nil
+	return n
 }
 
 // OnMessage implements Receiver: the turn is the worker's again.
@@ -238,8 +259,14 @@ func (h *handshake) OnMessage() {
 	if h.state == handshakeOver {
 		return
 	}
-	w := h.c.w
-	w.Blame(h.c)
+	h.c.w.Blame(h.c)
+	if h.settle() {
+		h.receive()
+	}
+}
+
+// settle sends what there is, and says whether the handshake waits for the peer now.
+func (h *handshake) settle() bool {
 	h.unsent = append(h.unsent, h.out...)
 	h.out = h.out[:0]
 	sent := h.flush()
@@ -252,8 +279,9 @@ func (h *handshake) OnMessage() {
 		h.succeed()
 	default:
 		h.state = handshakeWaits
-		h.receive()
+		return true
 	}
+	return false
 }
 
 // flush sends what is left; false means that the connection has failed.
@@ -304,6 +332,10 @@ func (h *handshake) end() {
 	w.countsChanged = true
 	h.c.shake = nil
 	close(h.aborted)
+	if h.quick != nil { // it waits in read
+		h.quick.stop()
+		h.quick = nil
+	}
 }
 
 func (h *handshake) onDeadline(clock.Time) {

@@ -13,8 +13,12 @@ import (
 )
 
 func TestTwoThousandStalledHandshakesDoNotHoldUpAFreshOne(t *testing.T) {
+	eachWay(t, twoThousandStalledHandshakesDoNotHoldUpAFreshOne)
+}
+
+func twoThousandStalledHandshakesDoNotHoldUpAFreshOne(t *testing.T, quick func() bool) {
 	const stalled = 2000
-	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	r := serveTLSBy(t, quick, tlsServerConfig(t), 0, serveEcho)
 	hello := r.recordedHello()
 	parts := [][]byte{nil, hello[:1], hello[:len(hello)/2], hello}
 	var conns []net.Conn
@@ -49,7 +53,11 @@ func TestTwoThousandStalledHandshakesDoNotHoldUpAFreshOne(t *testing.T) {
 }
 
 func TestAHandshakeThatStallsAnywhereIsCutAtItsDeadline(t *testing.T) {
-	r := serveTLS(t, tlsServerConfig(t), 50e6, serveEcho)
+	eachWay(t, aHandshakeThatStallsAnywhereIsCutAtItsDeadline)
+}
+
+func aHandshakeThatStallsAnywhereIsCutAtItsDeadline(t *testing.T, quick func() bool) {
+	r := serveTLSBy(t, quick, tlsServerConfig(t), 50e6, serveEcho)
 	hello := r.recordedHello()
 	for _, part := range [][]byte{nil, hello[:1], hello[:len(hello)/2], hello} {
 		c := dial(t, r.addr)
@@ -83,7 +91,11 @@ func TestBeyondTheLimitTheOldestHandshakeIsGivenUp(t *testing.T) {
 }
 
 func TestHandshakesMakeRoomUnderPressureTheOldestFirst(t *testing.T) {
-	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+	eachWay(t, handshakesMakeRoomUnderPressureTheOldestFirst)
+}
+
+func handshakesMakeRoomUnderPressureTheOldestFirst(t *testing.T, quick func() bool) {
+	r := serveTLSBy(t, quick, tlsServerConfig(t), 0, serveEcho)
 	var conns []net.Conn
 	for n := range 3 {
 		conns = append(conns, dial(t, r.addr))
@@ -132,6 +144,10 @@ func TestAConnectionThatIsClosedDuringItsHandshakeIsNotHeardOfAgain(t *testing.T
 }
 
 func TestAPanicInACallbackFailsOneHandshake(t *testing.T) {
+	eachWay(t, aPanicInACallbackFailsOneHandshake)
+}
+
+func aPanicInACallbackFailsOneHandshake(t *testing.T, quick func() bool) {
 	config := tlsServerConfig(t)
 	inner := config.Clone()
 	config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -140,7 +156,7 @@ func TestAPanicInACallbackFailsOneHandshake(t *testing.T) {
 		}
 		return inner, nil
 	}
-	r := serveTLS(t, config, 0, serveEcho)
+	r := serveTLSBy(t, quick, config, 0, serveEcho)
 	bad := r.client()
 	bad.ServerName = "panic.test"
 	if err := tls.Client(dial(t, r.addr), bad).Handshake(); err == nil {
@@ -152,8 +168,10 @@ func TestAPanicInACallbackFailsOneHandshake(t *testing.T) {
 	roundTrip(t, r.dial(), []byte("x"))
 }
 
-func TestWhatIsNoTLSIsAnsweredByCryptoTLS(t *testing.T) {
-	r := serveTLS(t, tlsServerConfig(t), 0, serveEcho)
+func TestWhatIsNoTLSIsAnsweredByCryptoTLS(t *testing.T) { eachWay(t, whatIsNoTLSIsAnsweredByCryptoTLS) }
+
+func whatIsNoTLSIsAnsweredByCryptoTLS(t *testing.T, quick func() bool) {
+	r := serveTLSBy(t, quick, tlsServerConfig(t), 0, serveEcho)
 	c := dial(t, r.addr)
 	if _, err := c.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
 		t.Fatal(err)
@@ -275,4 +293,50 @@ func TestAPanicDuringAHandshakeIsToldOnce(t *testing.T) {
 	if len(told) > 0 {
 		t.Error("Done was called twice")
 	}
+}
+
+func TestHandshakesBeyondTheTurnsShareComputeOnGoroutines(t *testing.T) {
+	r := serveTLSBy(t, func() bool { return true }, tlsServerConfig(t), 0, serveEcho)
+	hello := r.recordedHello()
+	var conns []net.Conn
+	for range quickPerTurn + 3 {
+		conns = append(conns, dial(t, r.addr))
+	}
+	r.untilStats("all to be accepted", func(s *WorkerStats) bool { return s.Handshakes.Open.Load() == int64(len(conns)) })
+	on(t, r.w, func() { // their ClientHellos are there when the turn begins that sees them
+		for _, c := range conns {
+			if _, err := c.Write(hello); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, c := range conns {
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	on(t, r.w, func() {
+		quick := 0
+		for h := r.w.handshakes.first; h != nil; h = h.next {
+			if h.quick != nil {
+				quick++
+			}
+		}
+		if quick != quickPerTurn {
+			t.Errorf("%d of %d wait on the thread, want %d", quick, len(conns), quickPerTurn)
+		}
+	})
+	roundTrip(t, r.dial(), []byte("x"))
+}
+
+func TestCoroutinesAreUsedAgain(t *testing.T) {
+	r := serveTLSBy(t, func() bool { return true }, tlsServerConfig(t), 0, serveEcho)
+	for range 5 {
+		roundTrip(t, r.dial(), []byte("x"))
+	}
+	on(t, r.w, func() {
+		if n := len(r.w.coroutines); n != 1 || r.w.coroutines[0].h != nil {
+			t.Errorf("%d coroutines are idle after five handshakes, one after the other", n)
+		}
+	})
 }

@@ -25,6 +25,9 @@ type TLSOptions struct {
 	Config *tls.Config
 	// Client makes us the side that begins.
 	Client bool
+	// Quick says that computing takes well below a millisecond, so that it may be done on the worker's thread; of a client's
+	// handshake it is ignored.
+	Quick bool
 	// Received are bytes that were already read from the socket. They are copied.
 	Received []byte
 	// Deadline on the worker's clock; 0 means none. The connection is closed when it passes before the end.
@@ -74,6 +77,7 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 		h.list, h.tokens = &w.dialled, w.group.dialling
 	}
 	h.opt.Received = nil
+	h.opt.Quick = opt.Quick && !opt.Client
 	h.mail.To = h
 	h.timer.Fire = h.onDeadline
 	c.shake = h

@@ -58,8 +58,22 @@ func tlsServerConfig(t testing.TB) *tls.Config {
 }
 
 // serveTLS runs a worker; every connection is given to serve after its handshake. deadline in nanoseconds from accept; 0
-// for none.
+// for none. Every other handshake computes on the worker's thread.
 func serveTLS(t testing.TB, config *tls.Config, deadline int64, serve func(*Worker, *Conn)) *tlsRig {
+	t.Helper()
+	n := 0
+	return serveTLSBy(t, func() bool { n++; return n%2 == 0 }, config, deadline, serve)
+}
+
+// eachWay runs a test with handshakes that compute on goroutines, and on the worker's thread.
+func eachWay(t *testing.T, test func(t *testing.T, quick func() bool)) {
+	for name, quick := range map[string]bool{"goroutine": false, "thread": true} {
+		t.Run(name, func(t *testing.T) { test(t, func() bool { return quick }) })
+	}
+}
+
+// serveTLSBy is serveTLS; quick is asked for every handshake.
+func serveTLSBy(t testing.TB, quick func() bool, config *tls.Config, deadline int64, serve func(*Worker, *Conn)) *tlsRig {
 	t.Helper()
 	r := &tlsRig{t: t, server: config, failed: make(chan error, 4096), roots: x509.NewCertPool()}
 	cert, err := certificate()
@@ -69,7 +83,7 @@ func serveTLS(t testing.TB, config *tls.Config, deadline int64, serve func(*Work
 	r.roots.AddCert(cert.Leaf)
 	r.w = startWorker(t, WorkerOptions{})
 	l := listen(t, r.w, ListenerOptions{Addr: loopback}, func(w *Worker, c *Conn) {
-		opt := TLSOptions{Config: r.server, Done: func(c *Conn, err error) {
+		opt := TLSOptions{Config: r.server, Quick: quick(), Done: func(c *Conn, err error) {
 			if err != nil {
 				r.failed <- err
 				return

@@ -24,6 +24,7 @@ func (w *Worker) turn() {
 	w.wheel.SetNow(w.turnBegan)
 	w.time.advance(w.turnBegan)
 	w.counts.turns++
+	w.quickLeft = quickPerTurn
 	w.stage, w.cursor = stageScan, 0
 	for !w.attempt() {
 	}

@@ -50,6 +50,8 @@ type Worker struct {
 	freeSlots   []int32
 	listeners   []*Listener // by slot; nil: free
 	readBuffer  []byte
+	coroutines  []*coroutine // idle
+	quickLeft   int          // handshakes that may begin on this thread in this turn
 	buffers     buffers
 	cipher      cipherBuffers
 	datagrams   *datagrams
@@ -332,6 +334,7 @@ func (w *Worker) shutdown() {
 			l.finish()
 		}
 	}
+	w.endCoroutines()
 	w.closeDescriptors()
 	for _, p := range w.pipes.free {
 		p.close()

@@ -29,7 +29,7 @@ type secureConn struct {
 func (w *loopWorker) secure(conn *loop.Conn, port *openPort) {
 	s := &secureConn{w: w, conn: conn, port: port}
 	s.opt = loop.TLSOptions{
-		Config: port.tls.Config(), Examine: port.tls.Examine, Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
+		Config: port.tls.Config(), Examine: port.tls.Examine, Quick: port.tls.Quick(), Deadline: conn.AcceptedAt() + clock.Time(w.headTimeout), Done: s.done,
 	}
 	if port.names != nil {
 		s.opt.Hello = s.hello
