@@ -33,10 +33,19 @@ func (r *rig) h2(settings ...http2.Setting) *h2client {
 	}
 	nc.SetDeadline(time.Now().Add(patience))
 	r.t.Cleanup(func() { nc.Close() })
-	c := &h2client{t: r.t, TCPConn: nc.(*net.TCPConn), Framer: http2.NewFramer(nc, nc), dec: hpack.NewDecoder(4096, nil), credit: map[uint32]int{}}
+	return r.h2over(nc.(*net.TCPConn), nc, settings...)
+}
+
+// h2over sends preface and settings over a transport of the connection.
+func (r *rig) h2over(raw *net.TCPConn, transport io.ReadWriter, settings ...http2.Setting) *h2client {
+	r.t.Helper()
+	c := &h2client{
+		t: r.t, TCPConn: raw, Framer: http2.NewFramer(transport, transport), dec: hpack.NewDecoder(4096, nil),
+		credit: map[uint32]int{},
+	}
 	c.AllowIllegalWrites, c.AllowIllegalReads = true, true
 	c.enc = hpack.NewEncoder(&c.block)
-	if _, err := io.WriteString(nc, http2.ClientPreface); err != nil {
+	if _, err := io.WriteString(transport, http2.ClientPreface); err != nil {
 		r.t.Fatal(err)
 	}
 	c.must(c.WriteSettings(settings...))

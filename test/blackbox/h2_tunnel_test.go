@@ -47,7 +47,12 @@ func h2connect(more ...string) []string {
 // tunnel asks for a tunnel and returns it with the response; data leaves together with the request.
 func (r *rig) tunnel(t *testing.T, head []string, data string) (*h2tunnel, h2reply) {
 	t.Helper()
-	c := r.h2()
+	return tunnelOn(t, r.h2(), head, data)
+}
+
+// tunnelOn is tunnel on a connection that is there.
+func tunnelOn(t *testing.T, c *h2client, head []string, data string) (*h2tunnel, h2reply) {
+	t.Helper()
 	c.t = t
 	tn := &h2tunnel{c: c, id: 1, head: make(chan h2reply, 1), stream: 65535, conn: 65535}
 	tn.change.L = &tn.mu
@@ -201,14 +206,14 @@ func (tn *h2tunnel) Close() error {
 // h2upgrader makes a client library for WebSockets over HTTP/1 use a tunnel over HTTP/2: what it asks for with an upgrade
 // is asked for with extended CONNECT, and the response is turned back.
 type h2upgrader struct {
-	t *testing.T
-	r *rig
+	t    *testing.T
+	dial func() *h2client
 }
 
 // RoundTrip implements http.RoundTripper.
 func (u h2upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
 	head := []string{
-		":method: CONNECT", ":protocol: websocket", ":scheme: http", ":path: " + req.URL.RequestURI(), ":authority: " + req.URL.Host,
+		":method: CONNECT", ":protocol: websocket", ":scheme: " + req.URL.Scheme, ":path: " + req.URL.RequestURI(), ":authority: " + req.URL.Host,
 	}
 	for name, values := range req.Header {
 		switch name {
@@ -217,7 +222,7 @@ func (u h2upgrader) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		head = append(head, strings.ToLower(name)+": "+strings.Join(values, ", "))
 	}
-	tn, reply := u.r.tunnel(u.t, head, "")
+	tn, reply := tunnelOn(u.t, u.dial(), head, "")
 	resp := &http.Response{StatusCode: reply.status, Header: http.Header{}, Request: req, Body: tn}
 	for _, f := range reply.fields[1:] {
 		resp.Header.Add(f.Name, f.Value)

@@ -3,6 +3,7 @@ package blackbox
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -36,7 +37,7 @@ func (m combination) dialSocket(t *testing.T, r *rig, path string, opt *websocke
 		opt = new(websocket.DialOptions)
 	}
 	if m.client == 2 {
-		opt.HTTPClient = &http.Client{Transport: h2upgrader{t, r}}
+		opt.HTTPClient = &http.Client{Transport: h2upgrader{t, func() *h2client { return r.h2() }}}
 	}
 	return websocket.Dial(patient(t), "ws://"+r.addr+path, opt)
 }
@@ -346,4 +347,41 @@ func TestTunnelBytesWaitForTheSwitch(t *testing.T) {
 			t.Errorf("%q, %v", rest, err)
 		}
 	})
+}
+
+func TestWebSocketsPassOverTLS(t *testing.T) {
+	r := startTLS(t, socketServer(t, socketEcho), rule(func(r *config.Rule) {
+		r.Timeouts.TunnelIdle = config.Duration(3 * time.Second) // longer than any pause of a busy machine
+	}))
+	for protocol, transport := range map[string]http.RoundTripper{
+		"http/1.1": &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: r.roots, ServerName: "a.test"},
+			DialContext:     func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", r.addr) },
+		},
+		"h2": h2upgrader{t, func() *h2client {
+			raw := r.dial().TCPConn
+			c := tls.Client(raw, &tls.Config{RootCAs: r.roots, ServerName: "a.test", NextProtos: []string{"h2"}})
+			return r.h2over(raw, c)
+		}},
+	} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			ctx := patient(t)
+			c, _, err := websocket.Dial(ctx, "wss://a.test/", &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.CloseNow()
+			c.SetReadLimit(messageMax + 1)
+			message := []byte(pattern("tls", messageMax))
+			sent := make(chan error, 1)
+			go func() { sent <- c.Write(ctx, websocket.MessageBinary, message) }()
+			if _, got, err := c.Read(ctx); errors.Join(err, <-sent) != nil || !bytes.Equal(got, message) {
+				t.Fatalf("%d bytes came back: %v", len(got), err)
+			}
+			if _, _, err := c.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+				t.Errorf("after silence: %v", err)
+			}
+		})
+	}
 }
