@@ -101,11 +101,17 @@ const everything = "  - backendRefs: [{name: app, port: 80}]\n"
 // start runs RAUTA with a GRPCRoute that has the rules, on a port in plain text and one with TLS.
 func start(t *testing.T, backend int, rules string, flags ...string) *rig {
 	t.Helper()
-	return startAnnotated(t, backend, rules, "", flags...)
+	return service{backends: []int{backend}}.start(t, rules, flags...)
 }
 
-// startAnnotated is start with annotations on the Service.
-func startAnnotated(t *testing.T, backend int, rules, annotations string, flags ...string) *rig {
+// service is what the rules lead to.
+type service struct {
+	backends    []int // ports
+	annotations string
+}
+
+// start is start for a service.
+func (s service) start(t *testing.T, rules string, flags ...string) *rig {
 	t.Helper()
 	program := os.Getenv("RAUTA")
 	if program == "" {
@@ -119,7 +125,10 @@ func startAnnotated(t *testing.T, backend int, rules, annotations string, flags 
 	}
 	text := base64.StdEncoding.EncodeToString
 	path := filepath.Join(t.TempDir(), "all.yaml")
-	config := fmt.Sprintf(configuration, plain, secure, text(chain), text(key), rules, annotations, backend)
+	config := fmt.Sprintf(configuration, plain, secure, text(chain), text(key), rules, s.annotations)
+	for i, port := range s.backends {
+		config += fmt.Sprintf(endpointSlice, i, port)
+	}
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -176,10 +185,12 @@ apiVersion: v1
 kind: Service
 metadata: {name: app, annotations: {%s}}
 spec: {ports: [{port: 80}]}
----
+`
+
+const endpointSlice = `---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: app-1, labels: {kubernetes.io/service-name: app}}
+metadata: {name: app-%d, labels: {kubernetes.io/service-name: app}}
 addressType: IPv4
 ports: [{port: %d}]
 endpoints: [{addresses: [127.0.0.1]}]

@@ -109,7 +109,7 @@ func TestCallsPassToABackEndWithTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := serve(t, grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&pair))))
-	r := startAnnotated(t, port, everything, "rauta.io/backend-protocol: GRPCS, rauta.io/backend-tls-verify: 'off'")
+	r := service{backends: []int{port}, annotations: "rauta.io/backend-protocol: GRPCS, rauta.io/backend-tls-verify: 'off'"}.start(t, everything)
 	conn, ctx := r.client()
 	reply, err := testgrpc.NewTestServiceClient(conn).UnaryCall(ctx, &testgrpc.SimpleRequest{ResponseSize: 314159})
 	if err != nil || len(reply.GetPayload().GetBody()) != 314159 {

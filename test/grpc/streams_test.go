@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
@@ -183,6 +186,40 @@ func TestADrainEndsStreamsThatDoNotFinish(t *testing.T) {
 		t.Errorf("the stream ends with %v", err)
 	}
 	r.wantExit()
+}
+
+// TestAServerThatStopsInGoodOrderCostsNoCall: GOAWAY refuses what has not been looked at, and that goes elsewhere.
+func TestAServerThatStopsInGoodOrderCostsNoCall(t *testing.T) {
+	stops := grpc.NewServer()
+	r := service{backends: []int{serve(t, stops), startServer(t)}}.start(t, everything)
+	conn, ctx := r.client()
+	client := testgrpc.NewTestServiceClient(conn)
+	var calls sync.WaitGroup
+	var done atomic.Int64
+	stopped := make(chan struct{})
+	for range 8 {
+		calls.Go(func() {
+			for more := 0; more < 20; {
+				_, err := client.UnaryCall(ctx, &testgrpc.SimpleRequest{Payload: &testgrpc.Payload{Body: make([]byte, 500)}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				done.Add(1)
+				select {
+				case <-stopped:
+					more++
+				default:
+				}
+			}
+		})
+	}
+	for done.Load() < 500 && ctx.Err() == nil && !t.Failed() {
+		time.Sleep(time.Millisecond)
+	}
+	stops.GracefulStop()
+	close(stopped)
+	calls.Wait()
 }
 
 func (r *rig) wantExit() {
