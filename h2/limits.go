@@ -42,9 +42,6 @@ const readsPerTurn = 4
 const (
 	// continuationsMax bounds the CONTINUATION frames of one block: 8 of 16 KiB exceed any head limit (attack row 29).
 	continuationsMax = 8
-	// fieldOverheadBytes counts for each field beside its bytes (RFC 9113 section 10.5.1), so that empty fields and indexed
-	// ones are not free (attack row 30).
-	fieldOverheadBytes = 32
 	// cookieCrumbsMax bounds the cookies of a request, however they are spread over fields (attack row 37).
 	cookieCrumbsMax = 200
 	// methodBytesMax bounds the method; the longest registered one has 17 bytes.
