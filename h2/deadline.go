@@ -23,8 +23,8 @@ func (c *link) arm() {
 	c.e.loop.Wheel().Set(&c.timer, next)
 }
 
-// armRead implements role. It sets the deadline for the next bytes, when there is something to wait for. A deadline that is under way for the
-// same thing stays.
+// armRead implements role. It sets the deadline for the next bytes, when there is something to wait for. A deadline that
+// is under way for the same thing stays.
 func (c *serverConn) armRead() {
 	switch {
 	case c.state == lingering || c.state == closed:
