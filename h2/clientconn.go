@@ -29,7 +29,7 @@ type clientConn struct {
 
 	cancelled cancelled
 
-	// end is why the connection is over, for the streams that it had.
+	// end is why the connection is over, for the streams that it had; it is Shared once one of them has failed with it.
 	end upstream.Failure
 }
 

@@ -327,3 +327,36 @@ func randomFrame(f *http2.Framer, rng *rand.Rand) error {
 	}
 	return f.WriteRawFrame(http2.FrameType(rng.IntN(11)), http2.Flags(rng.IntN(64)), id, payload)
 }
+
+// TestALostConnectionIsOneFailure: all its requests fail, but the endpoint has failed once.
+func TestALostConnectionIsOneFailure(t *testing.T) {
+	const requests = 10
+	r := newBackRig(t, DefaultLimits(), func(f *http2.Framer) {
+		for n := 0; n < requests; {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if _, isHead := frame.(*http2.HeadersFrame); isHead {
+				n++
+			}
+		}
+	})
+	var all []*waiting
+	for range requests {
+		all = append(all, r.request())
+	}
+	alone := 0
+	for _, w := range all {
+		f := w.wait(t)
+		if f.Stage != upstream.StageSent || f.Cause != upstream.CauseEOF && f.Cause != upstream.CauseReset {
+			t.Errorf("%+v", f)
+		}
+		if !f.Shared {
+			alone++
+		}
+	}
+	if alone != 1 {
+		t.Errorf("%d failures for the endpoint, want one", alone)
+	}
+}

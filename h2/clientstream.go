@@ -272,7 +272,8 @@ func (s *clientStream) onLost(reason string) {
 	c := s.conn
 	f := upstream.Failure{Stage: s.stage(), Cause: upstream.CauseProtocol, Detail: reason}
 	if c.state == closed {
-		f.Cause, f.Err = c.end.Cause, c.end.Err
+		f.Cause, f.Err, f.Shared = c.end.Cause, c.end.Err, c.end.Shared
+		c.end.Shared = c.end.Shared || f.Stage != upstream.StageUnsent
 	} else {
 		c.gaveUp()
 	}

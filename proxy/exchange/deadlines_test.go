@@ -224,3 +224,21 @@ func TestATunnelEndsWhenOneHalfIsClosedAndTheOtherStaysSilent(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestAConnectionThatCarriedManyRequestsFailsOnce: each of them fails, but an endpoint is not ejected for one reset.
+func TestAConnectionThatCarriedManyRequestsFailsOnce(t *testing.T) {
+	s := newSim(t, 2, nil)
+	for i := range 20 {
+		s.request("POST /").start()
+		b := s.dialer.connect()
+		sink := b.sink
+		b.sink, b.gone = nil, true
+		b.pool.Closed(b)
+		sink.OnFailure(upstream.Failure{Stage: upstream.StageSent, Cause: upstream.CauseReset, Shared: i > 0})
+	}
+	for _, e := range s.w.Live.Current().Clusters[clusterName].Set().Endpoints() {
+		if e.Ejected(s.w.Clock.Now()) {
+			t.Errorf("%s was ejected", e.Name)
+		}
+	}
+}

@@ -269,7 +269,9 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 	}
 	switch f.Stage {
 	case upstream.StageSent, upstream.StageHead, upstream.StageBody: // the pool has reported failed connects itself
-		a.endpoint.Report(x.w.Upstream, false)
+		if !f.Shared {
+			a.endpoint.Report(x.w.Upstream, false)
+		}
 	}
 	if x.phase != phaseHead {
 		x.breakOff(failureReason(f), f.Cause == upstream.CauseReset && f.Detail == detailCancel)

@@ -104,6 +104,9 @@ type Failure struct {
 	Detail string
 	// Err is the system's error, if there was one.
 	Err error
+	// Shared: another request on the same connection has failed with it. For the endpoint that is one failure, or a single
+	// reset would eject it.
+	Shared bool
 }
 
 // LossOf returns what the loss of a connection means whose error is err: a reset, unless the back end has said in TLS that
