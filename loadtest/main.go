@@ -92,7 +92,6 @@ func run(ctx context.Context, arguments []string, output io.Writer) error {
 	machine := describeMachine(contenders, l.cpus, options)
 	var all []Row
 	var perf strings.Builder // the same by scenario, in the form of PERF.md
-	perf.WriteString(machine.markdown())
 	for _, s := range options.scenarios {
 		fmt.Fprintf(output, "running %s: %s\n", s.name, s.about)
 		rows, err := s.run(l.ctx, l)
@@ -109,7 +108,8 @@ func run(ctx context.Context, arguments []string, output io.Writer) error {
 		all = append(all, rows...)
 		fmt.Fprintf(&perf, "\n%s: %s.\n\n%s", s.name, s.about, markdownTable(rows, unreportedColumns...))
 		// Written each time, so that a run that is stopped has not been for nothing.
-		if err := os.WriteFile(filepath.Join(options.folder, "perf.md"), []byte(perf.String()), 0o644); err != nil {
+		text := machine.markdown() + "\n" + summaryTable(all) + perf.String()
+		if err := os.WriteFile(filepath.Join(options.folder, "perf.md"), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("keeping the tables: %w", err)
 		}
 	}

@@ -141,6 +141,21 @@ func TestTheGateFailsForFailuresAndForCostAboveNginx(t *testing.T) {
 	}
 }
 
+func TestTheSummaryHasOneLineForEachScenarioOfTheLoop(t *testing.T) {
+	ratio := func(base string, median float64) map[string]stats.Interval {
+		return map[string]stats.Interval{base: {Median: median, Low: median, High: median}}
+	}
+	got := summaryTable([]Row{
+		{Scenario: "a", Contender: rautaName, CPUNanos: 2500, PerTurn: 12, Saturation: 0.9, Ratios: ratio(haproxyName, 0.5)},
+		{Scenario: "a", Contender: haproxyName + againSuffix, CPUNanos: 5000, Ratios: ratio(haproxyName, 1.01)},
+		{Scenario: "b", Contender: rautaName, Error: "it has ended"},
+	})
+	const want = "| a | 2.50 |  | 0.500 [0.500, 0.500] | 1.010 [1.010, 1.010] | 0.90 | 12.0 | 0 |\n"
+	if lines := strings.SplitAfter(got, "\n"); len(lines) != 4 || lines[2] != want {
+		t.Errorf("got\n%s\nwant the one line\n%s", got, want)
+	}
+}
+
 func TestTurnsAndRequestsAreSummedOverTheirLabelsOnly(t *testing.T) {
 	text := "# TYPE rauta_requests_total counter\nrauta_requests_total{code=\"2xx\"} 30\nrauta_requests_total{code=\"5xx\"} 2\n" +
 		"rauta_requests_total_other{a=\"b\"} 7\nrauta_loop_turns_total{worker=\"0\"} 8\n"

@@ -82,6 +82,26 @@ func markdownTable(rows []Row, without ...string) string {
 	return b.String()
 }
 
+// summaryTable has one line for each scenario: RAUTA's loop against the peers, with the band that equal programs show.
+func summaryTable(rows []Row) string {
+	again := map[string]string{}
+	for i := range rows {
+		if base, ok := strings.CutSuffix(rows[i].Contender, againSuffix); ok {
+			again[rows[i].Scenario] = rows[i].ratioCell(base)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| scenario | CPU µs/request | to nginx [95% CI] | to haproxy [95% CI] | same program again | core busy | requests/turn | failed |\n" +
+		strings.Repeat("| --- ", 8) + "|\n")
+	for i := range rows {
+		if r := &rows[i]; r.Contender == rautaName && r.CPUNanos > 0 {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", r.Scenario, figure(r.CPUNanos/1000, 2),
+				r.ratioCell(nginxName), r.ratioCell(haproxyName), again[r.Scenario], figure(r.Saturation, 2), figure(r.PerTurn, 1), r.Failed)
+		}
+	}
+	return b.String()
+}
+
 func (r *Row) cells() []string {
 	cells := []string{r.Scenario, r.Contender,
 		figure(r.CPUNanos/1000, 2), figure(r.UserNanos/1000, 2), figure(r.SysNanos/1000, 2)}
