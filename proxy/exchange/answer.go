@@ -48,7 +48,7 @@ func (x *Exchange) prepareAnswer(status int) {
 	if status == 405 || status == 503 {
 		x.addRequiredField(status)
 	}
-	r.Close = x.w.closes() || status == 421 // which asks for another connection
+	r.Close = x.w.closes() || x.peer.outdated
 }
 
 // addRequiredField: 405 must say what is allowed (RFC 9110 section 15.5.6), 503 may say when to come back (15.6.4).

@@ -108,6 +108,8 @@ func TestAConnectionFromBeforeClientsWereAskedForCertificatesIsMisdirected(t *te
 			}
 			if client.status == 0 {
 				client.x.OnClientGone("test")
+			} else if !client.closes {
+				t.Errorf("%s: the client may come back on the same connection", what)
 			}
 		}
 	}

@@ -199,6 +199,8 @@ type Peer struct {
 	fixed *fixedFields // of an untrusted peer
 	// admitted is the last port, of a generation, where requests for ServerName may come over this connection.
 	admitted *snapshot.Port
+	// outdated: clients of ServerName are asked for something else by now. The client has to come back on another connection.
+	outdated bool
 }
 
 // misdirected reports whether a request for host belongs on another connection: see snapshot.Port.Misdirected. It is asked
@@ -213,6 +215,7 @@ func (p *Peer) misdirected(port *snapshot.Port, host []byte) bool {
 		realm = p.Identity.Realm
 	}
 	if port.Misdirected(realm, p.ServerName, host) {
+		p.outdated = p.outdated || own
 		return true
 	}
 	if own {

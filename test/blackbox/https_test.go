@@ -195,6 +195,13 @@ func TestOneDeadlineHoldsFromAcceptToTheEndOfTheFirstHead(t *testing.T) {
 	if rest, err := io.ReadAll(r.dialTLS().r); err != nil || len(rest) > 0 {
 		t.Errorf("after the handshake: %q, %v", rest, err)
 	}
+	raw := tls.Client(r.dial().TCPConn, &tls.Config{RootCAs: r.roots, ServerName: "a.test", NextProtos: []string{"h2"}})
+	if _, err := io.WriteString(raw, "PRI * HTTP/2.0"); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(raw); err != nil {
+		t.Errorf("after half a preface of HTTP/2: %q, %v", rest, err)
+	}
 	c := r.dialTLS()
 	c.send("GET / HTTP/1.1\r\nHo")
 	if resp, _, err := c.receive(); resp.StatusCode != 408 || err != nil {
