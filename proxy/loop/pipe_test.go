@@ -13,7 +13,6 @@ import (
 type splicing struct {
 	c    *Conn
 	pipe *Pipe
-	end  bool
 }
 
 func (s *splicing) OnEvent(Events) {

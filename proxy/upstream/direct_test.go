@@ -8,8 +8,10 @@ import (
 
 func TestDirectConnectionsCountAsLoadAndTowardsTheLimit(t *testing.T) {
 	p, w, _ := newTestPool(config.Cluster{ConnectionsMax: 2})
-	if !p.Reserve() || !p.Reserve() {
-		t.Fatal("there is room for two")
+	for i := range 2 {
+		if !p.Reserve() {
+			t.Fatalf("no room for connection %d of two", i+1)
+		}
 	}
 	if p.Reserve() {
 		t.Error("a third connection, where two are the limit")
