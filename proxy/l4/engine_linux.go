@@ -100,10 +100,15 @@ func (e *Engine) Tunnels() int { return e.tunnels.len }
 // Flows is the number of UDP flows.
 func (e *Engine) Flows() int { return e.flows.len() }
 
-// Cut ends everything at once, for the end of a drain.
+// Cut ends everything at once, for the end of a drain. Tunnels in which nothing is under way see an orderly end, the others
+// a reset: what is cut off in the middle must not look complete.
 func (e *Engine) Cut() {
 	for e.tunnels.back != nil {
-		e.tunnels.back.item.end(reasonDrained)
+		if t := e.tunnels.back.item; t.underWay() {
+			t.cut(reasonDrained)
+		} else {
+			t.end(reasonDrained)
+		}
 	}
 	for f := e.flows.oldest(); f != nil; f = e.flows.oldest() {
 		f.end(reasonDrained)

@@ -249,6 +249,15 @@ func (t *tunnel) count(s *side, n int) {
 	}
 }
 
+// quietAfter, in nanoseconds, is how long nothing must have moved for nothing to be under way: bytes on their way through a
+// network take less.
+const quietAfter = 1e9
+
+// underWay reports whether a transfer seems to be in progress.
+func (t *tunnel) underWay() bool {
+	return !t.connected || t.up.blocked() || t.down.blocked() || t.e.loop.Now() < t.last+quietAfter
+}
+
 // refuse turns the client away: it sees a reset, so that it does not take this for an answer.
 func (t *tunnel) refuse(reason string) { t.cut(reason) }
 

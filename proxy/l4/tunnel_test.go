@@ -3,10 +3,13 @@
 package l4
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
+	"time"
 
 	"rauta.io/rauta/proxy/loop"
 )
@@ -103,6 +106,31 @@ func TestAMessageCostsOneReceiveAndOneSend(t *testing.T) {
 	r.on(func() {})
 	if n := r.w.Stats().Transfers.Load() - before; n > 4*rounds+2 {
 		t.Errorf("%d receives and sends for %d messages there and back", n, rounds)
+	}
+}
+
+func TestWhatIsCutOffInTheMiddleDoesNotLookComplete(t *testing.T) {
+	r := newRig(t, []string{echoTCP(t)}, nil)
+	quiet, busy := r.dial(), r.dial()
+	for _, c := range []net.Conn{quiet, busy} {
+		c.SetDeadline(time.Now().Add(patience))
+		c.Write([]byte("x"))
+		io.ReadFull(c, make([]byte, 1))
+	}
+	r.on(func() {
+		for n := r.engine.tunnels.front; n != nil; n = n.next {
+			n.item.last = r.w.Now()
+			if n.item.down.conn.RemoteAddr().Port() == quiet.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
+				n.item.last -= quietAfter
+			}
+		}
+		r.engine.Cut()
+	})
+	if n, err := quiet.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("a silent tunnel ends with %v", err)
+	}
+	if _, err := busy.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("one in use ends with %v", err)
 	}
 }
 
