@@ -212,6 +212,9 @@ func (t *tunnel) onTimer(now clock.Time) {
 	case !t.connected:
 		t.connectFailed(reasonConnectTimeout)
 		return
+	case t.idle > 0 && now >= t.last+t.idle && (t.up.blocked() || t.down.blocked()):
+		t.cut(reasonIdle) // what waits is lost, which must show
+		return
 	case t.idle > 0 && now >= t.last+t.idle:
 		t.end(reasonIdle)
 		return

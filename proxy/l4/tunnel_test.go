@@ -134,6 +134,40 @@ func TestWhatIsCutOffInTheMiddleDoesNotLookComplete(t *testing.T) {
 	}
 }
 
+// TestAnIdleTimeoutThatLosesBytesDoesNotLookComplete: a client that takes nothing for so long gets no orderly end.
+func TestAnIdleTimeoutThatLosesBytesDoesNotLookComplete(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for err == nil {
+			_, err = c.Write(make([]byte, 1<<20))
+		}
+	}()
+	r := newRig(t, []string{l.Addr().String()}, nil)
+	c := r.dial()
+	r.until(func() bool { return r.engine.tunnels.front != nil && r.engine.tunnels.front.item.down.blocked() })
+	r.on(func() {
+		tunnel := r.engine.tunnels.front.item
+		tunnel.last -= tunnel.idle
+		tunnel.onTimer(r.w.Now())
+		if r.engine.Tunnels() != 0 {
+			t.Error("the tunnel is still there")
+		}
+	})
+	c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client sees %v", err)
+	}
+}
+
 // TestAllCountsReturnToNothing: whatever a tunnel held is given back when it ends.
 func TestAllCountsReturnToNothing(t *testing.T) {
 	r := newRig(t, []string{echoTCP(t)}, nil)
