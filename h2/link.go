@@ -121,11 +121,11 @@ func (c *link) fail(code errCode, reason string) { c.role.fail(code, reason) }
 // closedMax is how many closed streams a connection remembers, to tell frames that were on their way from nonsense.
 const closedMax = 2 * StreamsMax
 
-// closedStream is a stream that has ended.
-type closedStream struct {
-	id   uint32
-	byUs bool // we have sent RST_STREAM: the client may not know yet
-}
+// closedStream is the id of a stream that has ended, which has 31 bits, and perhaps resetByUs.
+type closedStream uint32
+
+// resetByUs: we have sent RST_STREAM, and the peer may not know yet.
+const resetByUs closedStream = 1 << 31
 
 // headerBlock is a block whose CONTINUATION frames have not all come.
 type headerBlock struct {

@@ -67,15 +67,19 @@ func (c *link) remove(s *stream, byUs bool) {
 
 // remember notes a stream that has ended.
 func (c *link) remember(id uint32, byUs bool) {
-	c.closedIDs[c.closedNext] = closedStream{id, byUs}
+	closed := closedStream(id)
+	if byUs {
+		closed |= resetByUs
+	}
+	c.closedIDs[c.closedNext] = closed
 	c.closedNext = (c.closedNext + 1) % closedMax
 }
 
 // recall tells whether the stream has ended a short while ago, and how.
 func (c *link) recall(id uint32) (known, byUs bool) {
-	for i := range c.closedIDs {
-		if c.closedIDs[i].id == id {
-			return true, c.closedIDs[i].byUs
+	for _, closed := range c.closedIDs[:] {
+		if closed&^resetByUs == closedStream(id) {
+			return true, closed&resetByUs != 0
 		}
 	}
 	return false, false

@@ -175,7 +175,7 @@ func (e *Encoder) append(dst []byte, n fieldName, value []byte, p policy) []byte
 		return n.appendLiteral(dst, reprWithoutIndex, 4, value)
 	}
 	e.table.add(n.text, value, facts{id: n.id})
-	e.index.add(e.table.added, hash, n.slot)
+	e.index.add(&e.table, hash, n.slot)
 	return n.appendLiteral(dst, reprWithIndex, 6, value)
 }
 

@@ -2,6 +2,7 @@ package hpack
 
 import (
 	"math/rand"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -234,6 +235,20 @@ func TestTablesStayInStepWhateverTheirSize(t *testing.T) {
 				t.Fatalf("%d of %d, buffer %d, ring %d", p.enc.table.used, p.enc.table.max, cap(ours.table.bytes), len(ours.table.ring))
 			}
 		}
+	}
+}
+
+// TestSequencesMayWrapAround adds more fields than a sequence can count, with old ones in between.
+func TestSequencesMayWrapAround(t *testing.T) {
+	p := newPair(t)
+	for i := range 70_000 {
+		if i%100 < 2 {
+			p.send("vary", "first", "x-first", "second", "x-first", "third")
+		}
+		p.send("via", strconv.Itoa(i))
+	}
+	if p.enc.table.added < 70_000 {
+		t.Error(p.enc.table.added)
 	}
 }
 
