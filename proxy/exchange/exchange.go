@@ -50,7 +50,8 @@ const (
 	phaseTunnel              // 101 has been sent
 	phaseOver                // finished
 	interimsMax = 32         // interim responses of one attempt; a peer that sends more is broken (attack row 34)
-	attemptsMax = 2          // one retry
+	attemptsMax = 2          // one retry, besides attempts that no back end has looked at
+	unsentMax   = 8          // of those: back ends end connections after some requests, and a busy one may meet that again
 	statusGone  = 499        // nginx's code for "client closed the request", in logs and metrics only
 )
 
@@ -78,6 +79,7 @@ type Exchange struct {
 
 	// The attempt under way.
 	attempt attempt
+	unsent  int // attempts that no back end has looked at
 
 	phase        phase
 	grpc         message.GRPC

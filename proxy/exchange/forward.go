@@ -280,7 +280,11 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
 	// What no back end has looked at is no load for one: connections that end in good order must not use the budget up.
 	free := f.Stage == upstream.StageUnsent
-	if f.Retriable(safe) && !x.bodyGone && x.rec.Attempts < attemptsMax && (free || x.w.Upstream.AllowRetry()) {
+	if free {
+		x.unsent++
+	}
+	again := x.rec.Attempts-x.unsent < attemptsMax && x.unsent < unsentMax
+	if f.Retriable(safe) && !x.bodyGone && again && (free || x.w.Upstream.AllowRetry()) {
 		x.w.Shard.Retry()
 		x.w.Shard.AttemptFailed(a.endpoint.Stats)
 		x.pick(a.endpoint)

@@ -112,6 +112,7 @@ func (w *Worker) put(x *Exchange) {
 		x.body = nil
 	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
+	x.unsent = 0
 	x.phase, x.requestEnded, x.bodyGone, x.continueSent, x.grpc = phaseHead, false, false, false, message.NotGRPC
 	if x.tunnel != nil {
 		x.tunnel = nil
