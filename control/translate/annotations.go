@@ -23,6 +23,8 @@ const annotationPrefix = "rauta.io/"
 
 // Annotation names.
 const (
+	annotationClientCA        = annotationPrefix + "client-ca"
+	annotationClientVerify    = annotationPrefix + "client-verify"
 	annotationClientDepth     = annotationPrefix + "client-depth"
 	annotationClientFacts     = annotationPrefix + "client-forward"
 	annotationHSTS            = annotationPrefix + "hsts"
@@ -85,7 +87,7 @@ const (
 // Annotations is the table of all annotations, by name. docs/annotations.md is made from it.
 func Annotations() []Annotation {
 	service, route := []string{kindService}, []string{kindHTTPRoute, kindGRPCRoute, kindIngress}
-	return append(backendAnnotations(service), []Annotation{{
+	return append(append(backendAnnotations(service), clientAnnotations()...), []Annotation{{
 		Name: annotationConnectTimeout, Kinds: service, Type: "duration from 1ms to 24h, such as 500ms",
 		Default: "5s", OnInvalid: "the default",
 		Doc:      "How long a new connection to an endpoint may take before another endpoint is tried.",

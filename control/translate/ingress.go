@@ -31,13 +31,20 @@ func (t *translator) ingresses() {
 		return
 	}
 	hosts := t.ingressTLS(ours)
+	clients := t.ingressClients(ours)
+	clients.secure(hosts)
 	plain := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP}
 	secure := config.Listener{Name: ingressTLSListener, Port: t.opt.HTTPSPort, Protocol: config.ProtocolHTTPS, TLS: hosts.compile()}
 	for _, o := range ours {
 		for _, r := range t.compileIngress(o) {
 			t.config.Routes = append(t.config.Routes, r.config)
 			attachment := config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}}
-			plain.Attached = append(plain.Attached, attachment)
+			if clients.refused[ingressPart{o, r.host}] {
+				continue
+			}
+			if clients.of(r.host) == nil {
+				plain.Attached = append(plain.Attached, attachment)
+			}
 			if hosts.serve(r.host) {
 				secure.Attached = append(secure.Attached, attachment)
 			}
@@ -45,6 +52,7 @@ func (t *translator) ingresses() {
 		t.statuses.Ingresses = append(t.statuses.Ingresses, IngressStatus{Namespace: o.Namespace, Name: o.Name,
 			Status: networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{Ingress: ingressAddresses(t.opt.Addresses)}}})
 	}
+	t.closeGaps(clients, hosts, &plain, &secure)
 	t.openForIngresses(plain, ours, func(*networkingv1.Ingress) bool { return true })
 	if len(hosts) > 0 {
 		t.openForIngresses(secure, ours, func(o *networkingv1.Ingress) bool { return len(o.Spec.TLS) > 0 })
@@ -55,7 +63,7 @@ func (t *translator) ingresses() {
 func (t *translator) openForIngresses(l config.Listener, ours []*networkingv1.Ingress, affected func(*networkingv1.Ingress) bool) {
 	use, taken := t.ports[portKey{port: l.Port}]
 	owner := use.names[l.Hostname]
-	if !taken || use.protocol.Family() == l.Protocol.Family() && (owner == nil || !owner.differs(nameUse{protocol: l.Protocol})) {
+	if !taken || use.protocol.Family() == l.Protocol.Family() && (owner == nil || !owner.differs(nameUse{protocol: l.Protocol, clients: clientsOf(l.TLS)})) {
 		l.ProxyProtocol = use.proxy
 		t.config.Listeners = append(t.config.Listeners, l)
 		return

@@ -22,6 +22,7 @@ type ingressHosts map[string]*ingressHost
 type ingressHost struct {
 	owner        *networkingv1.Ingress
 	certificates []*certificate
+	clients      *config.ClientAuth // what is asked of its clients
 }
 
 // ingressTLS reads the tls sections, the oldest Ingress first.
@@ -146,9 +147,9 @@ func (h ingressHosts) compile() *config.TLS {
 			certificates = append(certificates, c.use())
 		}
 		if name == "" {
-			tls.Certificates = certificates
+			tls.Certificates, tls.ClientAuth = certificates, h[name].clients
 		} else {
-			tls.Hosts = append(tls.Hosts, config.TLSHost{Hostname: name, Certificates: certificates})
+			tls.Hosts = append(tls.Hosts, config.TLSHost{Hostname: name, Certificates: certificates, ClientAuth: h[name].clients})
 		}
 	}
 	return tls
