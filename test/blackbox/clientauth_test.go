@@ -1,6 +1,8 @@
 package blackbox
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +13,7 @@ import (
 	"encoding/pem"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -207,6 +210,61 @@ func TestAChangeOfTheAuthoritiesEndsWhatWasMadeUnderTheOldOnes(t *testing.T) {
 		r.ask(&config.ClientAuth{Mode: config.ClientAuthRequire}) // they can't be found any more
 		if _, status, err := r.fields(r.as(http2, sessions, other.issue("holder"))); err == nil {
 			t.Errorf("HTTP/2 %v: without authorities clients get in: %d", http2, status)
+		}
+	}
+}
+
+func TestAReplicaWithTheSameKeysTakesUpASessionWhereClientsAreAskedTheSame(t *testing.T) {
+	ours := newClientCA(t)
+	mine := ours.issue("holder")
+	material := func(fill byte) config.Secret { return bytes.Repeat([]byte{fill}, config.TicketKeyBytesMin) }
+	for what, c := range map[string]struct {
+		after   []config.Secret
+		ask     bool // the second asks for certificates
+		resumed bool
+	}{
+		"the same keys": {[]config.Secret{material(1)}, false, true}, "rotated": {[]config.Secret{material(2), material(1)}, false, true},
+		"another key": {[]config.Secret{material(2)}, false, false}, "own keys": {nil, false, false},
+		"clients are asked there": {[]config.Secret{material(1)}, true, false},
+	} {
+		replica := func(port uint16, ask bool, keys ...config.Secret) *tlsRig {
+			return startTLS(t, told(t), func(_ *server.Options, cfg *config.Config) {
+				cfg.TicketKeys = keys
+				if port != 0 {
+					cfg.Listeners[0].Port = port
+				}
+				if ask {
+					cfg.Listeners[0].TLS.ClientAuth = &config.ClientAuth{Mode: config.ClientAuthRequire, CA: ours.pem}
+				}
+			})
+		}
+		sessions := tls.NewLRUClientSessionCache(1)
+		get := func(addr string) bool {
+			raw, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer raw.Close()
+			raw.SetDeadline(time.Now().Add(patience))
+			conn := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, ServerName: "a.test", ClientSessionCache: sessions, Certificates: []tls.Certificate{mine}})
+			if _, err := io.WriteString(conn, getOverTLS); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err != nil { // the ticket comes before it
+				t.Fatal(err)
+			}
+			return conn.ConnectionState().DidResume
+		}
+		first := replica(0, false, material(1))
+		if get(first.addr) || !get(first.addr) {
+			t.Fatalf("%s: the session is not resumed where it was made", what)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		first.server.Drain(ctx)
+		replica(first.port, c.ask, c.after...)
+		if got := get(first.addr); got != c.resumed {
+			t.Errorf("%s: resumed %v", what, got)
 		}
 	}
 }
