@@ -36,7 +36,7 @@ func (s *serverStream) SendHead(resp *message.Response) {
 	}
 	if resp.Status >= 200 {
 		s.begun = true
-		if c.e.exchange.Draining {
+		if c.e.exchange.Draining || c.peer.Outdated() {
 			c.shutdown()
 		}
 	}

@@ -204,6 +204,10 @@ type Peer struct {
 	outdated bool
 }
 
+// Outdated reports whether the client should come back on another connection, because this one was made before clients were
+// asked for what they are asked for now.
+func (p *Peer) Outdated() bool { return p.outdated }
+
 // misdirected reports whether a request for host belongs on another connection: see snapshot.Port.Misdirected. It is asked
 // once for a generation while requests are for the name that the handshake was for.
 func (p *Peer) misdirected(port *snapshot.Port, host []byte) bool {

@@ -197,6 +197,15 @@ func TestAChangeOfTheAuthoritiesEndsWhatWasMadeUnderTheOldOnes(t *testing.T) {
 		if _, status, err := r.fields(mine); status != 200 || err != nil {
 			t.Fatalf("%d, %v", status, err)
 		}
+		both := require(ours)
+		both.CA += other.pem
+		r.ask(both)
+		if _, status, err := r.fields(mine); status != 421 || err != nil {
+			t.Errorf("HTTP/2 %v: a connection from before an authority was added: %d, %v", http2, status, err)
+		}
+		if _, status, err := r.fields(mine); status != 200 || err != nil {
+			t.Errorf("HTTP/2 %v: the next connection of the same client: %d, %v", http2, status, err)
+		}
 		r.ask(require(other))
 		if _, status, err := r.fields(mine); status == 200 {
 			t.Errorf("HTTP/2 %v: a connection outlives the authorities it was made under: %v", http2, err)
