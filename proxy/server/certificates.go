@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
 )
@@ -74,12 +75,31 @@ func eachServed(s *snapshot.Snapshot, f func(listener string, certificates []str
 			continue
 		}
 		if len(l.TLS.Certificates) > 0 || len(l.TLS.Hosts) == 0 {
-			f(l.Name, l.TLS.Certificates)
+			f(l.Name, served(l.TLS.Certificates, l.TLS.ClientAuth))
 		}
 		for j := range l.TLS.Hosts {
-			f(l.Name, l.TLS.Hosts[j].Certificates)
+			f(l.Name, served(l.TLS.Hosts[j].Certificates, l.TLS.Hosts[j].ClientAuth))
 		}
 	}
+}
+
+// served are the certificates of a name; none where no client can be let in, because no authority is known.
+func served(certificates []string, auth *config.ClientAuth) []string {
+	if auth != nil && auth.CA == "" {
+		return nil
+	}
+	return certificates
+}
+
+// stapleExpiries returns until when the OCSP staples of certificates are sent, by name.
+func stapleExpiries(s *snapshot.Snapshot) map[string]int64 {
+	out := map[string]int64{}
+	for i := range s.Config.Certificates {
+		if c := s.Certificate(s.Config.Certificates[i].Name); c != nil && c.Source.StapleUntil != 0 {
+			out[c.Name] = c.Source.StapleUntil
+		}
+	}
+	return out
 }
 
 func (s *Server) registerCertificateMetrics() {
@@ -91,6 +111,12 @@ func (s *Server) registerCertificateMetrics() {
 	})
 	r.Gauges("rauta_backend_client_certificate_expiry_timestamp_seconds", func(emit func(float64, ...observe.Label)) {
 		expires := clientExpiries(s.live.Current())
+		for _, name := range slices.Sorted(maps.Keys(expires)) {
+			emit(float64(expires[name]), observe.Label{Name: "name", Value: name})
+		}
+	})
+	r.Gauges("rauta_ocsp_staple_expiry_timestamp_seconds", func(emit func(float64, ...observe.Label)) {
+		expires := stapleExpiries(s.live.Current())
 		for _, name := range slices.Sorted(maps.Keys(expires)) {
 			emit(float64(expires[name]), observe.Label{Name: "name", Value: name})
 		}

@@ -46,8 +46,10 @@ func TestMetricsTellWhenCertificatesExpireAndWhatIsClosed(t *testing.T) {
 	s.registerMetrics()
 	broken := newCertificate(t, "d/broken", 1)
 	broken.Key = config.Secret("broken")
+	stapled := newCertificate(t, "d/soon", 2_000_000_000)
+	stapled.OCSPStaple, stapled.StapleUntil = []byte{0x30, 0}, 1_900_000_000
 	cfg := &config.Config{
-		Certificates: []config.Certificate{broken, newCertificate(t, "d/late", 3_000_000_000), newCertificate(t, "d/soon", 2_000_000_000)},
+		Certificates: []config.Certificate{broken, newCertificate(t, "d/late", 3_000_000_000), stapled},
 		Clusters: []config.Cluster{
 			{Name: "a", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "a.test", ClientCertificate: "d/late"}},
 			{Name: "b", TLS: &config.BackendTLS{SystemRoots: true, ServerName: "b.test", ClientCertificate: "d/late"}}, {Name: "c"},
@@ -58,6 +60,7 @@ func TestMetricsTellWhenCertificatesExpireAndWhatIsClosed(t *testing.T) {
 			{Name: "empty", Port: 443, Protocol: config.ProtocolHTTPS, Hostname: "c.test", TLS: &config.TLS{}},
 			{Name: "hosts", Port: 443, Protocol: config.ProtocolHTTPS, TLS: &config.TLS{Hosts: []config.TLSHost{
 				{Hostname: "d.test", Certificates: []string{"d/soon"}}, {Hostname: "e.test"}, {Hostname: "f.test", Certificates: []string{"d/soon"}},
+				{Hostname: "g.test", Certificates: []string{"d/soon"}, ClientAuth: &config.ClientAuth{Mode: config.ClientAuthRequire}},
 			}}},
 			{Name: "plain", Port: 80, Protocol: config.ProtocolHTTP},
 		},
@@ -70,7 +73,7 @@ func TestMetricsTellWhenCertificatesExpireAndWhatIsClosed(t *testing.T) {
 	var got []string
 	for line := range strings.SplitSeq(text.String(), "\n") {
 		if strings.HasPrefix(line, "rauta_certificate_expiry_") || strings.HasPrefix(line, "rauta_tls_names_closed") ||
-			strings.HasPrefix(line, "rauta_backend_client_") {
+			strings.HasPrefix(line, "rauta_backend_client_") || strings.HasPrefix(line, "rauta_ocsp_") {
 			got = append(got, line)
 		}
 	}
@@ -79,10 +82,11 @@ func TestMetricsTellWhenCertificatesExpireAndWhatIsClosed(t *testing.T) {
 		`rauta_certificate_expiry_timestamp_seconds{listener="both",name="d/soon"} 2000000000`,
 		`rauta_certificate_expiry_timestamp_seconds{listener="hosts",name="d/soon"} 2000000000`,
 		`rauta_certificate_expiry_timestamp_seconds{listener="both",name="d/late"} 3000000000`,
+		`rauta_ocsp_staple_expiry_timestamp_seconds{name="d/soon"} 1900000000`,
 		`rauta_tls_names_closed{listener="both"} 0`,
 		`rauta_tls_names_closed{listener="closed"} 1`,
 		`rauta_tls_names_closed{listener="empty"} 1`,
-		`rauta_tls_names_closed{listener="hosts"} 1`,
+		`rauta_tls_names_closed{listener="hosts"} 2`,
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
