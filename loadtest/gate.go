@@ -22,8 +22,8 @@ func cpuLimits() []cpuLimit {
 		{"h2-h1, 10 streams", 1, both},
 		{"grpc, 10 streams", 0.6, both},
 		{"tls", 1.1, both[:1]},
-		{"handshakes, full", 1.5, both[:1]},
-		{"handshakes, resumed", 1.5, both[:1]},
+		{"handshakes, full", 1.25, both[:1]},
+		{"handshakes, resumed", 1.25, both[:1]},
 		{"websocket", 1.4, both[:1]},
 	}
 }
