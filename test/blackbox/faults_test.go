@@ -165,6 +165,9 @@ func faults1() []fault {
 	}
 }
 
+// unsentTries is how often a request is tried that no back end looks at (docs/limits.md).
+const unsentTries = 8
+
 // faults2 are those that only HTTP/2 has.
 func faults2() []fault {
 	return []fault{
@@ -174,10 +177,10 @@ func faults2() []fault {
 		{"resets the stream in a sized body", nil, always2(resetStream2(sized2, http2.ErrCodeInternal)), 0, 0, 1, 1},
 		{"resets the stream in a streamed body", nil, always2(resetStream2(streamed2, http2.ErrCodeCancel)), 0, 0, 1, 1},
 		{"resets the stream without an error in a body", nil, always2(resetStream2(streamed2, http2.ErrCodeNo)), 0, 0, 1, 1},
-		{"refuses the stream", nil, always2(resetStream2(nothing, http2.ErrCodeRefusedStream)), 502, 503, 2, 2},
+		{"refuses the stream", nil, always2(resetStream2(nothing, http2.ErrCodeRefusedStream)), 502, 503, unsentTries, unsentTries},
 		{"goes away before the stream", nil, always2(func(p *h2peer, q *h2request) {
 			p.WriteGoAway(0, http2.ErrCodeNo, nil)
-		}), 502, 503, 2, 2},
+		}), 502, 503, unsentTries, unsentTries},
 		{"goes away with an error", nil, closes2(func(p *h2peer, q *h2request) {
 			p.WriteGoAway(q.id, http2.ErrCodeInternal, nil)
 		}), 502, 0, 2, 1},
