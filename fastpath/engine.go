@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 )
@@ -19,8 +20,8 @@ type Engine struct {
 
 	// Owned by the worker.
 	conns     int
-	idle      idleList
-	responses []*message.Response // heads that no connection holds
+	idle      list.List[serverConn] // those that wait for a request, longest waiting first
+	responses []*message.Response   // heads that no connection holds
 }
 
 // NewEngine returns the engine of a worker. x.Upstream.Dialer is to hand it connections with Attach.
@@ -42,6 +43,7 @@ func (e *Engine) Conns() int { return e.conns }
 // of these networks and begin with a PROXY protocol header.
 func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []netip.Prefix) {
 	c := &serverConn{conn: conn, e: e}
+	c.place.Item = c
 	c.timer.Fire = c.onTimer
 	e.conns++
 	e.exchange.Shard.ConnOpened()
@@ -55,7 +57,7 @@ func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []neti
 		c.state = awaitProxyHeader
 	}
 	c.arm()
-	e.idle.push(c)
+	e.idle.PushBack(&c.place)
 	conn.SetHandler(c)
 }
 
@@ -73,18 +75,18 @@ func contains(networks []netip.Prefix, a netip.Addr) bool {
 // to send its first: closing them would lose a request that somebody has sent in good faith.
 func (e *Engine) CloseIdle(n int) int {
 	closed := 0
-	c := e.idle.first
-	for scanned := 0; c != nil && c.inIdle && closed < n && scanned < n*idleScanFactor; scanned++ {
-		next := c.idleNext
+	place := e.idle.Front()
+	for scanned := 0; place != nil && place.In() && closed < n && scanned < n*idleScanFactor; scanned++ {
+		c, next := place.Item, place.Next()
 		if !c.justAccepted() {
 			c.in.readable = true
 			c.read()
-			if c.inIdle {
+			if place.In() {
 				c.close()
 				closed++
 			}
 		}
-		c = next
+		place = next
 	}
 	return closed
 }
@@ -115,39 +117,4 @@ func (e *Engine) takeResponse() *message.Response {
 func (e *Engine) putResponse(r *message.Response) {
 	r.Reset()
 	e.responses = append(e.responses, r)
-}
-
-// idleList holds the server connections that wait for a request, longest waiting first.
-type idleList struct{ first, last *serverConn }
-
-func (l *idleList) push(c *serverConn) {
-	if c.inIdle {
-		return
-	}
-	c.inIdle = true
-	c.idlePrev, c.idleNext = l.last, nil
-	if l.last != nil {
-		l.last.idleNext = c
-	} else {
-		l.first = c
-	}
-	l.last = c
-}
-
-func (l *idleList) remove(c *serverConn) {
-	if !c.inIdle {
-		return
-	}
-	c.inIdle = false
-	if c.idlePrev != nil {
-		c.idlePrev.idleNext = c.idleNext
-	} else {
-		l.first = c.idleNext
-	}
-	if c.idleNext != nil {
-		c.idleNext.idlePrev = c.idlePrev
-	} else {
-		l.last = c.idlePrev
-	}
-	c.idlePrev, c.idleNext = nil, nil
 }

@@ -10,11 +10,12 @@ import (
 // before it has taken its time from that.
 func (e *Engine) ServePeer(conn *loop.Conn, peer exchange.Peer) {
 	c := &serverConn{conn: conn, e: e, peer: peer}
+	c.place.Item = c
 	c.timer.Fire = c.onTimer
 	e.conns++
 	e.exchange.Shard.ConnOpened()
 	c.readDeadline = conn.AcceptedAt() + nanos(e.limits.HeadTimeout)
 	c.arm()
-	e.idle.push(c)
+	e.idle.PushBack(&c.place)
 	conn.SetHandler(c)
 }

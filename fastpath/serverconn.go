@@ -4,6 +4,7 @@ import (
 	"rauta.io/rauta/fastpath/wire"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/proxyproto"
@@ -41,15 +42,13 @@ type serverConn struct {
 	inside   bool            // consume is on the stack
 	paused   bool            // the exchange takes no body
 	starved  bool            // the exchange was told to wait for OnClientWritable
-	inIdle   bool
 	resp     responseState
 	body     bodyState
 	requests int
 
-	readDeadline  clock.Time // the peer must have sent something by then
-	writeDeadline clock.Time // the peer must have taken something by then
-	idlePrev      *serverConn
-	idleNext      *serverConn
+	readDeadline  clock.Time            // the peer must have sent something by then
+	writeDeadline clock.Time            // the peer must have taken something by then
+	place         list.Node[serverConn] // in e.idle
 }
 
 // responseState belongs to the response under way.
@@ -205,7 +204,7 @@ func (c *serverConn) onPreface(data []byte) bool {
 func (c *serverConn) leave() {
 	c.state = closed
 	c.e.loop.Wheel().Remove(&c.timer)
-	c.e.idle.remove(c)
+	c.e.idle.Remove(&c.place)
 	c.e.conns--
 }
 
@@ -215,7 +214,7 @@ func (c *serverConn) onHead(data []byte) int {
 		return 0
 	}
 	if c.x == nil {
-		c.e.idle.remove(c)
+		c.e.idle.Remove(&c.place)
 		c.x = c.e.exchange.New(c, &c.peer)
 		if c.readDeadline == 0 || c.requests > 0 {
 			c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.HeadTimeout)
@@ -400,7 +399,7 @@ func (c *serverConn) abandon() {
 	c.state = closed
 	c.conn.Close()
 	c.e.loop.Wheel().Remove(&c.timer)
-	c.e.idle.remove(c)
+	c.e.idle.Remove(&c.place)
 	if !c.inside {
 		c.in.release(c.e.loop)
 	}

@@ -157,7 +157,7 @@ func (c *serverConn) awaitNext() {
 	}
 	c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.KeepAlive)
 	c.arm()
-	c.e.idle.push(c)
+	c.e.idle.PushBack(&c.place)
 	if !c.inside && (c.in.readable || len(c.in.buf) > 0) {
 		c.conn.Ready(loop.Readable)
 	}

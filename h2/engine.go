@@ -2,6 +2,7 @@ package h2
 
 import (
 	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 )
@@ -15,7 +16,7 @@ type Engine struct {
 
 	// Owned by the worker.
 	conns []*serverConn
-	idle  idleList
+	idle  list.List[serverConn] // those without a stream, longest idle first
 	head  headReader
 
 	response    message.Response // of the block being read
@@ -52,8 +53,8 @@ func (e *Engine) Serve(conn *loop.Conn, peer exchange.Peer, initial []byte) {
 // many.
 func (e *Engine) CloseIdle(n int) int {
 	closed := 0
-	for closed < n && e.idle.first != nil {
-		e.idle.first.closeIdle()
+	for closed < n && e.idle.Len() > 0 {
+		e.idle.Front().Item.closeIdle()
 		closed++
 	}
 	return closed
@@ -107,39 +108,4 @@ func (e *Engine) putClientStream(s *clientStream) {
 	if len(e.freeCalls) < freeStreamsMax {
 		e.freeCalls = append(e.freeCalls, s)
 	}
-}
-
-// idleList holds the connections without a stream, longest idle first.
-type idleList struct{ first, last *serverConn }
-
-func (l *idleList) push(c *serverConn) {
-	if c.inIdle {
-		return
-	}
-	c.inIdle = true
-	c.idlePrev, c.idleNext = l.last, nil
-	if l.last != nil {
-		l.last.idleNext = c
-	} else {
-		l.first = c
-	}
-	l.last = c
-}
-
-func (l *idleList) remove(c *serverConn) {
-	if !c.inIdle {
-		return
-	}
-	c.inIdle = false
-	if c.idlePrev != nil {
-		c.idlePrev.idleNext = c.idleNext
-	} else {
-		l.first = c.idleNext
-	}
-	if c.idleNext != nil {
-		c.idleNext.idlePrev = c.idlePrev
-	} else {
-		l.last = c.idlePrev
-	}
-	c.idlePrev, c.idleNext = nil, nil
 }

@@ -3,6 +3,7 @@ package h2
 import (
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/exchange"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
 )
@@ -49,10 +50,8 @@ type serverConn struct {
 	idleSince   clock.Time // when the last stream ended; 0 before the first one
 	lingerLeft  int64
 
-	inIdle   bool
-	index    int // in e.conns
-	idlePrev *serverConn
-	idleNext *serverConn
+	index int                   // in e.conns
+	place list.Node[serverConn] // in e.idle
 }
 
 func nanos(ns int64) clock.Time { return clock.Time(ns) }
@@ -60,6 +59,7 @@ func nanos(ns int64) clock.Time { return clock.Time(ns) }
 func newServerConn(e *Engine, conn *loop.Conn, peer exchange.Peer) *serverConn {
 	peer.Protocol = "HTTP/2"
 	c := &serverConn{peer: peer}
+	c.place.Item = c
 	c.init(e, conn, c, e.limits.HeadBytes, observe.ResetFromClient)
 	c.streamWindowMax, c.bodiesMax = streamWindowMax, bodiesBufferedMax
 	return c
@@ -77,7 +77,7 @@ func (c *serverConn) begin(initial []byte) {
 	c.markDirty()
 	c.readDeadline = c.conn.AcceptedAt() + nanos(c.e.limits.HeadTimeout)
 	c.arm()
-	c.e.idle.push(c)
+	c.e.idle.PushBack(&c.place)
 	if c.e.exchange.Draining {
 		c.shutdown()
 	}
@@ -108,7 +108,7 @@ func (c *serverConn) fail(code errCode, reason string) {
 // socket would reset the connection.
 func (c *serverConn) linger() {
 	c.state = lingering
-	c.e.idle.remove(c)
+	c.e.idle.Remove(&c.place)
 	c.lingerLeft = c.e.limits.LingerBytes
 	c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.LingerTime)
 	c.arm()
@@ -149,7 +149,7 @@ func (c *serverConn) gone(reason string) {
 	}
 	c.state = closed
 	c.conn.Close()
-	c.e.idle.remove(c)
+	c.e.idle.Remove(&c.place)
 	c.e.remove(c)
 	c.dropStreams(reason)
 	c.release()
@@ -158,7 +158,7 @@ func (c *serverConn) gone(reason string) {
 
 // closeIdle ends a connection without streams.
 func (c *serverConn) closeIdle() {
-	c.e.idle.remove(c)
+	c.e.idle.Remove(&c.place)
 	if c.state == awaitPreface || c.state == awaitSettings {
 		c.gone("client_idle")
 		return
@@ -227,7 +227,7 @@ func (c *serverConn) emptied() {
 	if c.state == serving {
 		c.idleSince = c.e.loop.Now()
 		c.armRead()
-		c.e.idle.push(c)
+		c.e.idle.PushBack(&c.place)
 	}
 }
 

@@ -21,7 +21,7 @@ func (c *serverConn) open(id uint32) *serverStream {
 	s := c.e.takeServerStream()
 	s.conn, s.user, s.live = c, s, true
 	c.add(&s.stream, id)
-	c.e.idle.remove(c)
+	c.e.idle.Remove(&c.place)
 	return s
 }
 

@@ -42,6 +42,7 @@ func allowed() map[string][]string {
 type edge struct{ from, to, why string }
 
 func additions() []edge {
+	const order = "one list whose nodes are part of what they hold"
 	const wheel = "timers and the turn's clock are injected, so that tests run on simulated time"
 	return []edge{
 		{"proxy/loop", "proxy/clock", wheel},
@@ -55,6 +56,12 @@ func additions() []edge {
 		{"proxy/l4", "proxy/clock", wheel},
 
 		{"proxy/exchange", "proxy/certs", "a peer is who its handshake has shown, and may have been made under a policy of the past"},
+		{"fastpath", "proxy/list", order},
+		{"h2", "proxy/list", order},
+		{"proxy/exchange", "proxy/list", order},
+		{"proxy/l4", "proxy/list", order},
+		{"proxy/loop", "proxy/list", order},
+
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/l4", "proxy/certs", "why a handshake with a back end failed, as a token"},
 		{"proxy/l4", "proxy/config", "what a cluster hashes is one of config's kinds"},
@@ -94,7 +101,7 @@ func additions() []edge {
 func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
-		"proxy/clock", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
+		"proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
 	}
 }
 
@@ -131,7 +138,7 @@ func owners() []owner {
 // loopOwned packages run on the loop's thread: they start no goroutine, take no lock and read no clock of their own.
 func loopOwned() []string {
 	return []string{
-		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/message", "proxy/proxyproto",
+		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/list", "proxy/message", "proxy/proxyproto",
 		"proxy/websocket", "h2/hpack", "proxy/dial", "proxy/l4",
 	}
 }

@@ -293,7 +293,7 @@ func (x *Exchange) tooLarge(n int64) bool {
 func (x *Exchange) finish(reason string) {
 	x.limits.stop(x)
 	if x.tunnel != nil {
-		x.w.removeTunnel(x.tunnel)
+		x.w.tunnels.Remove(&x.tunnel.place)
 	}
 	x.phase = phaseOver
 	r := &x.rec

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/websocket"
 )
@@ -15,8 +16,8 @@ const (
 
 // tunnel is what an exchange has beyond its 101.
 type tunnel struct {
-	x          *Exchange
-	prev, next *tunnel // in the worker's list, which it leaves when it begins to close
+	x     *Exchange
+	place list.Node[tunnel] // in the worker's list, which it leaves when it begins to close
 
 	backendEnded, clientEnded bool // the half has been closed from that end
 
@@ -50,7 +51,8 @@ func (x *Exchange) onSwitch(resp *message.Response) {
 	x.phase = phaseTunnel
 	t := &tunnel{x: x, websocket: message.EqualFold(asked, websocket.Protocol)}
 	x.tunnel = t
-	x.w.addTunnel(t)
+	t.place.Item = t
+	x.w.tunnels.PushFront(&t.place)
 	x.limits.tunnel(x)
 	x.rule.Filters.Response(resp)
 	x.backend.Filters.Response(resp)
@@ -132,7 +134,7 @@ func (t *tunnel) finish() {
 func (x *Exchange) closeTunnel(reason string) {
 	t := x.tunnel
 	t.reason = reason
-	x.w.removeTunnel(t)
+	x.w.tunnels.Remove(&t.place)
 	switch {
 	case t.backendEnded:
 		t.closing = closeSent // the client knows
@@ -169,31 +171,7 @@ func (t *tunnel) cut() {
 // tunnel that opens after the first call closes at once.
 func (w *Worker) CloseTunnels() {
 	w.closingTunnels = true
-	for n := 0; n < tunnelsClosedAtOnce && w.tunnels != nil; n++ {
-		w.tunnels.x.closeTunnel("drained")
+	for n := 0; n < tunnelsClosedAtOnce && w.tunnels.Len() > 0; n++ {
+		w.tunnels.Front().Item.x.closeTunnel("drained")
 	}
-}
-
-func (w *Worker) addTunnel(t *tunnel) {
-	t.next = w.tunnels
-	if t.next != nil {
-		t.next.prev = t
-	}
-	w.tunnels = t
-}
-
-// removeTunnel takes t off the list; it may have left it already.
-func (w *Worker) removeTunnel(t *tunnel) {
-	if t.prev == nil && w.tunnels != t {
-		return
-	}
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		w.tunnels = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	}
-	t.prev, t.next = nil, nil
 }

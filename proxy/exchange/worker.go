@@ -5,6 +5,7 @@ import (
 
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
@@ -51,8 +52,8 @@ type Worker struct {
 	// Shed is what to save on while memory is short; set on the worker's thread.
 	Shed Shed
 
-	tunnels        *tunnel // that are open, in no order
-	closingTunnels bool    // CloseTunnels was called
+	tunnels        list.List[tunnel] // that are open, in no order
+	closingTunnels bool              // CloseTunnels was called
 
 	scratch []byte // room for body filters; it grows with the largest piece that an engine reads
 	random  uint64 // xorshift state

@@ -3,6 +3,7 @@ package l4
 import (
 	"net/netip"
 
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
@@ -70,7 +71,7 @@ type Engine struct {
 	flowsMax int
 
 	// Owned by the worker.
-	tunnels list[tunnel]
+	tunnels list.List[tunnel]
 	flows   flowTable
 }
 
@@ -95,7 +96,7 @@ func NewEngine(o Options) *Engine {
 }
 
 // Tunnels is the number of connections that are being forwarded.
-func (e *Engine) Tunnels() int { return e.tunnels.len }
+func (e *Engine) Tunnels() int { return e.tunnels.Len() }
 
 // Flows is the number of UDP flows.
 func (e *Engine) Flows() int { return e.flows.len() }
@@ -103,8 +104,8 @@ func (e *Engine) Flows() int { return e.flows.len() }
 // Cut ends everything at once, for the end of a drain. Tunnels in which nothing is under way see an orderly end, the others
 // a reset: what is cut off in the middle must not look complete.
 func (e *Engine) Cut() {
-	for e.tunnels.back != nil {
-		if t := e.tunnels.back.item; t.underWay() {
+	for e.tunnels.Len() > 0 {
+		if t := e.tunnels.Back().Item; t.underWay() {
 			t.cut(reasonDrained)
 		} else {
 			t.end(reasonDrained)
@@ -143,8 +144,8 @@ func (e *Engine) Serve(a Accepted) {
 	t.record.Protocol, t.record.ServerName = a.Protocol, []byte(a.ServerName)
 	t.down, t.up = side{t: t, other: &t.up, conn: a.Conn, chunk: chunkMin}, side{t: t, other: &t.down, chunk: chunkMin}
 	t.timer.Fire = t.onTimer
-	t.place.item = t
-	e.tunnels.push(&t.place)
+	t.place.Item = t
+	e.tunnels.PushFront(&t.place)
 	e.shard.ConnOpened()
 	if a.Route != nil {
 		t.record.Route = a.Route.Stats

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
@@ -29,7 +30,7 @@ type flow struct {
 	began    clock.Time
 
 	// Owned by the worker.
-	place    node[flow] // in the flow table
+	place    list.Node[flow] // in the flow table
 	route    *snapshot.L4Route
 	idle     clock.Time // 0: for ever
 	timer    clock.Timer
@@ -85,8 +86,8 @@ func (l *UDPListener) open(key flowKey) (f *flow, reason string) {
 	f.backend = e.shard.L4Endpoint(endpoint.Stats)
 	f.counters.Opened()
 	f.backend.Opened()
-	f.place.item = f
-	e.flows.silent.push(&f.place)
+	f.place.Item = f
+	e.flows.silent.PushFront(&f.place)
 	l.flows[key] = f
 	return f, ""
 }
@@ -230,7 +231,7 @@ func (f *flow) end(reason string) {
 	}
 	f.done = true
 	f.e.loop.Wheel().Remove(&f.timer)
-	f.e.flows.list(f).remove(&f.place)
+	f.e.flows.list(f).Remove(&f.place)
 	delete(f.l.flows, f.key)
 	f.sock.Close()
 	f.counters.Closed(reason)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/list"
 )
 
 func addrOf(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
@@ -16,9 +17,9 @@ func addrOf(c net.Conn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).Add
 func (r *rig) alive(addrs ...netip.AddrPort) (out []bool) {
 	known := map[netip.AddrPort]bool{}
 	r.on(func() {
-		for _, l := range []*list[flow]{&r.engine.flows.silent, &r.engine.flows.answered} {
-			for n := l.front; n != nil; n = n.next {
-				known[n.item.key.remote] = true
+		for _, l := range []*list.List[flow]{&r.engine.flows.silent, &r.engine.flows.answered} {
+			for n := l.Front(); n != nil; n = n.Next() {
+				known[n.Item.key.remote] = true
 			}
 		}
 	})
@@ -54,7 +55,7 @@ func TestFlowsThatNobodyAnswersGoBeforeThoseOfRealClients(t *testing.T) {
 	for range 20 {
 		c := r.client()
 		r.tell(c, 4)
-		r.until(func() bool { n := r.engine.flows.silent.front; return n != nil && n.item.key.remote == addrOf(c) })
+		r.until(func() bool { n := r.engine.flows.silent.Front(); return n != nil && n.Item.key.remote == addrOf(c) })
 	}
 	if got := r.alive(addrOf(a), addrOf(b)); !got[0] || !got[1] {
 		t.Errorf("clients that were answered have flows: %v", got)
@@ -72,8 +73,8 @@ func TestRetiringAnEndpointEndsItsFlowsOnly(t *testing.T) {
 		if r.engine.Flows() == 0 || r.engine.Flows() == 20 {
 			t.Errorf("%d of 20 flows are left", r.engine.Flows())
 		}
-		for n := r.engine.flows.answered.front; n != nil; n = n.next {
-			if n.item.endpoint == gone {
+		for n := r.engine.flows.answered.Front(); n != nil; n = n.Next() {
+			if n.Item.endpoint == gone {
 				t.Error("a flow to the endpoint is left")
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
@@ -29,7 +30,7 @@ type tunnel struct {
 	decrypted bool
 
 	// Owned by the worker.
-	place     node[tunnel]
+	place     list.Node[tunnel]
 	down, up  side
 	timer     clock.Timer // of the connect, later of silence
 	idle      clock.Time  // how long both sides may be silent; not above 0: for ever
@@ -281,7 +282,7 @@ func (t *tunnel) end(reason string) {
 	t.done = true
 	e := t.e
 	e.loop.Wheel().Remove(&t.timer)
-	e.tunnels.remove(&t.place)
+	e.tunnels.Remove(&t.place)
 	t.down.release()
 	t.up.release()
 	e.shard.ConnClosed()

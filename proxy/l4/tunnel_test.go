@@ -118,10 +118,10 @@ func TestWhatIsCutOffInTheMiddleDoesNotLookComplete(t *testing.T) {
 		io.ReadFull(c, make([]byte, 1))
 	}
 	r.on(func() {
-		for n := r.engine.tunnels.front; n != nil; n = n.next {
-			n.item.last = r.w.Now()
-			if n.item.down.conn.RemoteAddr().Port() == quiet.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
-				n.item.last -= quietAfter
+		for n := r.engine.tunnels.Front(); n != nil; n = n.Next() {
+			n.Item.last = r.w.Now()
+			if n.Item.down.conn.RemoteAddr().Port() == quiet.LocalAddr().(*net.TCPAddr).AddrPort().Port() {
+				n.Item.last -= quietAfter
 			}
 		}
 		r.engine.Cut()
@@ -153,9 +153,9 @@ func TestAnIdleTimeoutThatLosesBytesDoesNotLookComplete(t *testing.T) {
 	}()
 	r := newRig(t, []string{l.Addr().String()}, nil)
 	c := r.dial()
-	r.until(func() bool { return r.engine.tunnels.front != nil && r.engine.tunnels.front.item.down.blocked() })
+	r.until(func() bool { return r.engine.tunnels.Front() != nil && r.engine.tunnels.Front().Item.down.blocked() })
 	r.on(func() {
-		tunnel := r.engine.tunnels.front.item
+		tunnel := r.engine.tunnels.Front().Item
 		tunnel.last -= tunnel.idle
 		tunnel.onTimer(r.w.Now())
 		if r.engine.Tunnels() != 0 {

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/list"
 )
 
 const (
@@ -45,15 +46,15 @@ type handshake struct {
 	aborted chan struct{} // closed by the worker: give up
 
 	// Owned by the worker.
-	timer      clock.Timer
-	state      handshakeState
-	readable   bool   // the socket may hold bytes
-	hangUp     Events // HangUp if it was seen: no event follows it
-	unsent     []byte // what the socket did not take yet
-	hello      helloScan
-	told       bool // Done was called
-	prev, next *handshake
-	quick      *coroutine // nil for a handshake that computes on a goroutine
+	timer    clock.Timer
+	state    handshakeState
+	readable bool   // the socket may hold bytes
+	hangUp   Events // HangUp if it was seen: no event follows it
+	unsent   []byte // what the socket did not take yet
+	hello    helloScan
+	told     bool                 // Done was called
+	place    list.Node[handshake] // in list
+	quick    *coroutine           // nil for a handshake that computes on a goroutine
 
 	// Owned by who has the turn; passed on by the mailbox and by resume.
 	mail     Message
@@ -328,7 +329,7 @@ func (h *handshake) end() {
 	w := h.c.w
 	h.state = handshakeOver
 	w.wheel.Remove(&h.timer)
-	h.list.remove(h)
+	h.list.Remove(&h.place)
 	w.countsChanged = true
 	h.c.shake = nil
 	close(h.aborted)
@@ -347,39 +348,13 @@ func (h *handshake) onDeadline(clock.Time) {
 
 // handshakeList holds the handshakes of a worker with clients, or with back ends, oldest first.
 type handshakeList struct {
-	first, last       *handshake
-	len, max          int
+	list.List[handshake]
+	max               int
 	succeeded, failed uint64
 }
 
 func (l *handshakeList) publish(s *HandshakeStats) {
 	s.Succeeded.Store(l.succeeded)
 	s.Failed.Store(l.failed)
-	s.Open.Store(int64(l.len))
-}
-
-func (l *handshakeList) push(h *handshake) {
-	h.prev = l.last
-	if l.last != nil {
-		l.last.next = h
-	} else {
-		l.first = h
-	}
-	l.last = h
-	l.len++
-}
-
-func (l *handshakeList) remove(h *handshake) {
-	if h.prev != nil {
-		h.prev.next = h.next
-	} else {
-		l.first = h.next
-	}
-	if h.next != nil {
-		h.next.prev = h.prev
-	} else {
-		l.last = h.prev
-	}
-	h.prev, h.next = nil, nil
-	l.len--
+	s.Open.Store(int64(l.Len()))
 }

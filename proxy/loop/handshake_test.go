@@ -240,11 +240,11 @@ func TestHandshakesWithBackEndsAreBoundedForThemselves(t *testing.T) {
 		t.Errorf("the reason is %v", err)
 	}
 	on(t, r.w, func() {
-		if n := r.w.CloseHandshakes(0); n != 0 || r.w.Handshakes() != 1 || r.w.dialled.len != 2 || r.w.dialled.failed != 1 {
-			t.Errorf("%d handshakes with clients, %d with back ends", r.w.Handshakes(), r.w.dialled.len)
+		if n := r.w.CloseHandshakes(0); n != 0 || r.w.Handshakes() != 1 || r.w.dialled.Len() != 2 || r.w.dialled.failed != 1 {
+			t.Errorf("%d handshakes with clients, %d with back ends", r.w.Handshakes(), r.w.dialled.Len())
 		}
-		if n := r.w.CloseHandshakes(5); n != 1 || r.w.dialled.len != 2 {
-			t.Errorf("under pressure of clients %d were given up, %d with back ends are left", n, r.w.dialled.len)
+		if n := r.w.CloseHandshakes(5); n != 1 || r.w.dialled.Len() != 2 {
+			t.Errorf("under pressure of clients %d were given up, %d with back ends are left", n, r.w.dialled.Len())
 		}
 	})
 	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
@@ -317,8 +317,8 @@ func TestHandshakesBeyondTheTurnsShareComputeOnGoroutines(t *testing.T) {
 	}
 	on(t, r.w, func() {
 		quick := 0
-		for h := r.w.handshakes.first; h != nil; h = h.next {
-			if h.quick != nil {
+		for n := r.w.handshakes.Front(); n != nil; n = n.Next() {
+			if n.Item.quick != nil {
 				quick++
 			}
 		}

@@ -81,7 +81,8 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 	h.mail.To = h
 	h.timer.Fire = h.onDeadline
 	c.shake = h
-	h.list.push(h)
+	h.place.Item = h
+	h.list.PushBack(&h.place)
 	w.countsChanged = true
 	w.wheel.Set(&h.timer, opt.Deadline)
 	c.SetHandler(h)
@@ -92,8 +93,8 @@ func (c *Conn) StartTLS(opt TLSOptions) {
 		h.readable = c.slot != noSlot // before that, the first event tells
 		h.receive()
 	}
-	if h.list.len > h.list.max {
-		h.list.first.fail(ErrHandshakeEvicted)
+	if h.list.Len() > h.list.max {
+		h.list.Front().Item.fail(ErrHandshakeEvicted)
 	}
 }
 
@@ -119,12 +120,12 @@ func (c *Conn) AcceptedAt() clock.Time { return c.began }
 func (w *Worker) CloseHandshakes(n int) int {
 	w.owner.check()
 	closed := 0
-	for closed < n && w.handshakes.first != nil {
-		w.handshakes.first.fail(ErrHandshakeEvicted)
+	for closed < n && w.handshakes.Len() > 0 {
+		w.handshakes.Front().Item.fail(ErrHandshakeEvicted)
 		closed++
 	}
 	return closed
 }
 
 // Handshakes is the number of TLS handshakes with clients under way.
-func (w *Worker) Handshakes() int { return w.handshakes.len }
+func (w *Worker) Handshakes() int { return w.handshakes.Len() }
