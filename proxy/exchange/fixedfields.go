@@ -19,7 +19,9 @@ const (
 	fixedProto
 	fixedHost
 	fixedRequestID
-	fixedVia
+	fixedVia   // of HTTP/1.1
+	fixedVia10 // of HTTP/1.0
+	fixedVia2  // of HTTP/2
 	fixedCount
 )
 
@@ -33,7 +35,8 @@ func fixedOf(p *Peer) *fixedFields {
 	for i, field := range [fixedCount]struct{ name, value string }{
 		fixedFor: {"X-Forwarded-For", p.ClientText}, fixedForwarded: {"Forwarded", forwardedFor},
 		fixedRealIP: {"X-Real-IP", p.ClientText}, fixedProto: {"X-Forwarded-Proto", p.Scheme.String()},
-		fixedHost: {"X-Forwarded-Host", ""}, fixedRequestID: {"X-Request-Id", ""}, fixedVia: {"Via", via},
+		fixedHost: {"X-Forwarded-Host", ""}, fixedRequestID: {"X-Request-Id", ""}, fixedVia: {"Via", viaHTTP11},
+		fixedVia10: {"Via", viaHTTP10}, fixedVia2: {"Via", viaHTTP2},
 	} {
 		f.fields[i].name = f.store(field.name)
 		f.fields[i].value = f.store(field.value)
@@ -56,7 +59,14 @@ func (x *Exchange) addFixed(f *fixedFields, authority []byte) {
 	add(fixedFor, message.XForwardedFor)
 	add(fixedRealIP, message.XRealIP)
 	add(fixedProto, message.XForwardedProto)
-	add(fixedVia, message.Via)
+	switch r.Version {
+	case message.HTTP2:
+		add(fixedVia2, message.Via)
+	case message.HTTP10:
+		add(fixedVia10, message.Via)
+	default:
+		add(fixedVia, message.Via)
+	}
 	r.Append(at(f.fields[fixedRequestID].name), r.StoreFunc(x.appendRequestID), message.XRequestID)
 	forwarded := r.StoreFunc(func(b []byte) []byte {
 		value := f.fields[fixedForwarded].value

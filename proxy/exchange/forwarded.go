@@ -8,8 +8,12 @@ import (
 	"rauta.io/rauta/proxy/message"
 )
 
-// via names this proxy in the Via field (RFC 9110 section 7.6.3).
-const via = "1.1 rauta"
+// Via names this proxy, and the version in which it received the message (RFC 9110 section 7.6.3).
+const (
+	viaHTTP10 = "1.0 rauta"
+	viaHTTP11 = "1.1 rauta"
+	viaHTTP2  = "2.0 rauta"
+)
 
 // setForwardingFields tells the back end who the client is. What an untrusted peer says about that is overwritten;
 // what a trusted proxy says is kept and extended (attack row 21).
@@ -65,7 +69,16 @@ func removeForwarded(h *message.Head) {
 }
 
 // addVia appends this proxy to the request's Via; several lines are equivalent to one list (RFC 9110 section 5.3).
-func (x *Exchange) addVia() { x.Req.Add("Via", via, message.Via) }
+func (x *Exchange) addVia() {
+	value := viaHTTP11
+	switch x.Req.Version {
+	case message.HTTP10:
+		value = viaHTTP10
+	case message.HTTP2:
+		value = viaHTTP2
+	}
+	x.Req.Add("Via", value, message.Via)
+}
 
 // extendForwarded appends the trusted peer to the chains it was sent, and takes its word for the scheme.
 func (x *Exchange) extendForwarded() {

@@ -107,3 +107,21 @@ func TestAnEarlierProxyInViaIsKept(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestViaSaysInWhichVersionTheRequestCame(t *testing.T) {
+	for _, peer := range []string{"192.0.2.1", "10.0.0.1"} {
+		for version, want := range map[message.Version]string{
+			message.HTTP10: "1.0 rauta", message.HTTP11: "1.1 rauta", message.HTTP2: "2.0 rauta",
+		} {
+			s := newSim(t, 1, nil)
+			s.w.Settings.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+			c := s.request("GET /")
+			c.peer = s.w.NewPeer(netip.MustParseAddr(peer), message.SchemeHTTP, s.port)
+			c.x.Req.Version = version
+			c.start()
+			if got := s.dialer.connect().fields["via"]; !slices.Equal(got, []string{want}) {
+				t.Errorf("from %s in version %d: %q, want %q", peer, version, got, want)
+			}
+		}
+	}
+}

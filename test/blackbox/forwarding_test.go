@@ -29,6 +29,7 @@ func added(host string) string {
 func TestTheBackEndGetsExactlyTheCanonicalRequest(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T) {
 		line := func(target, rest string) string { return "GET " + target + " HTTP/1.1\r\nHost: a\r\n" + rest + "\r\n" }
+		old := func(fields string) string { return strings.Replace(fields, "Via: 1.1", "Via: 1.0", 1) }
 		canonical := func(target string) string { return line(target, added("a")) }
 		cases := []struct{ name, raw, want string }{
 			{"plain", line("/", ""), canonical("/")},
@@ -50,8 +51,8 @@ func TestTheBackEndGetsExactlyTheCanonicalRequest(t *testing.T) {
 			{"escapes stay", line("/%41%7e%C3%A4", ""), canonical("/%41%7e%C3%A4")},
 			{"absolute form", "GET http://a/x?y HTTP/1.1\r\nHost: a\r\n\r\n", canonical("/x?y")},
 			{"absolute form without a path", "GET http://a?y HTTP/1.1\r\nHost: a\r\n\r\n", canonical("/?y")},
-			{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n", canonical("/")},
-			{"HTTP/1.0 without a host", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: \r\n" + added("") + "\r\n"},
+			{"HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n", line("/", old(added("a")))},
+			{"HTTP/1.0 without a host", "GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: \r\n" + old(added("")) + "\r\n"},
 			{"host as it came", "GET / HTTP/1.1\r\nHOST: \t A.Example:8080 \r\n\r\n",
 				"GET / HTTP/1.1\r\nHost: A.Example:8080\r\n" + added("A.Example:8080") + "\r\n"},
 			{"fields in order", line("/", "B: 1\r\na:2\r\nB:\t3 \r\nA: \xff\r\n"), line("/", "B: 1\r\na: 2\r\nB: 3\r\nA: \xff\r\n"+added("a"))},
@@ -191,6 +192,20 @@ func TestOwnAnswersSayNothingAboutTheInside(t *testing.T) {
 		}
 		if got.body != "503 Service Unavailable\n" {
 			t.Errorf("%q", got.body)
+		}
+	})
+}
+
+func TestViaNamesTheVersionThatTheRequestCameIn(t *testing.T) {
+	overEveryCombination(t, func(t *testing.T, m combination) {
+		b := newBackend(t, answering(ok))
+		if m.backend == 2 {
+			b = newH2Backend(t, answeringH2)
+		}
+		m.dial(t, m.start(t, []string{b.addr})).do(t, "GET", "")
+		want := [...]string{1: "via: 1.1 rauta", 2: "via: 2.0 rauta"}[m.client]
+		if seen := b.seen(); len(seen) != 1 || !strings.Contains(strings.ToLower(seen[0]), want) {
+			t.Errorf("the back end got %q, want %q in it", seen, want)
 		}
 	})
 }
