@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -67,8 +68,19 @@ func (l *Listener) acceptOne() (int, syscall.Errno) {
 
 // atLimit asks for room, and looks again at the end of the turn.
 func (l *Listener) atLimit() {
-	l.w.pressure()
+	l.w.askForRoom()
 	l.hold(false)
+}
+
+// askForRoom puts all workers of the group under pressure: the limit is theirs together, and the connections that have
+// been idle for longest may all be another worker's.
+func (w *Worker) askForRoom() {
+	w.pressure()
+	for _, x := range w.group.Workers() {
+		if x != w && x.plea.pending.CompareAndSwap(false, true) {
+			x.Send(&x.plea.mail)
+		}
+	}
 }
 
 func (w *Worker) pressure() {
@@ -76,6 +88,19 @@ func (w *Worker) pressure() {
 		w.pressured = true
 		w.opt.OnPressure(w)
 	}
+}
+
+// plea is the request of another worker to make room, at most one at a time.
+type plea struct {
+	w       *Worker
+	mail    Message
+	pending atomic.Bool
+}
+
+// OnMessage implements Receiver.
+func (p *plea) OnMessage() {
+	p.pending.Store(false)
+	p.w.pressure()
 }
 
 // releaseHeld lets listeners go on after the connections that were closed in this turn have made room.
@@ -86,6 +111,19 @@ func (w *Worker) releaseHeld() {
 	for _, l := range w.listeners {
 		if l != nil && l.held && !l.heldFor {
 			l.release()
+		}
+	}
+}
+
+// tellHeld wakes the workers with listeners that wait for room. One that is just about to sleep misses it, and looks
+// after holdRecheck.
+func (g *Group) tellHeld(by *Worker) {
+	if g.held.Load() == 0 || !g.hasRoom() {
+		return
+	}
+	for _, w := range g.Workers() {
+		if w != by {
+			w.wake()
 		}
 	}
 }

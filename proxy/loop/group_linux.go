@@ -32,6 +32,7 @@ type Group struct {
 
 	_    [64]byte
 	open atomic.Int64 // accepted connections
+	held atomic.Int64 // listeners that do not accept because of a limit
 	_    [64]byte
 
 	mu    sync.Mutex

@@ -214,6 +214,7 @@ func (l *Listener) onTimer(clock.Time) {
 		if l.heldFor || l.w.group.hasRoom() {
 			l.release()
 		} else {
+			l.w.askForRoom() // others have become idle meanwhile, perhaps
 			l.w.wheel.Set(&l.timer, l.w.Now()+holdRecheck)
 		}
 		return
@@ -237,8 +238,7 @@ func (l *Listener) finish() {
 	}
 	l.closing, l.closed, l.due = true, true, 0
 	if l.held {
-		l.held = false
-		l.w.heldCount--
+		l.unhold()
 	}
 	l.w.wheel.Remove(&l.timer)
 	l.w.group.close(l)
@@ -257,6 +257,7 @@ func (l *Listener) hold(forTime bool) {
 	}
 	l.held, l.heldFor = true, forTime || l.closing
 	l.w.heldCount++
+	l.w.group.held.Add(1)
 	l.w.counts.pauses++
 	l.w.countsChanged = true
 	if !l.closing {
@@ -270,7 +271,12 @@ func (l *Listener) release() {
 		l.w.wheel.Set(&l.timer, l.w.Now()+holdRecheck)
 		return
 	}
+	l.unhold()
+	l.w.wheel.Set(&l.timer, 0)
+}
+
+func (l *Listener) unhold() {
 	l.held = false
 	l.w.heldCount--
-	l.w.wheel.Set(&l.timer, 0)
+	l.w.group.held.Add(-1)
 }

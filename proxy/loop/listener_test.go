@@ -308,6 +308,47 @@ func TestRoomMadeByAnotherWorkerIsNoticed(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionsOfAnotherWorkerMakeRoom: whoever may not accept can have nothing to close itself, and connections that
+// were busy when it asked may be idle later.
+func TestIdleConnectionsOfAnotherWorkerMakeRoom(t *testing.T) {
+	group := NewGroup(2)
+	var mu sync.Mutex
+	conns, idle := map[*Worker]*Conn{}, map[*Worker]bool{}
+	accept := func(w *Worker, c *Conn) {
+		mu.Lock()
+		conns[w] = c
+		mu.Unlock()
+		serveEcho(w, c)
+	}
+	var listeners []*Listener
+	for range 2 {
+		w := startWorker(t, WorkerOptions{Group: group, OnPressure: func(w *Worker) {
+			mu.Lock()
+			defer mu.Unlock()
+			if idle[w] {
+				idle[w] = false
+				conns[w].Close()
+			}
+		}})
+		listeners = append(listeners, listen(t, w, ListenerOptions{Addr: loopback}, accept))
+	}
+	for range 2 {
+		if err := exchange(dial(t, listeners[0].Addr())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting := dial(t, listeners[0].Addr())
+	for listeners[0].w.Stats().ListenerPauses.Load() == 0 {
+		unixYield()
+	}
+	mu.Lock()
+	idle[listeners[1].w] = true
+	mu.Unlock()
+	if err := exchange(waiting); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRunningOutOfDescriptorsPausesAcceptingInsteadOfSpinning(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
 	l := listen(t, w, ListenerOptions{Addr: loopback}, serveEcho)

@@ -19,8 +19,8 @@ type WorkerOptions struct {
 	Group *Group
 	// ConnectionsMax bounds accepted connections of the group made for a nil Group. 0: ConnectionsMaxDefault.
 	ConnectionsMax int
-	// OnPressure is called on the worker's thread when no connection may be accepted: it should close its oldest idle
-	// ones. Called at most once per turn.
+	// OnPressure is called on the worker's thread when no connection may be accepted, be it by another worker of the group:
+	// it should close its oldest idle ones, its share of those of the group. Called at most once per turn.
 	OnPressure func(w *Worker)
 	// OnPanic is called on the worker's thread after the panic of a handler; the connection is closed already.
 	OnPanic func(value any, stack []byte)
@@ -86,6 +86,7 @@ type Worker struct {
 	_        [64]byte
 	load     workerLoad
 	stopping atomic.Bool
+	plea     plea
 	mailbox  mailbox
 	stats    WorkerStats
 }
@@ -145,6 +146,7 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 	}
 	w.buffers.trim.Fire = w.trimBuffers
 	w.mailbox.eventFD = eventFD
+	w.plea.w, w.plea.mail.To = w, &w.plea
 	w.turnBegan = w.time.read()
 	w.wheel = clock.NewWheel(w.turnBegan)
 	w.group.join(w)
@@ -301,6 +303,7 @@ const generationMask = 1<<31 - 1
 
 // closeDescriptors does what Close put off.
 func (w *Worker) closeDescriptors() {
+	madeRoom := false
 	for w.closing != nil {
 		c := w.closing
 		w.closing, c.closing = c.closing, nil
@@ -310,7 +313,11 @@ func (w *Worker) closeDescriptors() {
 		if c.listener != nil {
 			w.load.conns.Add(-1)
 			w.group.open.Add(-1)
+			madeRoom = true
 		}
+	}
+	if madeRoom {
+		w.group.tellHeld(w)
 	}
 }
 

@@ -53,7 +53,7 @@ type loopWorker struct {
 	busy atomic.Int64 // client connections, as of the last Drain
 }
 
-// evictPerTurn is how many idle connections a worker closes at a time when the connection limit is reached.
+// evictPerTurn is how many idle connections the workers close at a time, together, when the connection limit is reached.
 const evictPerTurn = 16
 
 func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
@@ -94,8 +94,9 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 		Active:  func() int { return w.exchange.Active() },
 		OnStall: p.deps.Registry.Shard(id).LoopStall,
 		OnPressure: func(*loop.Worker) {
-			if w.engine.CloseIdle(evictPerTurn) == 0 && w.http2.CloseIdle(evictPerTurn) == 0 {
-				w.loop.CloseHandshakes(evictPerTurn)
+			share := max(1, evictPerTurn/p.deps.Workers)
+			if w.engine.CloseIdle(share) == 0 && w.http2.CloseIdle(share) == 0 {
+				w.loop.CloseHandshakes(share)
 			}
 		},
 		OnPanic: func(value any, stack []byte) {
