@@ -35,7 +35,7 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 			valid = false
 			continue
 		}
-		filters, failed := c.backendFilters(ref, where, r)
+		filters, failed := c.filterList(ref.Filters, where, r)
 		if failed != "" && b.Invalid == "" {
 			b.Cluster, b.Filters, b.Invalid = "", nil, failed
 		}

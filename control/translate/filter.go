@@ -3,6 +3,7 @@ package translate
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -14,11 +15,22 @@ const defaultRedirectStatus = 302
 
 // filters compiles the filters of a rule. The second result is the reason to answer 500 instead, or "".
 func (c *routeCompiler) filters(r *gatewayv1.HTTPRouteRule, field string) ([]config.Filter, string) {
+	out, failed := c.filterList(r.Filters, field, r)
+	if len(r.BackendRefs) > 0 && hasFilter(r.Filters, gatewayv1.HTTPRouteFilterRequestRedirect) {
+		c.defect(field+".backendRefs", "remove them or the filter", "a rule with RequestRedirect can't have back ends")
+		failed = reasonInvalidFilter
+	}
+	return out, failed
+}
+
+// filterList compiles the filters of a rule or of one of its backendRefs. The second result is the reason to answer 500
+// instead, or "".
+func (c *routeCompiler) filterList(list []gatewayv1.HTTPRouteFilter, field string, r *gatewayv1.HTTPRouteRule) ([]config.Filter, string) {
 	var out []config.Filter
 	failed := ""
 	seen := map[gatewayv1.HTTPRouteFilterType]bool{}
-	for i := range r.Filters {
-		f := &r.Filters[i]
+	for i := range list {
+		f := &list[i]
 		where := fmt.Sprintf("%s.filters[%d]", field, i)
 		compiled, reason := c.filter(f, where, r)
 		if reason == "" && seen[f.Type] {
@@ -32,17 +44,15 @@ func (c *routeCompiler) filters(r *gatewayv1.HTTPRouteRule, field string) ([]con
 		}
 		out = append(out, compiled)
 	}
-	if seen[gatewayv1.HTTPRouteFilterRequestRedirect] {
-		if seen[gatewayv1.HTTPRouteFilterURLRewrite] {
-			c.defect(field+".filters", "keep one of them", "RequestRedirect and URLRewrite can't be used together")
-			failed = reasonInvalidFilter
-		}
-		if len(r.BackendRefs) > 0 {
-			c.defect(field+".backendRefs", "remove them or the filter", "a rule with RequestRedirect can't have back ends")
-			failed = reasonInvalidFilter
-		}
+	if hasFilter(list, gatewayv1.HTTPRouteFilterRequestRedirect) && hasFilter(list, gatewayv1.HTTPRouteFilterURLRewrite) {
+		c.defect(field+".filters", "keep one of them", "RequestRedirect and URLRewrite can't be used together")
+		failed = reasonInvalidFilter
 	}
 	return out, failed
+}
+
+func hasFilter(list []gatewayv1.HTTPRouteFilter, t gatewayv1.HTTPRouteFilterType) bool {
+	return slices.ContainsFunc(list, func(f gatewayv1.HTTPRouteFilter) bool { return f.Type == t })
 }
 
 func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *gatewayv1.HTTPRouteRule) (config.Filter, string) {
@@ -74,35 +84,6 @@ func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *ga
 		return out, reasonInvalidFilter
 	}
 	return out, ""
-}
-
-// backendFilters compiles the filters of a backendRef. The second result is the reason to answer its share 500, or "".
-func (c *routeCompiler) backendFilters(b *gatewayv1.HTTPBackendRef, field string, r *gatewayv1.HTTPRouteRule) ([]config.Filter, string) {
-	var out []config.Filter
-	failed := ""
-	seen := map[gatewayv1.HTTPRouteFilterType]bool{}
-	for i := range b.Filters {
-		f := &b.Filters[i]
-		where := fmt.Sprintf("%s.filters[%d]", field, i)
-		if f.Type == gatewayv1.HTTPRouteFilterRequestRedirect || f.Type == gatewayv1.HTTPRouteFilterURLRewrite {
-			c.defect(where+".type", "move it to the filters of the rule",
-				"%s on a backendRef is not supported yet; the share of this back end is answered 500", f.Type)
-			failed = reasonUnsupportedFilter
-			continue
-		}
-		compiled, reason := c.filter(f, where, r)
-		if reason == "" && seen[f.Type] {
-			c.defect(where, "merge the two", "the filter %s is there twice", f.Type)
-			reason = reasonInvalidFilter
-		}
-		seen[f.Type] = true
-		if reason != "" {
-			failed = reason
-			continue
-		}
-		out = append(out, compiled)
-	}
-	return out, failed
 }
 
 // missing reports a filter whose type is set but whose body is not.
