@@ -32,6 +32,7 @@ func allowed() map[string][]string {
 		"control/translate": {"proxy/config"},
 		"control/watch":     {"control/translate"},
 		"control/status":    {"control/translate"},
+		"control/lead":      {},
 		"control":           {"proxy/config", "control/..."},
 
 		"cmd/rauta": {"bpf/...", "control/...", "fastpath/...", "h2/...", "internal/...", "proxy/..."},
@@ -114,7 +115,9 @@ type owner struct {
 
 func owners() []owner {
 	return []owner{
-		{"k8s.io/client-go", []string{"control", "control/watch", "control/status"}, "translate is pure, and the data plane knows no cluster"},
+		{"k8s.io/client-go", []string{"control", "control/lead", "control/watch", "control/status"},
+			"translate is pure, and the data plane knows no cluster"},
+		{"sigs.k8s.io/gateway-api/pkg/client", []string{"control", "control/watch", "control/status"}, "the same"},
 		{"k8s.io", []string{"control/..."}, "Kubernetes objects never reach the data plane"},
 		{"sigs.k8s.io", []string{"control/...", "cmd/rauta"}, "Kubernetes objects never reach the data plane; cmd prints YAML"},
 		{"github.com/cilium/ebpf", []string{"bpf/..."}, "one place loads programs"},
