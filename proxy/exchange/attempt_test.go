@@ -130,36 +130,6 @@ func TestASecondBackEndThatTakesNoMoreHoldsTheClientBack(t *testing.T) {
 	}
 }
 
-// TestABodyIsKeptUpToALimit, and only until the response begins.
-func TestABodyIsKeptUpToALimit(t *testing.T) {
-	for size, status := range map[int]int{replayBytesMax: 200, replayBytesMax + 1: 502} {
-		s := newSim(t, 2, nil)
-		c := s.request("POST /").chunked().start()
-		b := s.dialer.connect()
-		c.x.OnRequestData(make([]byte, 100))
-		c.x.OnRequestData(make([]byte, size-100))
-		b.fail(upstream.StageUnsent, upstream.CauseReset)
-		if status == 200 {
-			b = s.dialer.connect()
-			if b.sent != size {
-				t.Errorf("%d bytes are sent again, want %d", b.sent, size)
-			}
-			b.answer(200, "")
-		}
-		if c.status != status {
-			t.Errorf("%d bytes: status %d, want %d", size, c.status, status)
-		}
-	}
-	s := newSim(t, 1, nil)
-	c := s.request("POST /").chunked().start()
-	b := s.dialer.connect()
-	b.head(200)
-	c.x.OnRequestData([]byte("x"))
-	if len(c.x.replay) > 0 {
-		t.Error("a body is kept although no second attempt can be")
-	}
-}
-
 func TestARetryGoesToAnotherEndpoint(t *testing.T) {
 	for range 20 {
 		s := newSim(t, 2, nil)

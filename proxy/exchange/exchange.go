@@ -85,7 +85,6 @@ type Exchange struct {
 	grpc         message.GRPC
 	webAnswer    message.GRPC // the form of an answer to gRPC-Web
 	requestEnded bool         // the request body has been passed on completely
-	bodyGone     bool         // a part of the body has been passed on and not kept: no retry
 	continueSent bool         // the client has had its 100
 	tunnel       *tunnel      // nil before 101
 	limits       deadlines
@@ -93,9 +92,9 @@ type Exchange struct {
 	rec          observe.Record
 	own          message.Response // RAUTA's own answers
 	trailers     *message.Head    // of the request, nil for none
-	replay       []byte           // all of the body that has been passed on, unless bodyGone
-	head         []byte           // what Req.Received points to after Start
-	next         *Exchange        // free list
+	replay       replay
+	head         []byte    // what Req.Received points to after Start
+	next         *Exchange // free list
 }
 
 // attempt is one try at one endpoint.

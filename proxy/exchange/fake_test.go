@@ -342,7 +342,8 @@ type fakeConn struct {
 	slot   upstream.Slot
 	sink   upstream.Sink // nil between requests
 	events []string
-	sent   int  // bytes of body
+	sent   int // bytes of body
+	body   []byte
 	heads  int  // requests
 	ended  bool // the request was sent completely
 	full   bool
@@ -361,6 +362,7 @@ func (c *fakeConn) Close()               { c.gone = true }
 
 func (c *fakeConn) Start(sink upstream.Sink) upstream.Stream {
 	c.sink, c.ended, c.paused, c.sent = sink, false, false, 0
+	c.body = nil
 	return c
 }
 
@@ -393,6 +395,7 @@ func (c *fakeConn) SendHead(r *message.Request) {
 func (c *fakeConn) SendData(p []byte) bool {
 	if !c.silent {
 		c.note("data %s", p)
+		c.body = append(c.body, p...)
 	}
 	c.sent += len(p)
 	return !c.full

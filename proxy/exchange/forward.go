@@ -127,7 +127,7 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 	now := x.w.Clock.Now()
 	x.rec.StreamAt = x.since(now)
 	s.SendHead(&x.Req)
-	more := len(x.replay) == 0 || s.SendData(x.replay) // which the attempt before has been sent
+	more := len(x.replay.data) == 0 || s.SendData(x.replay.data) // which the attempt before has been sent
 	if x.Req.Framing == message.NoBody || x.requestEnded {
 		if x.requestEnded { // before there was a stream, or on the attempt before
 			s.SendEnd(x.trailers)
@@ -147,21 +147,6 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 	x.limits.armUpload(x, now)
 	if more {
 		x.down.ResumeBody()
-	}
-}
-
-// replayBytesMax is the most of a request body, in bytes, that is kept for a second attempt: usual gRPC messages and forms
-// fit. Like heads it stays with the exchange, so that no request allocates it.
-const replayBytesMax = headKeepMax
-
-// keepBody keeps a part of the request body for a second attempt, as long as there may be one.
-func (x *Exchange) keepBody(p []byte) {
-	switch {
-	case x.bodyGone:
-	case x.phase != phaseHead || len(x.replay)+len(p) > replayBytesMax:
-		x.bodyGone = true
-	default:
-		x.replay = append(x.replay, p...)
 	}
 }
 
@@ -200,6 +185,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	}
 	x.rec.Status = resp.Status
 	x.phase = phaseBody
+	x.loseBody()
 	x.down.SendHead(resp)
 }
 
@@ -284,7 +270,7 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 		x.unsent++
 	}
 	again := x.rec.Attempts-x.unsent < attemptsMax && x.unsent < unsentMax
-	if f.Retriable(safe) && !x.bodyGone && again && (free || x.w.Upstream.AllowRetry()) {
+	if f.Retriable(safe) && !x.replay.gone && again && (free || x.w.Upstream.AllowRetry()) {
 		x.w.Shard.Retry()
 		x.w.Shard.AttemptFailed(a.endpoint.Stats)
 		x.pick(a.endpoint)

@@ -55,7 +55,7 @@ func hasForbiddenPrefix(name []byte) bool {
 
 // keepTrailers copies the trailers of a request that there is no back end for yet, or that a second attempt may need.
 func (x *Exchange) keepTrailers(trailers *message.Head) {
-	if trailers != nil && (x.attempt.stream == nil || !x.bodyGone) {
+	if trailers != nil && (x.attempt.stream == nil || !x.replay.gone) {
 		x.trailers = new(message.Head)
 		x.trailers.Copy(trailers)
 	}

@@ -49,6 +49,7 @@ func (x *Exchange) onSwitch(resp *message.Response) {
 	x.rec.FirstByteAt = x.since(now)
 	x.rec.Status, x.rec.BackendStatus = resp.Status, resp.Status
 	x.phase = phaseTunnel
+	x.loseBody()
 	t := &tunnel{x: x, websocket: message.EqualFold(asked, websocket.Protocol)}
 	x.tunnel = t
 	t.place.Item = t

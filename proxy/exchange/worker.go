@@ -55,6 +55,7 @@ type Worker struct {
 	tunnels        list.List[tunnel] // that are open, in no order
 	closingTunnels bool              // CloseTunnels was called
 
+	replays replays
 	scratch []byte // room for body filters; it grows with the largest piece that an engine reads
 	random  uint64 // xorshift state
 	active  int
@@ -114,14 +115,15 @@ func (w *Worker) put(x *Exchange) {
 	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
 	x.unsent = 0
-	x.phase, x.requestEnded, x.bodyGone, x.continueSent, x.grpc = phaseHead, false, false, false, message.NotGRPC
+	x.phase, x.requestEnded, x.continueSent, x.grpc = phaseHead, false, false, message.NotGRPC
 	if x.tunnel != nil {
 		x.tunnel = nil
 	}
 	if x.trailers != nil {
 		x.trailers = nil
 	}
-	x.replay = x.replay[:0]
+	x.dropReplay()
+	x.replay.gone = false
 	x.limits.reset()
 	x.resetRecord()
 	if cap(x.head) > headKeepMax {

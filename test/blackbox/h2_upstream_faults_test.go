@@ -3,6 +3,7 @@ package blackbox
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,6 +117,48 @@ func TestWhatAnHTTP2BackEndHasNotLookedAtIsSentAgain(t *testing.T) {
 				c := r.dial()
 				if reply := c.do(request); reply.StatusCode != 200 || len(b.seen()) != 2 {
 					t.Errorf("%d after %d requests", reply.StatusCode, len(b.seen()))
+				}
+			})
+		}
+	}
+}
+
+// TestABodyOfUpTo64KiBIsSentAgain to a back end that has not looked at the request, byte by byte the same.
+func TestABodyOfUpTo64KiBIsSentAgain(t *testing.T) {
+	for _, client := range []int{1, 2} {
+		for _, size := range []int{5000, 64 << 10, 64<<10 + 1} {
+			m := combination{client, 2}
+			t.Run(fmt.Sprint(m, size), func(t *testing.T) {
+				body := strings.Repeat("0123456789abcde\n", 5000)[:size]
+				tries := 0
+				b := newH2BackendWith(t, func(p *h2peer) {
+					for q := p.request(); q != nil; q = p.request() {
+						got, whole := p.body(q)
+						if tries++; tries == 1 {
+							p.WriteRSTStream(q.id, http2.ErrCodeRefusedStream)
+						} else if whole && got == body {
+							p.ok(q)
+						} else {
+							p.respond(q.id, true, ":status: 409")
+						}
+					}
+				})
+				r := m.start(t, []string{b.addr})
+				transport := &http.Transport{DisableKeepAlives: true}
+				if client == 2 {
+					transport = h2transport(t)
+				}
+				resp, err := (&http.Client{Transport: transport}).Post("http://"+r.addr+"/", "text/plain", strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				want := 200
+				if size > 64<<10 {
+					want = 502
+				}
+				if resp.StatusCode != want {
+					t.Errorf("%d, want %d", resp.StatusCode, want)
 				}
 			})
 		}
