@@ -13,6 +13,8 @@ STORMS    := AStorm|ConfigurationChanges|Tunnel|WebSocket|Bodies|HTTPS
 FUZZTIME  ?= 10s
 # SHORT=1 makes loadtest run for less than three minutes.
 SHORT     ?=
+# PEERS=bin/peers makes loadtest measure against the nginx and haproxy there, which loadtest-peers builds.
+PEERS     ?=
 
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
@@ -109,7 +111,11 @@ bench: ## run the micro-benchmarks
 .PHONY: loadtest
 loadtest: build ## measure CPU per request against nginx, haproxy and the bare loop (SHORT=1: under three minutes)
 	@for tool in wrk nginx haproxy h2load; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
-	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./loadtest $(if $(SHORT),-short) -rauta bin/rauta -out loadtest/out
+	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./loadtest $(if $(SHORT),-short) $(if $(PEERS),-nginx $(PEERS)/nginx -haproxy $(PEERS)/haproxy) -rauta bin/rauta -out loadtest/out
+
+.PHONY: loadtest-peers
+loadtest-peers: ## build current versions of nginx and haproxy from their public repositories into bin/peers
+	nice loadtest/peers.sh bin/peers
 
 .PHONY: loadtest-deps
 loadtest-deps: ## install wrk, nginx, haproxy and h2load from apt, and build ghz

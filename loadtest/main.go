@@ -145,7 +145,11 @@ func findContenders(o *options) (found []*peers.Contender, missing []string, err
 			return nil, nil, err
 		}
 	}
-	add(peers.NGINX())
-	add(peers.HAProxy())
+	if err := add(peers.NGINX(o.nginx)); err != nil && o.nginx != "" {
+		return nil, nil, err
+	}
+	if err := add(peers.HAProxy(o.haproxy)); err != nil && o.haproxy != "" {
+		return nil, nil, err
+	}
 	return found, missing, nil
 }

@@ -12,6 +12,8 @@ import (
 type options struct {
 	rauta       string
 	rautaGiven  bool
+	nginx       string // "": the one in the search path
+	haproxy     string
 	folder      string
 	short       bool
 	browser     bool
@@ -38,6 +40,8 @@ func parseOptions(arguments []string) (*options, error) {
 	names := flags.String("scenario", "", "comma-separated scenarios to run: "+strings.Join(scenarioNames(), ", ")+" (default: all, or with -short "+shortScenarios+")")
 	flags.BoolVar(&o.short, "short", false, "a few scenarios only, under three minutes, with the gate on CPU time against the peers")
 	flags.StringVar(&o.rauta, "rauta", "bin/rauta", "the RAUTA program; must exist when the flag is given")
+	flags.StringVar(&o.nginx, "nginx", "", "the nginx program; must exist when the flag is given (default: the one in the search path)")
+	flags.StringVar(&o.haproxy, "haproxy", "", "the haproxy program, likewise")
 	flags.StringVar(&o.folder, "out", "loadtest/out", "folder for the table and the JSON files")
 	flags.BoolVar(&o.browser, "browser", false, "send the eight header fields of a browser instead of two")
 	flags.IntVar(&o.connections, "connections", 64, "client connections per contender")

@@ -65,8 +65,12 @@ http {
 		b.WriteString("      proxy_pass http://backend;\n      proxy_http_version 1.1;\n      proxy_read_timeout 3600s;\n" +
 			"      proxy_set_header Upgrade $http_upgrade;\n      proxy_set_header Connection upgrade;\n")
 	default:
-		b.WriteString("      proxy_pass http://backend;\n      proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n" +
-			"      proxy_request_buffering off;\n      proxy_max_temp_file_size 0;\n")
+		version := "1.1"
+		if e.BackendHTTP2 {
+			version = "2"
+		}
+		fmt.Fprintf(&b, "      proxy_pass http://backend;\n      proxy_http_version %s;\n      proxy_set_header Connection \"\";\n"+
+			"      proxy_request_buffering off;\n      proxy_max_temp_file_size 0;\n", version)
 	}
 	fmt.Fprintf(&b, `      %[1]s Host $host;
       %[1]s X-Forwarded-For $proxy_add_x_forwarded_for;

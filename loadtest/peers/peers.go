@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -112,16 +113,17 @@ func RAUTA(path, engine string) (*Contender, error) {
 	}, nil
 }
 
-// NGINX is the nginx found in the search path.
-func NGINX() (*Contender, error) {
-	path, err := find("nginx")
+// NGINX is the program at path, or the nginx found in the search path for "".
+func NGINX(path string) (*Contender, error) {
+	path, err := locate("nginx", path)
 	if err != nil {
 		return nil, err
 	}
+	version := firstLine(path, "-v")
 	return &Contender{
 		Name:    "nginx",
-		Version: firstLine(path, "-v"),
-		Speaks:  func(s Speech) bool { return !s.BackendHTTP2 || s.GRPC },
+		Version: version,
+		Speaks:  func(s Speech) bool { return !s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version) },
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "nginx.conf")
 			if err := os.WriteFile(file, []byte(nginxConfig(e, 0)), 0o644); err != nil {
@@ -138,9 +140,19 @@ func NGINX() (*Contender, error) {
 	}, nil
 }
 
-// HAProxy is the haproxy found in the search path.
-func HAProxy() (*Contender, error) {
-	path, err := find("haproxy")
+// nginxSpeaksHTTP2 reports whether the version can speak HTTP/2 to back ends that are not gRPC: since 1.29.4.
+func nginxSpeaksHTTP2(version string) bool {
+	var major, minor, patch int
+	_, number, _ := strings.Cut(version, "nginx/")
+	if _, err := fmt.Sscanf(number, "%d.%d.%d", &major, &minor, &patch); err != nil {
+		return false
+	}
+	return slices.Compare([]int{major, minor, patch}, []int{1, 29, 4}) >= 0
+}
+
+// HAProxy is the program at path, or the haproxy found in the search path for "".
+func HAProxy(path string) (*Contender, error) {
+	path, err := locate("haproxy", path)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +168,21 @@ func HAProxy() (*Contender, error) {
 			return []string{path, "-db", "-f", file}, nil
 		},
 	}, nil
+}
+
+// locate checks the path that was given, or finds the name.
+func locate(name, path string) (string, error) {
+	if path == "" {
+		return find(name)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if _, err := exec.LookPath(path); err != nil {
+		return "", fmt.Errorf("%s: %w; run make loadtest-peers or give another -%s", name, err, name)
+	}
+	return path, nil
 }
 
 // find looks in the administrator's folders too, where Debian puts servers and a user's search path often does not.

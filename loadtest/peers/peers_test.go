@@ -144,6 +144,35 @@ func TestAMissingProgramIsNamedWithWhatToDo(t *testing.T) {
 	if _, err := find("no-such-proxy"); err == nil || !strings.Contains(err.Error(), "make loadtest-deps") {
 		t.Errorf("got %v", err)
 	}
+	for _, contender := range []func(string) (*Contender, error){NGINX, HAProxy} {
+		if _, err := contender(filepath.Join(t.TempDir(), "gone")); err == nil || !strings.Contains(err.Error(), "make loadtest-peers") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestOnlyAnNGINXThatSpeaksHTTP2ToBackEndsIsAskedToDoSo(t *testing.T) {
+	for version, speaks := range map[string]bool{
+		"nginx version: nginx/1.22.1": false, "nginx version: nginx/1.29.3": false, "nginx version: nginx/1.29.4": true,
+		"nginx version: nginx/1.30.0": true, "nginx version: nginx/2.0.0 (a build)": true, "something else": false,
+	} {
+		program := filepath.Join(t.TempDir(), "nginx")
+		if err := os.WriteFile(program, []byte("#!/bin/sh\necho '"+version+"' >&2\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		nginx, err := NGINX(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if nginx.Version != version || nginx.Speaks(Speech{HTTP2: true, BackendHTTP2: true}) != speaks || !nginx.Speaks(Speech{BackendHTTP2: true, GRPC: true}) {
+			t.Errorf("%s: version %q, speaks HTTP/2 to back ends: %v", version, nginx.Version, !speaks)
+		}
+	}
+	e := testEnvironment(t)
+	e.Speech = Speech{HTTP2: true, BackendHTTP2: true}
+	if config := nginxConfig(e, 0); !strings.Contains(config, "proxy_http_version 2;") {
+		t.Errorf("no HTTP/2 to the back end in\n%s", config)
+	}
 }
 
 func TestThePeersAcceptTheirConfigurations(t *testing.T) {
