@@ -66,6 +66,10 @@ type Options struct {
 	WithoutL4 bool `json:"withoutL4,omitempty"`
 	// TicketKeys is the Secret, "namespace/name", with the keys of session tickets; empty for none.
 	TicketKeys string `json:"ticketKeys,omitempty"`
+	// Node and Zone are where RAUTA runs: the name of the node, and its label topology.kubernetes.io/zone. Empty: unknown,
+	// and what Services say about nearness has no effect.
+	Node string `json:"node,omitempty"`
+	Zone string `json:"zone,omitempty"`
 	// Now is what the dates of certificates are compared with; the zero time means that they are not.
 	Now time.Time `json:"now,omitzero"`
 	// Memo makes later runs faster; nil for none.

@@ -140,10 +140,10 @@ func protocolOf(appProtocol string) config.BackendProtocol {
 // An endpoint's port is the slice's port with the same name as the Service's port: targetPort has been resolved there
 // already, pod by pod. Ready endpoints take requests; those that are terminating but still serving are kept as such;
 // others are left out (EndpointConditions). If the Service names its IP families, only endpoints of the first family
-// that has any are used, because a dual-stack pod is in the slices of both.
+// that has any are used, because a dual-stack pod is in the slices of both. Which of them are near is in topology.go.
 func EndpointsOf(svc *corev1.Service, port corev1.ServicePort, endpointSlices []*discoveryv1.EndpointSlice, opt Options) ([]config.Endpoint, []Problem) {
 	var problems []Problem
-	byFamily := map[corev1.IPFamily][]config.Endpoint{}
+	byFamily := map[corev1.IPFamily][]located{}
 	for _, s := range endpointSlices {
 		if s.Namespace != svc.Namespace || s.Labels[discoveryv1.LabelServiceName] != svc.Name {
 			continue
@@ -158,7 +158,7 @@ func EndpointsOf(svc *corev1.Service, port corev1.ServicePort, endpointSlices []
 			byFamily[family] = append(byFamily[family], endpointsOf(s, number, opt, report)...)
 		}
 	}
-	var all []config.Endpoint
+	var all []located
 	for _, family := range svc.Spec.IPFamilies {
 		if len(byFamily[family]) > 0 {
 			all = byFamily[family]
@@ -169,12 +169,13 @@ func EndpointsOf(svc *corev1.Service, port corev1.ServicePort, endpointSlices []
 		all = append(byFamily[corev1.IPv4Protocol], byFamily[corev1.IPv6Protocol]...)
 	}
 	// While a slice is being split, an endpoint can be in two of them (EndpointSlice, "duplicate endpoints"). Ready wins.
-	slices.SortFunc(all, func(a, b config.Endpoint) int {
+	slices.SortFunc(all, func(a, b located) int {
 		return cmp.Or(strings.Compare(a.Address, b.Address), compareBool(a.Terminating, b.Terminating),
-			strings.Compare(a.Pod, b.Pod), strings.Compare(a.Node, b.Node), strings.Compare(a.Zone, b.Zone))
+			strings.Compare(a.Pod, b.Pod), strings.Compare(a.Node, b.Node), strings.Compare(a.Zone, b.Zone),
+			slices.Compare(a.forNodes, b.forNodes), slices.Compare(a.forZones, b.forZones))
 	})
-	all = slices.CompactFunc(all, func(a, b config.Endpoint) bool { return a.Address == b.Address })
-	return all, sortProblems(problems)
+	all = slices.CompactFunc(all, func(a, b located) bool { return a.Address == b.Address })
+	return byDistance(svc, all, opt), sortProblems(problems)
 }
 
 func compareBool(a, b bool) int {
@@ -197,8 +198,8 @@ func portsNamed(s *discoveryv1.EndpointSlice, name string, transport corev1.Prot
 	return out
 }
 
-func endpointsOf(s *discoveryv1.EndpointSlice, port int32, opt Options, report reporter) []config.Endpoint {
-	var out []config.Endpoint
+func endpointsOf(s *discoveryv1.EndpointSlice, port int32, opt Options, report reporter) []located {
+	var out []located
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		ready := deref(e.Conditions.Ready, true)
@@ -207,7 +208,8 @@ func endpointsOf(s *discoveryv1.EndpointSlice, port int32, opt Options, report r
 		if !ready && !(serving && terminating) {
 			continue
 		}
-		endpoint := config.Endpoint{Terminating: !ready, Node: deref(e.NodeName, ""), Zone: deref(e.Zone, "")}
+		endpoint := locate(e)
+		endpoint.Terminating = !ready
 		if e.TargetRef != nil && e.TargetRef.Kind == "Pod" {
 			endpoint.Pod = e.TargetRef.Name
 		}

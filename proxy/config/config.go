@@ -326,6 +326,8 @@ type Endpoint struct {
 	Address string `json:"address"`
 	// Terminating and still serving: used only when nothing else is ready.
 	Terminating bool `json:"terminating,omitempty"`
+	// Distant: ready, but used only when nothing nearer is, or what is nearer fails. Topology says so.
+	Distant bool `json:"distant,omitempty"`
 	// Pod, Node and Zone describe the target where it is known; labels only.
 	Pod  string `json:"pod,omitempty"`
 	Node string `json:"node,omitempty"`

@@ -154,10 +154,14 @@ func TestTheClustersPageSaysHowBackEndsAreVerified(t *testing.T) {
 		{Name: "b", Protocol: config.BackendH2, TLS: &config.BackendTLS{Unverified: true}},
 		{Name: "c"},
 	}}
-	if _, _, _, err := s.live.Publish(cfg, nil); err != nil {
+	eps := config.Endpoints{"c": {{Address: "10.0.0.1:80", Distant: true}, {Address: "10.0.0.2:80", Terminating: true, Zone: "z"}}}
+	if _, _, _, err := s.live.Publish(cfg, eps); err != nil {
 		t.Fatal(err)
 	}
 	got := s.Clusters()
+	if e := got[2].Endpoints; len(e) != 2 || !e[0].Distant || e[0].Terminating || !e[1].Terminating || e[1].Zone != "z" {
+		t.Errorf("endpoints %+v", e)
+	}
 	if got[0].Protocol != "ALPN" || got[0].TLS.Trusted != "system" || got[0].TLS.ServerName != "a.test" || len(got[0].TLS.SubjectAltNames) != 1 ||
 		got[1].Protocol != "H2" || got[1].TLS.Trusted != "everybody" || got[2].Protocol != "HTTP1" || got[2].TLS != nil {
 		t.Errorf("%+v", got)

@@ -113,6 +113,7 @@ type EndpointStatus struct {
 	Node        string `json:"node,omitempty"`
 	Zone        string `json:"zone,omitempty"`
 	Terminating bool   `json:"terminating,omitempty"`
+	Distant     bool   `json:"distant,omitempty"`
 	Connections int64  `json:"connections"`
 }
 
@@ -127,10 +128,12 @@ func (s *Server) Clusters() []ClusterStatus {
 		st := ClusterStatus{
 			Name: c.Name(), Policy: policy, Protocol: clusterProtocol(c.Config()), TLS: clusterTLS(c.Config().TLS), Endpoints: []EndpointStatus{},
 		}
-		for _, e := range c.Set().Endpoints() {
+		set := c.Set()
+		for i, e := range set.Endpoints() {
+			info := &set.Infos()[i]
 			st.Endpoints = append(st.Endpoints, EndpointStatus{
-				Address: e.Name, Pod: e.Info.Pod, Node: e.Info.Node, Zone: e.Info.Zone, Terminating: e.Info.Terminating,
-				Connections: e.Connections(),
+				Address: e.Name, Pod: info.Pod, Node: info.Node, Zone: info.Zone, Terminating: info.Terminating,
+				Distant: info.Distant, Connections: e.Connections(),
 			})
 		}
 		out = append(out, st)

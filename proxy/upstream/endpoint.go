@@ -23,8 +23,8 @@ type Endpoint struct {
 	// connections are new.
 	Protocol config.BackendProtocol
 	TLS      *certs.Client
-	// Info describes the target as it was when the endpoint was made. Terminating is always false here: it changes
-	// while the endpoint lives, and Set.Infos has it.
+	// Info describes the target as it was when the endpoint was made. Terminating and Distant are always false here: they
+	// change while the endpoint lives, and Set.Infos has them.
 	Info config.Endpoint
 	// Stats is nil when the cluster was made without a registry.
 	Stats *observe.Endpoint
@@ -48,7 +48,7 @@ func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoin
 		Addr: addr, Name: addr.String(), Protocol: c.settings.Protocol, TLS: c.tls, Info: info,
 		pools: make([]*Pool, c.workers),
 	}
-	e.Info.Terminating = false
+	e.Info.Terminating, e.Info.Distant = false, false
 	e.cluster.Store(c)
 	if c.registry != nil {
 		e.Stats = c.registry.Endpoint(c.settings.Name, e.Name)

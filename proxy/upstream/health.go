@@ -83,7 +83,7 @@ func (e *Endpoint) eject(now clock.Time) {
 	c.shared.ejections.Add(1)
 }
 
-// view is the part of a set's candidates that is not ejected. It is made anew after each ejection and after the end of
+// view is the part of a set's candidates that is not ejected, with distant endpoints where most are. It is made anew after each ejection and after the end of
 // one, so that picking costs the same whether or not something is ejected.
 type view struct {
 	endpoints []*Endpoint
@@ -92,8 +92,16 @@ type view struct {
 	ejections uint64     // shared.ejections when the view was made
 }
 
-// mayEject reports whether one more candidate may be ejected without leaving less than half.
+// spares are the distant endpoints that stand in for candidates that fail.
+func (s *Set) spares() []*Endpoint {
+	return s.endpoints[len(s.candidates):max(s.ready, len(s.candidates))]
+}
+
+// mayEject reports whether one more candidate may be ejected without leaving less than half, or others can stand in.
 func (s *Set) mayEject(now clock.Time) bool {
+	if len(s.spares()) > 0 {
+		return true
+	}
 	ejected := 1
 	for _, e := range s.candidates {
 		if e.ejected(now) {
@@ -115,8 +123,25 @@ func (s *Set) view(sh *shared, now clock.Time) *view {
 // older count of ejections and is replaced at the next pick.
 func (s *Set) refresh(sh *shared, now clock.Time) *view {
 	v := &view{endpoints: s.candidates, ejections: sh.ejections.Load()}
-	live := make([]*Endpoint, 0, len(s.candidates))
-	for _, e := range s.candidates {
+	live := v.live(now)
+	// The few near ones that are left could not carry the load of all: distant ones help.
+	if spares := s.spares(); len(live)*2 < len(s.candidates) && len(spares) > 0 {
+		v.endpoints = s.endpoints[:len(s.candidates)+len(spares)]
+		live = v.live(now)
+	}
+	// Panic threshold: when most of the set is ejected (it shrank, or workers ejected at the same time), the fault is
+	// more likely on the way there, and the few that are left could not carry the load.
+	if len(live) < len(v.endpoints) && len(live)*2 >= len(v.endpoints) {
+		v.endpoints, v.filtered = live, true
+	}
+	s.current.Store(v)
+	return v
+}
+
+// live returns those of v.endpoints that are not ejected, and notes in v.until when the first of the others comes back.
+func (v *view) live(now clock.Time) []*Endpoint {
+	live := make([]*Endpoint, 0, len(v.endpoints))
+	for _, e := range v.endpoints {
 		until := clock.Time(e.health.until.Load())
 		if until <= now {
 			live = append(live, e)
@@ -124,11 +149,5 @@ func (s *Set) refresh(sh *shared, now clock.Time) *view {
 			v.until = until
 		}
 	}
-	// Panic threshold: when most of the set is ejected (it shrank, or workers ejected at the same time), the fault is
-	// more likely on the way there, and the few that are left could not carry the load.
-	if len(live) < len(s.candidates) && len(live)*2 >= len(s.candidates) {
-		v.endpoints, v.filtered = live, true
-	}
-	s.current.Store(v)
-	return v
+	return live
 }

@@ -20,7 +20,8 @@ const rehashesMax = 8
 // cluster balances on, from HashKey; 0 means that the request has no such key and is spread at random. exclude, if not
 // nil, is the endpoint that just failed, and is only chosen again when there is no other.
 //
-// Terminating endpoints are chosen only when nothing else is ready, ejected ones only when more than half are ejected.
+// Distant endpoints are chosen only when nothing near is ready or most of that is ejected, terminating ones only when
+// nothing else is ready, ejected ones only when more than half are ejected.
 func (c *Cluster) Pick(w *Worker, key uint64, exclude *Endpoint) *Endpoint {
 	s := c.set.Load()
 	now := w.Clock.Now()
@@ -50,7 +51,7 @@ func (c *Cluster) choose(w *Worker, s *Set, v *view, key uint64, exclude *Endpoi
 	case config.PolicyRandom:
 		return random(w, v.endpoints, exclude)
 	case config.PolicyMaglev:
-		if key == 0 {
+		if key == 0 || len(s.table.entries) == 0 { // no table: distant endpoints stand in for a single one
 			return random(w, v.endpoints, exclude)
 		}
 		for range rehashesMax {
@@ -110,20 +111,27 @@ func random(w *Worker, list []*Endpoint, exclude *Endpoint) *Endpoint {
 	return list[i]
 }
 
-// other finds something else than the only endpoint in view: a terminating one that still serves, or an ejected one,
-// which failed longer ago than exclude did.
+// other finds something else than the only endpoint in view: a distant one, else a terminating one that still serves,
+// else an ejected one, which failed longer ago than exclude did.
 func (s *Set) other(w *Worker, now clock.Time, exclude *Endpoint) *Endpoint {
-	start := w.random(len(s.endpoints))
 	found := exclude
-	for i := range s.endpoints {
-		e := s.endpoints[(start+i)%len(s.endpoints)]
-		if e == exclude {
+	for _, part := range [...][]*Endpoint{s.endpoints[:s.ready], s.endpoints[s.ready:]} {
+		if len(part) == 0 {
 			continue
 		}
-		if !e.ejected(now) {
-			return e
+		start := w.random(len(part))
+		for i := range part {
+			e := part[(start+i)%len(part)]
+			if e == exclude {
+				continue
+			}
+			if !e.ejected(now) {
+				return e
+			}
+			if found == exclude {
+				found = e
+			}
 		}
-		found = e
 	}
 	return found
 }

@@ -157,6 +157,76 @@ func TestARetryGoesToATerminatingEndpointWhenTheOnlyReadyOneFailed(t *testing.T)
 	}
 }
 
+// nearAndDistant returns a cluster of which the first n of 6 endpoints are near.
+func nearAndDistant(policy config.Policy, n int) *Cluster {
+	c := newTestCluster(config.Cluster{Policy: policy}, 1, 0)
+	eps := addresses(6)
+	for i := range eps {
+		eps[i].Distant = i >= n
+	}
+	c.SetEndpoints(eps)
+	return c
+}
+
+func TestDistantEndpointsServeOnlyWhenNothingNearIsReady(t *testing.T) {
+	for _, policy := range policies {
+		w := newTestWorker(0).Worker
+		for near, want := range map[int]int{0: 6, 1: 1, 2: 2, 6: 6} {
+			c := nearAndDistant(policy, near)
+			counts := spread(c, w, 2000, nil)
+			if len(counts) != want {
+				t.Errorf("%s: with %d near endpoints %d were picked, want %d", policy, near, len(counts), want)
+			}
+			if s := c.Set(); s.Ready() != 6 {
+				t.Errorf("%s: %d are ready, want 6: distant ones are", policy, s.Ready())
+			}
+		}
+		terminating := addresses(2)
+		terminating[0].Terminating, terminating[1].Distant = true, true
+		c := newTestCluster(config.Cluster{Policy: policy}, 1, 0)
+		c.SetEndpoints(terminating)
+		for e := range spread(c, w, 100, nil) {
+			if e.Name != terminating[1].Address {
+				t.Errorf("%s: a near one that is terminating was picked before a distant one that is ready", policy)
+			}
+		}
+	}
+}
+
+func TestDistantEndpointsStandInForNearOnesThatFail(t *testing.T) {
+	for _, policy := range policies {
+		for _, near := range []int{1, 2} {
+			c, w := nearAndDistant(policy, near), newTestWorker(0).Worker
+			for e := range spread(c, w, 1000, nil) {
+				ejectNow(e, w)
+			}
+			counts := spread(c, w, 4000, nil)
+			if len(counts) != 6-near {
+				t.Errorf("%s, %d near: %d endpoints serve, want the %d distant ones", policy, near, len(counts), 6-near)
+			}
+			w.Clock.Advance(w.Clock.Now() + ejectionBase)
+			if counts := spread(c, w, 1000, nil); len(counts) != near {
+				t.Errorf("%s, %d near: %d endpoints serve after the ejection, want the near ones", policy, near, len(counts))
+			}
+		}
+	}
+}
+
+func TestARetryGoesToADistantEndpointBeforeATerminatingOne(t *testing.T) {
+	c, w := newTestCluster(config.Cluster{}, 1, 0), newTestWorker(0).Worker
+	eps := addresses(9)
+	for i := range eps {
+		eps[i].Distant, eps[i].Terminating = i == 1, i > 1
+	}
+	c.SetEndpoints(eps)
+	failed := c.Pick(w, 0, nil)
+	for range 50 {
+		if e := c.Pick(w, 0, failed); e.Name != eps[1].Address {
+			t.Fatalf("the retry goes to %s, want the distant one that is ready", e.Name)
+		}
+	}
+}
+
 func TestPickDoesNotAllocate(t *testing.T) {
 	for _, policy := range policies {
 		c := newTestCluster(config.Cluster{Policy: policy}, 1, 50)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -10,11 +11,11 @@ import (
 
 // Set is the endpoints of a cluster at one time. It is immutable but for the view, which follows passive health.
 type Set struct {
-	endpoints  []*Endpoint       // ready ones first, each part in order of address
+	endpoints  []*Endpoint       // near and ready, distant and ready, terminating; each part in order of address
 	infos      []config.Endpoint // of endpoints, by index
 	rejected   []string
 	ready      int         // how many of endpoints are not terminating
-	candidates []*Endpoint // the ready ones, or all when none is ready
+	candidates []*Endpoint // the near ones, or all that are ready when none is near, or all when none is ready
 	table      maglev      // over candidates; only with PolicyMaglev and several candidates
 
 	current atomic.Pointer[view]
@@ -41,8 +42,19 @@ type member struct {
 	info config.Endpoint
 }
 
-// members parses, sorts and deduplicates eps: ready ones first, then by address. An address that is given both as ready
-// and as terminating (two EndpointSlices may overlap for a moment) is ready.
+// rank orders the endpoints of a set by how much they are wanted.
+func rank(info *config.Endpoint) int {
+	switch {
+	case info.Terminating:
+		return 2
+	case info.Distant:
+		return 1
+	}
+	return 0
+}
+
+// members parses, sorts and deduplicates eps: by rank, then by address. An address that is given both as ready and as
+// terminating (two EndpointSlices may overlap for a moment) is ready.
 func members(eps []config.Endpoint) (list []member, rejected []string) {
 	list = make([]member, 0, len(eps))
 	for _, info := range eps {
@@ -54,13 +66,7 @@ func members(eps []config.Endpoint) (list []member, rejected []string) {
 		list = append(list, member{netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), info})
 	}
 	slices.SortStableFunc(list, func(a, b member) int {
-		if a.info.Terminating != b.info.Terminating {
-			if b.info.Terminating {
-				return -1
-			}
-			return 1
-		}
-		return a.addr.Compare(b.addr)
+		return cmp.Or(cmp.Compare(rank(&a.info), rank(&b.info)), a.addr.Compare(b.addr))
 	})
 	seen := make(map[netip.AddrPort]struct{}, len(list))
 	list = slices.DeleteFunc(list, func(m member) bool {
@@ -100,8 +106,13 @@ func newSet(c *Cluster, eps []config.Endpoint, old *Set) *Set {
 
 // finish derives what the pickers use.
 func (s *Set) finish(c *Cluster, old *Set) {
-	s.candidates = s.endpoints[:s.ready]
-	if s.ready == 0 {
+	near := slices.IndexFunc(s.infos, func(info config.Endpoint) bool { return rank(&info) > 0 })
+	switch {
+	case near > 0:
+		s.candidates = s.endpoints[:near]
+	case near == 0 && s.ready > 0:
+		s.candidates = s.endpoints[:s.ready]
+	default:
 		s.candidates = s.endpoints
 	}
 	if c.policy == config.PolicyMaglev && len(s.candidates) > 1 {
