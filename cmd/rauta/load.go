@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -24,8 +25,42 @@ func meaningFlags(f *pflag.FlagSet, o *translate.Options) {
 	f.StringVar(&o.TicketKeys, "session-ticket-keys", "", "NAMESPACE/NAME of a Secret with keys of TLS session tickets, to share with replicas")
 	f.StringVar(&o.Node, "node-name", "", "node that RAUTA runs on, for Services that prefer endpoints on the same node")
 	f.StringVar(&o.Zone, "zone", "", "zone of that node, for Services that prefer endpoints in the same zone")
+	f.Var(&prefixes{&o.AddressPool}, "gateway-address-pool", "CIDRs of addresses of which every Gateway gets one of its own (default: they share one)")
 	f.BoolVar(&o.WatchIngressWithoutClass, "watch-ingress-without-class", false, "take Ingresses that name no class")
 }
+
+// prefixes is a flag with CIDRs.
+type prefixes struct{ list *[]netip.Prefix }
+
+// Set implements pflag.Value.
+func (p *prefixes) Set(text string) error {
+	for one := range strings.SplitSeq(text, ",") {
+		prefix, err := parsePrefix(one)
+		if err != nil {
+			return err
+		}
+		if a := prefix.Addr(); prefix.Bits() == 0 || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() {
+			return fmt.Errorf("%s has addresses that no host can have", prefix)
+		}
+		*p.list = append(*p.list, prefix)
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (p *prefixes) String() string {
+	if p.list == nil { // pflag asks the zero value
+		return ""
+	}
+	texts := make([]string, len(*p.list))
+	for i, prefix := range *p.list {
+		texts[i] = prefix.String()
+	}
+	return strings.Join(texts, ",")
+}
+
+// Type implements pflag.Value.
+func (p *prefixes) Type() string { return "strings" }
 
 func validateMeaning(o *translate.Options) error {
 	switch {

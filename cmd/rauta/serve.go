@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net"
@@ -185,19 +187,28 @@ const listenOff = "off"
 // parseTrusted accepts CIDRs and single addresses.
 func (o *serveOptions) parseTrusted() error {
 	for _, text := range o.trusted {
-		text = strings.TrimSpace(text)
-		p, err := netip.ParsePrefix(text)
+		p, err := parsePrefix(text)
 		if err != nil {
-			addr, addrErr := netip.ParseAddr(text)
-			if addrErr != nil {
-				return usagef("--trusted-proxies %q: must be CIDRs such as 10.0.0.0/8", text)
-			}
-			p = netip.PrefixFrom(addr, addr.BitLen())
-		}
-		if p != p.Masked() {
-			return usagef("--trusted-proxies %q: has bits set behind its prefix; did you mean %s?", text, p.Masked())
+			return usagef("--trusted-proxies %q: %v", text, err)
 		}
 		o.trustedNets = append(o.trustedNets, p)
 	}
 	return nil
+}
+
+// parsePrefix reads a CIDR or a single address.
+func parsePrefix(text string) (netip.Prefix, error) {
+	text = strings.TrimSpace(text)
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		addr, addrErr := netip.ParseAddr(text)
+		if addrErr != nil {
+			return p, errors.New("must be CIDRs such as 10.0.0.0/8")
+		}
+		p = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	if p != p.Masked() {
+		return p, fmt.Errorf("has bits set behind its prefix; did you mean %s?", p.Masked())
+	}
+	return p, nil
 }

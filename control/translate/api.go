@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,6 +75,9 @@ type Options struct {
 	Now time.Time `json:"now,omitzero"`
 	// Memo makes later runs faster; nil for none.
 	Memo *Memo `json:"-"`
+	// AddressPool has the addresses of which every Gateway without spec.addresses gets one of its own, one of each IP
+	// version that is in here; they must be local to the nodes. Empty: such Gateways share the default address.
+	AddressPool []netip.Prefix `json:"addressPool,omitempty"`
 	// Addresses are published in the status of Gateways and Ingresses: IP addresses or host names of the node or of
 	// the load balancer in front.
 	Addresses []string `json:"addresses,omitempty"`

@@ -15,7 +15,8 @@
 //     answers 500.
 //
 // Decisions where the specifications leave room:
-//   - All Gateways and the Ingress listener share the node's addresses. Within a Gateway, listeners that are not
+//   - All Gateways and the Ingress listener share the node's addresses, unless there is a pool of addresses of which each
+//     Gateway gets its own (docs/adr/0011-addresses-of-gateways.md). Within a Gateway, listeners that are not
 //     distinct are all rejected, as the Gateway API asks. Two Gateways may use the same port and hostname; requests
 //     then choose among the routes of both. A Gateway that could disable another one by merely existing would break the
 //     second rule above.

@@ -3,11 +3,9 @@ package translate
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
-	networkingv1 "k8s.io/api/networking/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -17,8 +15,11 @@ import (
 type gateway struct {
 	object    *gatewayv1.Gateway
 	report    reporter
-	addresses []string // to bind; one empty string for the default
+	addresses []string // to bind; one empty string for the default, none while there is none to be had
 	proxy     *config.ProxyProtocol
+	// unplaced is why an address that the Gateway asks for, or any, is not its own.
+	unplaced        gatewayv1.GatewayConditionReason
+	unplacedMessage string
 	// refused is why the Gateway as a whole is not accepted.
 	refused       gatewayv1.GatewayConditionReason
 	refusedReason string
@@ -78,6 +79,7 @@ func (t *translator) listeners() {
 	slices.SortStableFunc(byAge, func(a, b *gateway) int {
 		return cmp.Compare(created(a.object), created(b.object))
 	})
+	t.assignAddresses(byAge)
 	for _, g := range byAge {
 		t.claimPorts(g)
 	}
@@ -85,7 +87,7 @@ func (t *translator) listeners() {
 
 func (t *translator) gateway(o *gatewayv1.Gateway) *gateway {
 	g := &gateway{object: o, report: t.reporter("Gateway", o)}
-	g.bindAddresses()
+	g.readAddresses(&t.opt)
 	g.proxy = t.proxyProtocol(g)
 	g.unsupported()
 	g.readClient(t)
@@ -105,33 +107,6 @@ func (t *translator) gateway(o *gatewayv1.Gateway) *gateway {
 	}
 	g.findConflicts()
 	return g
-}
-
-// bindAddresses reads spec.addresses: IP addresses are bound, other types have no meaning on a node.
-func (g *gateway) bindAddresses() {
-	for i, a := range g.object.Spec.Addresses {
-		field := fmt.Sprintf("spec.addresses[%d]", i)
-		if a.Type != nil && *a.Type != gatewayv1.IPAddressType {
-			g.refuse(gatewayv1.GatewayReasonUnsupportedAddress, field+".type", "use type IPAddress or leave addresses out",
-				fmt.Sprintf("addresses of type %q are not supported", *a.Type))
-			continue
-		}
-		if a.Value == "" {
-			continue // any address of this type: the default
-		}
-		ip, err := netip.ParseAddr(a.Value)
-		if err != nil || ip.Zone() != "" {
-			g.refuse(gatewayv1.GatewayReasonUnsupportedAddress, field+".value", "write an IPv4 or IPv6 address",
-				fmt.Sprintf("%q is not an IP address", a.Value))
-			continue
-		}
-		g.addresses = append(g.addresses, a.Value)
-	}
-	slices.Sort(g.addresses)
-	g.addresses = slices.Compact(g.addresses)
-	if len(g.addresses) == 0 {
-		g.addresses = []string{""}
-	}
 }
 
 // unsupported reports the parts of a Gateway that have no effect yet, and refuses it where that would be unsafe.
@@ -225,15 +200,17 @@ func (t *translator) gatewayStatuses() {
 		valid, programmed := 0, 0
 		for _, l := range g.listeners {
 			status.Listeners = append(status.Listeners, l.status())
-			if l.servable() {
+			if l.valid() {
 				valid++
+			}
+			if l.servable() {
 				t.publish(l)
 			} else if l.shut && g.refused == "" && l.conflict == "" {
 				t.publishShut(l)
 			}
 			if l.programmed() {
 				programmed++
-			} else {
+			} else if !l.valid() || g.unplaced == "" {
 				bad = append(bad, string(l.spec.Name))
 			}
 		}
@@ -252,6 +229,8 @@ func (t *translator) gatewayStatuses() {
 		switch {
 		case !ok:
 			live, liveReason, liveMessage = false, gatewayv1.GatewayReasonInvalid, message
+		case g.unplaced != "":
+			live, liveReason, liveMessage = false, g.unplaced, g.unplacedMessage
 		case programmed == 0:
 			live, liveReason, liveMessage = false, gatewayv1.GatewayReasonInvalid, "no listener has a certificate that can be used"
 		}
@@ -269,32 +248,4 @@ func (t *translator) gatewayStatuses() {
 		t.statuses.Gateways = append(t.statuses.Gateways, GatewayStatus{
 			Namespace: g.object.Namespace, Name: g.object.Name, Status: status})
 	}
-}
-
-func (g *gateway) statusAddresses(published []string) []gatewayv1.GatewayStatusAddress {
-	var out []gatewayv1.GatewayStatusAddress
-	if g.addresses[0] != "" {
-		published = g.addresses
-	}
-	for _, a := range published {
-		kind := gatewayv1.IPAddressType
-		if _, err := netip.ParseAddr(a); err != nil {
-			kind = gatewayv1.HostnameAddressType
-		}
-		out = append(out, gatewayv1.GatewayStatusAddress{Type: &kind, Value: a})
-	}
-	return out
-}
-
-// ingressAddresses is the same for an Ingress.
-func ingressAddresses(published []string) []networkingv1.IngressLoadBalancerIngress {
-	var out []networkingv1.IngressLoadBalancerIngress
-	for _, a := range published {
-		if _, err := netip.ParseAddr(a); err == nil {
-			out = append(out, networkingv1.IngressLoadBalancerIngress{IP: a})
-		} else {
-			out = append(out, networkingv1.IngressLoadBalancerIngress{Hostname: a})
-		}
-	}
-	return out
 }

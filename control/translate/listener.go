@@ -44,7 +44,10 @@ type listener struct {
 const reasonInvalidOption = gatewayv1.ListenerReasonUnsupportedValue
 
 // servable reports whether the listener opens a port.
-func (l *listener) servable() bool {
+func (l *listener) servable() bool { return l.valid() && len(l.gateway.addresses) > 0 }
+
+// valid reports whether there is nothing wrong with what the listener asks for.
+func (l *listener) valid() bool {
 	secured := l.tls != nil || l.passthrough
 	return l.gateway.refused == "" && l.refused == "" && l.conflict == "" && (secured || !l.wantsTLS())
 }
@@ -374,14 +377,16 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 		resolved = condition(gatewayv1.ListenerConditionResolvedRefs, false, l.unresolved, generation, l.unresolvedMessage)
 	}
 	if !l.programmed() {
-		message := accepted.Message
+		reason, message := gatewayv1.ListenerReasonInvalid, accepted.Message
 		switch {
+		case l.valid() && !l.servable():
+			reason, message = gatewayv1.ListenerReasonPending, l.gateway.unplacedMessage
 		case l.servable():
 			message = "there is no certificate that can be used; every handshake is refused"
 		case accepted.Status == metav1.ConditionTrue:
 			message = "the Gateway is not accepted"
 		}
-		programmed = condition(gatewayv1.ListenerConditionProgrammed, false, gatewayv1.ListenerReasonInvalid, generation, message)
+		programmed = condition(gatewayv1.ListenerConditionProgrammed, false, reason, generation, message)
 	}
 	return gatewayv1.ListenerStatus{
 		Name:           l.spec.Name,

@@ -22,7 +22,7 @@ type portGroup struct {
 func (g *Group) listen(l *Listener) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !l.opt.Overlap && !g.ownsPort(l.opt.Addr.Port()) {
+	if !l.opt.Overlap && !g.owns(l.opt.Addr.Port()) {
 		if err := ProbeBind(l.opt.Addr); err != nil {
 			return err
 		}
@@ -42,8 +42,14 @@ func (g *Group) listen(l *Listener) error {
 	return nil
 }
 
-// ownsPort says whether we listen on the port already: the probe would then find ourselves.
-func (g *Group) ownsPort(port uint16) bool {
+// OwnsPort says whether we listen on the port already, on whatever address: ProbeBind could then find ourselves.
+func (g *Group) OwnsPort(port uint16) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.owns(port)
+}
+
+func (g *Group) owns(port uint16) bool {
 	for addr := range g.ports {
 		if addr.Port() == port && port != 0 {
 			return true

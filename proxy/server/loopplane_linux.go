@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,8 +29,7 @@ type loopPlane struct {
 	workers []*loopWorker
 	stopped sync.WaitGroup
 
-	mu      sync.Mutex
-	closing map[netip.AddrPort]int // sockets of ours that still take what is queued
+	closing atomic.Int64 // sockets of ours that still take what is queued
 
 	udpMu sync.Mutex // held while sockets for datagrams are opened and closed
 	udp   map[netip.AddrPort]*udpPort
@@ -58,8 +58,7 @@ const evictPerTurn = 16
 
 func newLoopPlane(deps *Deps, connections int, overlap bool) *loopPlane {
 	return &loopPlane{
-		deps: deps, group: loop.NewGroup(connections), overlap: overlap, closing: map[netip.AddrPort]int{},
-		udp: map[netip.AddrPort]*udpPort{},
+		deps: deps, group: loop.NewGroup(connections), overlap: overlap, udp: map[netip.AddrPort]*udpPort{},
 	}
 }
 
@@ -152,7 +151,7 @@ func http2Limits(l *fastpath.Limits) h2.Limits {
 	return limits
 }
 
-// onEach runs f on every worker's thread and waits for all of them; the first error counts.
+// onEach runs f on every worker's thread and waits for all of them. An error that several have is returned once.
 func (p *loopPlane) onEach(f func(w *loopWorker) error) error {
 	errs := make([]error, len(p.workers))
 	var wait sync.WaitGroup
@@ -164,19 +163,26 @@ func (p *loopPlane) onEach(f func(w *loopWorker) error) error {
 		}
 	}
 	wait.Wait()
-	return errors.Join(errs...)
+	seen := map[string]bool{}
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+		again := err == nil || seen[err.Error()]
+		if err != nil {
+			seen[err.Error()] = true
+		}
+		return again
+	})...)
 }
 
 // Open implements Plane.
 func (p *loopPlane) Open(addr netip.AddrPort) error {
-	if !p.overlap && p.countClosing(addr, 0) == 0 {
+	if !p.overlap && !p.group.OwnsPort(addr.Port()) {
 		if err := loop.ProbeBind(addr); err != nil {
 			return err
 		}
 	}
 	err := p.onEach(func(w *loopWorker) error {
 		l, err := w.loop.Listen(loop.ListenerOptions{
-			Addr: addr, Overlap: p.overlap, OnClosed: func() { p.countClosing(addr, -1) },
+			Addr: addr, Overlap: p.overlap, OnClosed: func() { p.closing.Add(-1) },
 		}, p.accept(addr))
 		if err == nil {
 			w.listeners[addr] = l
@@ -253,7 +259,7 @@ func (p *loopPlane) Close(addr netip.AddrPort) {
 	p.onEach(func(w *loopWorker) error {
 		if l := w.listeners[addr]; l != nil {
 			delete(w.listeners, addr)
-			p.countClosing(addr, 1)
+			p.closing.Add(1)
 			l.Close()
 		}
 		return nil
@@ -297,25 +303,7 @@ func (p *loopPlane) Busy() int {
 	for _, w := range p.workers {
 		n += int(w.busy.Load())
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, sockets := range p.closing {
-		n += sockets
-	}
-	return n
-}
-
-// countClosing adds n to the closing sockets on addr and returns their number. While there are some, the address is
-// ours: it can be opened again at once, and a probe would take our own socket for another process.
-func (p *loopPlane) countClosing(addr netip.AddrPort, n int) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.closing[addr] += n
-	left := p.closing[addr]
-	if left == 0 {
-		delete(p.closing, addr)
-	}
-	return left
+	return n + int(p.closing.Load())
 }
 
 // Stop implements Plane.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,58 @@ func TestASocketThatIsTakenIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
+}
+
+func TestAnAddressAndAllAddressesShareAPortInAnyOrder(t *testing.T) {
+	answer := func(status int) config.Route {
+		return config.Route{Name: "httproute/default/" + strconv.Itoa(status), Rules: []config.Rule{{
+			Name: "0", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
+			Filters: []config.Filter{{Answer: &config.Answer{Status: status, Reason: "test"}}},
+		}}}
+	}
+	listener := func(name, address string, port uint16, route string) config.Listener {
+		return config.Listener{Name: name, Address: address, Port: port, Protocol: config.ProtocolHTTP,
+			Attached: []config.Attachment{{Route: route, Hostnames: []string{""}}}}
+	}
+	s, port := startServer(t, 2)
+	routes := []config.Route{answer(503), answer(504)}
+	all := listener("all", "0.0.0.0", port, routes[0].Name)
+	one := listener("one", "127.0.0.2", port, routes[1].Name)
+	datagrams := func(name, address string) config.Listener {
+		return config.Listener{Name: name, Address: address, Port: port, Protocol: config.ProtocolUDP}
+	}
+	allUDP, oneUDP := datagrams("all-udp", "0.0.0.0"), datagrams("one-udp", "127.0.0.2")
+	for _, step := range []struct {
+		listeners []config.Listener
+		status    int // at the one address
+	}{
+		{[]config.Listener{all, allUDP}, 503},
+		{[]config.Listener{all, one, allUDP, oneUDP}, 504},
+		{[]config.Listener{one, oneUDP}, 504},
+		{[]config.Listener{all, one, allUDP, oneUDP}, 504},
+	} {
+		if err := s.Publish(&config.Config{Listeners: step.listeners, Routes: routes}, nil); err != nil {
+			t.Fatal(err)
+		}
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		for address, want := range map[string]int{"127.0.0.1": 503, "127.0.0.2": step.status} {
+			if step.listeners[0].Name == "one" && address != "127.0.0.2" {
+				continue
+			}
+			resp, err := client.Get("http://" + net.JoinHostPort(address, strconv.Itoa(int(port))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s answers %d with %d listeners, want %d", address, resp.StatusCode, len(step.listeners), want)
+			}
+		}
+	}
+	if err := s.Publish(&config.Config{Listeners: []config.Listener{all, listener("far", "192.0.2.1", port, routes[0].Name)}, Routes: routes}, nil); err == nil ||
+		strings.Count(err.Error(), "not one of this host") != 1 {
+		t.Errorf("an address of another host: %v", err)
+	}
 }
 
 func TestTheClustersPageSaysHowBackEndsAreVerified(t *testing.T) {

@@ -22,7 +22,7 @@ func (p *loopPlane) OpenUDP(addr netip.AddrPort) error {
 		port.closing = nil
 		return nil
 	}
-	if !p.overlap {
+	if !p.overlap && !p.ownsUDP(addr.Port()) {
 		if err := loop.ProbeBindUDP(addr); err != nil {
 			return err
 		}
@@ -40,6 +40,16 @@ func (p *loopPlane) OpenUDP(addr netip.AddrPort) error {
 	}
 	p.udp[addr] = &udpPort{}
 	return nil
+}
+
+// ownsUDP says whether we receive on the port already, on whatever address: the probe could then find ourselves.
+func (p *loopPlane) ownsUDP(port uint16) bool {
+	for addr := range p.udp {
+		if addr.Port() == port {
+			return true
+		}
+	}
+	return false
 }
 
 // CloseUDP implements datagramPlane. Datagrams have no end that could be waited for: what is under way has the grace of
