@@ -71,6 +71,8 @@ func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *ga
 		out.Redirect = c.redirect(f.RequestRedirect, field+".requestRedirect", r)
 	case gatewayv1.HTTPRouteFilterURLRewrite:
 		out.Rewrite = c.rewrite(f.URLRewrite, field+".urlRewrite", r)
+	case gatewayv1.HTTPRouteFilterCORS:
+		out = c.cors(f.CORS, field+".cors")
 	default:
 		c.defect(field+".type", "remove the filter", "the filter %q is not supported yet; the requests are answered 500", f.Type)
 		return out, reasonUnsupportedFilter

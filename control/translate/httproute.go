@@ -172,6 +172,7 @@ func (c *routeCompiler) rule(r routeRule, i int) *config.Rule {
 		return rule
 	}
 	rule.Filters, rule.Backends = filters, backends
+	rule.Matches = withPreflights(rule)
 	if len(backends) == 0 && !redirects(filters) {
 		hint := "add a back end or a RequestRedirect filter"
 		if c.object.kind == kindGRPCRoute {

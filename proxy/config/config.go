@@ -199,6 +199,8 @@ type Filter struct {
 	RequireHTTPS *RequireHTTPS `json:"requireHTTPS,omitempty"`
 	// HSTS adds Strict-Transport-Security to responses over HTTPS, RAUTA's own answers included.
 	HSTS *HSTS `json:"hsts,omitempty"`
+	// CORS answers preflights and marks responses, RAUTA's own answers included.
+	CORS *CORS `json:"cors,omitempty"`
 }
 
 // RequireHTTPS says where to.

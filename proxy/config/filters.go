@@ -47,6 +47,10 @@ func CheckFilter(f *Filter) error {
 			err = within("hsts", fmt.Errorf("%q is not a policy in canonical form", f.HSTS.Value))
 		}
 	}
+	if f.CORS != nil {
+		set++
+		err = within("cors", checkCORS(f.CORS))
+	}
 	if set != 1 {
 		return fmt.Errorf("a filter sets exactly one of its fields, this one sets %d", set)
 	}

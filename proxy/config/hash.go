@@ -257,6 +257,14 @@ func (d *digest) filters(list []Filter) {
 			d.text(a.Reason)
 		}
 		d.flag(f.GRPCWeb != nil)
+		if c := f.CORS; d.flag(c != nil) {
+			d.texts(c.AllowOrigins)
+			d.texts(c.AllowMethods)
+			d.texts(c.AllowHeaders)
+			d.texts(c.ExposeHeaders)
+			d.flag(c.AllowCredentials)
+			d.number(int64(c.MaxAge))
+		}
 	}
 }
 

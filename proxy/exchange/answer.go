@@ -35,6 +35,9 @@ func (x *Exchange) answerFilter(a *filter.Answer) {
 	if len(a.Location) > 0 && x.grpc == message.NotGRPC {
 		x.own.AddBytes("Location", a.Location, message.Location)
 	}
+	if a.Preflight {
+		x.crossOrigin.Preflight(&x.Req, &x.own.Head)
+	}
 	x.sendAnswer(a.Reason)
 }
 
@@ -45,6 +48,7 @@ func (x *Exchange) prepareAnswer(status int) {
 	r.Add("Server", "rauta", message.Server)
 	r.AddBytes("Date", x.w.HTTPDate(), message.Date)
 	x.addHSTS(&r.Head)
+	x.crossOrigin.Response(&x.Req, &r.Head)
 	if status == 405 || status == 503 {
 		x.addRequiredField(status)
 	}
@@ -68,12 +72,15 @@ func (x *Exchange) sendAnswer(reason string) {
 	}
 	r := &x.own
 	var scratch [96]byte
-	body := append(strconv.AppendInt(scratch[:0], int64(r.Status), 10), ' ')
-	body = append(body, StatusText(r.Status)...)
-	body = append(body, '\n')
-	r.Add("Content-Type", "text/plain; charset=utf-8", message.ContentType)
-	r.Length = int64(len(body))
-	r.Framing = message.Sized
+	var body []byte
+	if r.Status != 204 { // RFC 9110 section 15.3.5: it has none
+		body = append(strconv.AppendInt(scratch[:0], int64(r.Status), 10), ' ')
+		body = append(body, StatusText(r.Status)...)
+		body = append(body, '\n')
+		r.Add("Content-Type", "text/plain; charset=utf-8", message.ContentType)
+		r.Length = int64(len(body))
+		r.Framing = message.Sized
+	}
 	if x.Req.MethodID == message.MethodHead {
 		r.Framing = message.NoBody
 	}

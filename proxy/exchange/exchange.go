@@ -72,6 +72,8 @@ type Exchange struct {
 	// The decision.
 	rule    *snapshot.Rule
 	backend *snapshot.Backend
+	// crossOrigin is what CORS has to say about the response.
+	crossOrigin filter.CrossOrigin
 
 	// body changes both bodies, nil for none.
 	body      filter.BodyFilter

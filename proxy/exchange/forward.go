@@ -18,7 +18,9 @@ const (
 // to be forwarded; if not, it has been answered.
 func (x *Exchange) filter() bool {
 	ctx := filter.Context{PrefixLen: x.limits.prefix, ListenerPort: x.port, Scheme: x.Req.Scheme}
-	if a := x.rule.Filters.Request(&x.Req, &ctx); a != nil {
+	a := x.rule.Filters.Request(&x.Req, &ctx)
+	x.crossOrigin = ctx.CrossOrigin
+	if a != nil {
 		x.answerFilter(a)
 		return false
 	}
@@ -31,7 +33,9 @@ func (x *Exchange) filter() bool {
 		x.Answer(500, reasonInvalidBackend)
 		return false
 	}
-	if a := b.Filters.Request(&x.Req, &ctx); a != nil {
+	a = b.Filters.Request(&x.Req, &ctx)
+	x.crossOrigin = ctx.CrossOrigin
+	if a != nil {
 		x.answerFilter(a)
 		return false
 	}
@@ -171,6 +175,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 		x.fail(502, "upgrade_ignored")
 		return
 	}
+	x.crossOrigin.Response(&x.Req, &resp.Head)
 	x.rule.Filters.Response(resp)
 	x.backend.Filters.Response(resp)
 	x.addHSTS(&resp.Head)

@@ -5,6 +5,7 @@ import (
 
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -112,6 +113,9 @@ func (w *Worker) put(x *Exchange) {
 	x.down, x.peer, x.rule, x.backend = nil, nil, nil, nil
 	if x.body != nil {
 		x.body = nil
+	}
+	if x.crossOrigin.Applies() {
+		x.crossOrigin = filter.CrossOrigin{}
 	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
 	x.unsent = 0

@@ -16,6 +16,8 @@ type Context struct {
 	ListenerPort uint16
 	// Scheme is what the client used.
 	Scheme message.Scheme
+	// CrossOrigin is what a CORS filter has found out.
+	CrossOrigin CrossOrigin
 
 	answer Answer
 }
@@ -29,6 +31,8 @@ type Answer struct {
 	// Location of a redirect (RFC 9110 section 10.2.2), nil otherwise. It lies in the request's arena: valid until the
 	// next edit of the request.
 	Location []byte
+	// Preflight: the answer is one of Context.CrossOrigin.
+	Preflight bool
 }
 
 // reasonRedirect is Answer.Reason of every redirect.
@@ -49,6 +53,7 @@ type step struct {
 	redirect *redirect
 	secure   *redirect // of requests that did not come over HTTPS
 	answer   *Answer
+	cors     *cors
 }
 
 // Compile checks and compiles filters in their order. It returns nil for none. The error names the filter by its index
@@ -79,6 +84,8 @@ func Compile(filters []config.Filter) (*Chain, error) {
 			c.request = append(c.request, step{secure: newRedirect(to)})
 		case f.HSTS != nil:
 			c.hsts = f.HSTS.Value
+		case f.CORS != nil:
+			c.request = append(c.request, step{cors: newCORS(f.CORS)})
 		case f.Answer != nil:
 			c.request = append(c.request, step{answer: &Answer{Status: f.Answer.Status, Reason: f.Answer.Reason}})
 		}
@@ -109,6 +116,10 @@ func (c *Chain) Request(req *message.Request, ctx *Context) *Answer {
 		case s.secure != nil:
 			if ctx.Scheme != message.SchemeHTTPS {
 				return ctx.redirect(s.secure, req)
+			}
+		case s.cors != nil:
+			if a := ctx.judge(s.cors, req); a != nil {
+				return a
 			}
 		default:
 			return s.answer

@@ -174,9 +174,22 @@ func filtersText(b *strings.Builder, indent string, filters []config.Filter) {
 			text = fmt.Sprintf("answer: %d, %s", f.Answer.Status, f.Answer.Reason)
 		case f.GRPCWeb != nil:
 			text = "gRPC-Web becomes gRPC"
+		case f.CORS != nil:
+			text = "CORS: " + corsText(f.CORS)
 		}
 		fmt.Fprintf(b, "%sfilter %s\n", indent, text)
 	}
+}
+
+func corsText(c *config.CORS) string {
+	origins := strings.Join(c.AllowOrigins, ", ")
+	if origins == "" {
+		origins = "none"
+	}
+	if c.AllowCredentials {
+		return "origins " + origins + " with credentials"
+	}
+	return "origins " + origins
 }
 
 func editText(e *config.HeaderEdit) string {
