@@ -109,6 +109,8 @@ type Result struct {
 	Statuses  Statuses
 	// Problems in order of object, and within an object as its fields were read.
 	Problems []Problem
+	// References are the Secrets and ConfigMaps that were looked for, whether they exist or not, in order.
+	References []ObjectRef
 }
 
 // Severity of a Problem.

@@ -30,13 +30,13 @@ const (
 func (t *translator) authority(kind string, k key) (string, error) {
 	var text []byte
 	if kind == kindSecret {
-		s := t.in.secrets[k]
+		s := t.secret(k)
 		if s == nil {
 			return "", errors.New("does not exist")
 		}
 		text = secretData(s, authorityKey)
 	} else {
-		m := t.in.configMaps[k]
+		m := t.configMap(k)
 		if m == nil {
 			return "", errors.New("does not exist")
 		}

@@ -41,7 +41,7 @@ func (t *translator) certificate(k key) *certificate {
 	if c := t.certificates[k]; c != nil {
 		return c
 	}
-	c := t.opt.Memo.read(t.in.secrets[k])
+	c := t.opt.Memo.read(t.secret(k))
 	c.config.Name = k.namespace + "/" + k.name
 	if c.failure == "" {
 		c.defects = slices.Concat(c.defects, c.validity(t.opt.Now))

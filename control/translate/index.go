@@ -21,21 +21,21 @@ func keyOf(o metav1.Object) key { return key{o.GetNamespace(), o.GetName()} }
 
 // index is the input, sorted and looked up by name.
 type index struct {
-	classes        []*gatewayv1.GatewayClass
-	gateways       []*gatewayv1.Gateway
-	httpRoutes     []*gatewayv1.HTTPRoute
-	grpcRoutes     []*gatewayv1.GRPCRoute
-	tlsRoutes      []*gatewayv1.TLSRoute
-	tcpRoutes      []*gatewayv1.TCPRoute
-	udpRoutes      []*gatewayv1.UDPRoute
-	ingresses      []*networkingv1.Ingress
-	ingressClasses map[string]*networkingv1.IngressClass
-	services       map[key]*corev1.Service
-	serviceList    []*corev1.Service
-	slices         map[key][]*discoveryv1.EndpointSlice // by Service
-	namespaces     map[string]*corev1.Namespace
-	secrets        map[key]*corev1.Secret
-	configMaps     map[key]*corev1.ConfigMap
+	classes         []*gatewayv1.GatewayClass
+	gateways        []*gatewayv1.Gateway
+	httpRoutes      []*gatewayv1.HTTPRoute
+	grpcRoutes      []*gatewayv1.GRPCRoute
+	tlsRoutes       []*gatewayv1.TLSRoute
+	tcpRoutes       []*gatewayv1.TCPRoute
+	udpRoutes       []*gatewayv1.UDPRoute
+	ingresses       []*networkingv1.Ingress
+	ingressClasses  map[string]*networkingv1.IngressClass
+	services        map[key]*corev1.Service
+	serviceList     []*corev1.Service
+	slices          map[key][]*discoveryv1.EndpointSlice // by Service
+	namespaces      map[string]*corev1.Namespace
+	secretsByKey    map[key]*corev1.Secret
+	configMapsByKey map[key]*corev1.ConfigMap
 	// backendPolicies in order of namespace and name.
 	backendPolicies []*gatewayv1.BackendTLSPolicy
 	grants          map[string][]*gatewayv1.ReferenceGrant // by the namespace that grants
@@ -43,21 +43,21 @@ type index struct {
 
 func (t *translator) index(o *Objects) index {
 	in := index{
-		classes:        ordered(t, "GatewayClass", o.GatewayClasses),
-		gateways:       ordered(t, "Gateway", o.Gateways),
-		httpRoutes:     ordered(t, "HTTPRoute", o.HTTPRoutes),
-		grpcRoutes:     ordered(t, kindGRPCRoute, o.GRPCRoutes),
-		tlsRoutes:      ordered(t, kindTLSRoute, o.TLSRoutes),
-		tcpRoutes:      ordered(t, kindTCPRoute, o.TCPRoutes),
-		udpRoutes:      ordered(t, kindUDPRoute, o.UDPRoutes),
-		ingresses:      ordered(t, "Ingress", o.Ingresses),
-		serviceList:    ordered(t, "Service", o.Services),
-		ingressClasses: map[string]*networkingv1.IngressClass{},
-		services:       map[key]*corev1.Service{},
-		slices:         map[key][]*discoveryv1.EndpointSlice{},
-		namespaces:     map[string]*corev1.Namespace{},
-		secrets:        map[key]*corev1.Secret{},
-		configMaps:     map[key]*corev1.ConfigMap{},
+		classes:         ordered(t, "GatewayClass", o.GatewayClasses),
+		gateways:        ordered(t, "Gateway", o.Gateways),
+		httpRoutes:      ordered(t, "HTTPRoute", o.HTTPRoutes),
+		grpcRoutes:      ordered(t, kindGRPCRoute, o.GRPCRoutes),
+		tlsRoutes:       ordered(t, kindTLSRoute, o.TLSRoutes),
+		tcpRoutes:       ordered(t, kindTCPRoute, o.TCPRoutes),
+		udpRoutes:       ordered(t, kindUDPRoute, o.UDPRoutes),
+		ingresses:       ordered(t, "Ingress", o.Ingresses),
+		serviceList:     ordered(t, "Service", o.Services),
+		ingressClasses:  map[string]*networkingv1.IngressClass{},
+		services:        map[key]*corev1.Service{},
+		slices:          map[key][]*discoveryv1.EndpointSlice{},
+		namespaces:      map[string]*corev1.Namespace{},
+		secretsByKey:    map[key]*corev1.Secret{},
+		configMapsByKey: map[key]*corev1.ConfigMap{},
 
 		backendPolicies: ordered(t, kindBackendTLSPolicy, o.BackendTLSPolicies),
 		grants:          map[string][]*gatewayv1.ReferenceGrant{},
@@ -76,10 +76,10 @@ func (t *translator) index(o *Objects) index {
 		in.namespaces[n.Name] = n
 	}
 	for _, s := range ordered(t, "Secret", o.Secrets) {
-		in.secrets[keyOf(s)] = s
+		in.secretsByKey[keyOf(s)] = s
 	}
 	for _, m := range ordered(t, kindConfigMap, o.ConfigMaps) {
-		in.configMaps[keyOf(m)] = m
+		in.configMapsByKey[keyOf(m)] = m
 	}
 	for _, g := range ordered(t, "ReferenceGrant", o.ReferenceGrants) {
 		in.grants[g.Namespace] = append(in.grants[g.Namespace], g)

@@ -16,7 +16,7 @@ func (t *translator) ticketKeys() {
 	namespace, name, _ := strings.Cut(t.opt.TicketKeys, "/")
 	const hint = "create it with entries of 32 to 1024 random bytes, or leave out --session-ticket-keys"
 	report := reporter{object: ObjectRef{Kind: kindSecret, Namespace: namespace, Name: name}, out: &t.problems}
-	s := t.in.secrets[key{namespace, name}]
+	s := t.secret(key{namespace, name})
 	if s == nil {
 		report.errorf("", hint, "the Secret with the keys of session tickets does not exist; sessions are not shared")
 		return

@@ -18,6 +18,7 @@ func Translate(o *Objects, opt Options) *Result {
 		opt:       opt.withDefaults(),
 		clusters:  map[string]config.Cluster{},
 		endpoints: config.Endpoints{},
+		asked:     references{},
 		ports:     map[portKey]portUse{},
 
 		certificates: map[key]*certificate{},
@@ -60,6 +61,7 @@ type translator struct {
 	endpoints config.Endpoints
 	statuses  Statuses
 	problems  []Problem
+	asked     references
 }
 
 func (t *translator) result() *Result {
@@ -82,6 +84,8 @@ func (t *translator) result() *Result {
 		Endpoints: t.endpoints,
 		Statuses:  t.statuses,
 		Problems:  sortProblems(t.problems),
+
+		References: t.asked.list(),
 	}
 }
 
