@@ -22,6 +22,7 @@ type clientConn struct {
 	slot       upstream.Slot
 	nextID     uint32 // of the next stream
 	streamsMax int    // as the back end says, at most streamsUpstreamMax
+	listMax    uint32 // what the back end takes of the fields of a request (SETTINGS_MAX_HEADER_LIST_SIZE)
 	ready      bool   // the pool knows the connection
 	leaving    bool   // it takes no more streams
 	connects   bool   // the back end takes extended CONNECT (RFC 8441)
@@ -51,7 +52,7 @@ const (
 // Attach takes over an open connection to p's endpoint, on which HTTP/2 has been agreed by ALPN or is known to be spoken,
 // and reports it with p.Ready or p.DialFailed. What has come already is delivered as an event.
 func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
-	c := &clientConn{pool: p, nextID: 1, streamsMax: streamsUpstreamAssumed}
+	c := &clientConn{pool: p, nextID: 1, streamsMax: streamsUpstreamAssumed, listMax: math.MaxUint32}
 	c.init(e, conn, c, e.limits.ResponseHeadBytes, observe.ResetFromBackend)
 	c.streamWindowMax, c.bodiesMax = streamWindowUpstreamMax, math.MaxInt
 	c.state = awaitSettings
@@ -180,6 +181,8 @@ func (c *clientConn) onSetting(id uint16, value uint32) errCode {
 		}
 	case settingMaxConcurrentStreams:
 		c.streamsMax = int(min(value, streamsUpstreamMax))
+	case settingMaxHeaderListSize:
+		c.listMax = value
 	case settingEnableConnectProtocol: // RFC 8441 section 3
 		if value > 1 || value == 0 && c.connects {
 			return codeProtocol

@@ -12,10 +12,10 @@ type clientStream struct {
 	conn *clientConn
 	sink upstream.Sink // nil once the exchange has been told of the end, or has given up
 
-	toHead   bool   // the request is HEAD
-	interim  bool   // an interim head has come
-	unable   bool   // the back end takes no tunnel
-	headAt   uint64 // place of the request's head in the output
+	toHead   bool           // the request is HEAD
+	interim  bool           // an interim head has come
+	cause    upstream.Cause // why nothing is sent of the request
+	headAt   uint64         // place of the request's head in the output
 	hasKey   bool
 	answered [websocket.AcceptBytes]byte // what answers the client's key
 }
@@ -24,9 +24,15 @@ type clientStream struct {
 func (s *clientStream) SendHead(req *message.Request) {
 	c := s.conn
 	if req.Upgrade.Len > 0 && !s.openConnect(req) {
-		// The sink is told after it has had its stream.
-		s.unable = true
-		c.e.loop.AtEndOfTurn(s)
+		s.refuse(upstream.CauseNoTunnel)
+		return
+	}
+	size := requestBytes(req)
+	if listBytesBound(size, len(req.Fields)) > int(c.listMax) && listBytes(req) > int(c.listMax) {
+		if s.hasKey {
+			hideKey(req, false)
+		}
+		s.refuse(upstream.CauseHeadLimit)
 		return
 	}
 	s.toHead = req.MethodID == message.MethodHead
@@ -34,7 +40,7 @@ func (s *clientStream) SendHead(req *message.Request) {
 	c.lastID = c.nextID
 	c.nextID += 2
 	s.headAt = c.out.place()
-	at := c.beginBlock(&s.stream, requestBytes(req))
+	at := c.beginBlock(&s.stream, size)
 	c.out.buf, c.e.path = appendRequest(c.encoder, c.out.buf, req, c.e.path)
 	c.endBlock(&s.stream, at)
 	if s.hasKey {
@@ -53,6 +59,13 @@ func (s *clientStream) SendHead(req *message.Request) {
 	if c.nextID >= lastStreamID {
 		c.leave()
 	}
+}
+
+// refuse sends nothing of the request, which the back end would not take. The sink is told after it has had its stream.
+func (s *clientStream) refuse(cause upstream.Cause) {
+	s.cause = cause
+	s.dead = true // what else is said on the stream goes nowhere
+	s.c.e.loop.AtEndOfTurn(s)
 }
 
 // openConnect prepares a tunnel with extended CONNECT (RFC 8441); false means that the back end does not take it.
@@ -82,12 +95,12 @@ func hideKey(req *message.Request, hide bool) {
 	}
 }
 
-// OnTurnEnd implements loop.TurnHandler: it fails a request that asked for a tunnel in vain.
+// OnTurnEnd implements loop.TurnHandler: it fails a request that was refused.
 func (s *clientStream) OnTurnEnd() {
 	c := s.conn
 	if s.live {
 		sink := s.forgetSink()
-		sink.OnFailure(upstream.Failure{Stage: upstream.StageQueue, Cause: upstream.CauseNoTunnel})
+		sink.OnFailure(upstream.Failure{Stage: upstream.StageQueue, Cause: s.cause})
 	}
 	s.recycle()
 	if c.state != closed {
@@ -100,7 +113,7 @@ func (s *clientStream) OnTurnEnd() {
 func (s *clientStream) Cancel() {
 	s.forgetSink()
 	switch {
-	case s.dead || s.unable:
+	case s.dead:
 	case s.id == 0: // nothing was sent
 		c := s.conn
 		s.recycle()

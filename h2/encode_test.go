@@ -68,6 +68,45 @@ func TestBlocksAreWhatADecoderReads(t *testing.T) {
 	}
 }
 
+// TestTheSizeOfARequestIsWhatAnotherCodecMakesOfIt, as SETTINGS_MAX_HEADER_LIST_SIZE counts it.
+func TestTheSizeOfARequestIsWhatAnotherCodecMakesOfIt(t *testing.T) {
+	random := rand.New(rand.NewSource(1))
+	for range 2000 {
+		var r message.Request
+		r.Method, r.Authority, r.Path = r.StoreString("PATCH"), r.StoreString("a.example"), r.StoreString("/some/path")
+		r.Scheme = message.Scheme(random.Intn(2))
+		if r.HasQuery = random.Intn(2) == 0; r.HasQuery {
+			r.Query = r.StoreString(strings.Repeat("q", random.Intn(100)))
+		}
+		if random.Intn(4) == 0 {
+			r.Upgrade = r.StoreString("websocket")
+		}
+		r.TETrailers = random.Intn(2) == 0
+		if random.Intn(2) == 0 {
+			r.Framing, r.Length = message.Sized, random.Int63n(1<<random.Intn(60))
+		}
+		for range random.Intn(20) {
+			id := message.FieldID(random.Intn(int(message.Tracestate) + 1))
+			name := id.Name()
+			if id == message.Unknown {
+				name = "X-" + strings.Repeat("Ab", random.Intn(200))
+			}
+			r.Add(name, strings.Repeat("v", random.Intn(1<<random.Intn(12))), id)
+		}
+		block, _ := appendRequest(hpack.NewEncoder(), nil, &r, nil)
+		want := 0
+		for _, f := range decodeBlock(t, block) {
+			want += int(f.Size())
+		}
+		if got := listBytes(&r); got != want {
+			t.Fatalf("%d bytes, want %d", got, want)
+		}
+		if got := listBytesBound(requestBytes(&r), len(r.Fields)); got < want {
+			t.Fatalf("%d bytes at most, are %d", got, want)
+		}
+	}
+}
+
 func TestSecretsAreNeverIndexed(t *testing.T) {
 	var r message.Response
 	r.Status = 200

@@ -21,7 +21,9 @@ const (
 	never
 )
 
-// policyOf has the policy of every name with an id; names without one are repeated.
+// policyOf has the policy of every name with an id; names without one are repeated. As cookies are never added, the Cookie
+// of a request goes out as one field: split into crumbs (RFC 9113 section 8.2.3) each of them would be a literal again, with
+// a name and a length more.
 var policyOf = [256]policy{
 	message.Authorization: never, message.Cookie: never, message.ProxyAuthorization: never, message.SetCookie: never,
 

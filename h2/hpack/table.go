@@ -8,6 +8,9 @@ const TableBytes = 4096
 // (RFC 9113 section 10.5.1), so that empty fields and indexed ones are not free (attack row 30).
 const entryOverheadBytes = 32
 
+// FieldBytes is what a field with a name and a value of so many bytes counts for.
+func FieldBytes(name, value int) int { return name + value + entryOverheadBytes }
+
 // entry is one field of a table. Its bytes are name and value in one piece.
 type entry struct {
 	pos     uint32 // of the first byte, counted over everything that the table has ever held

@@ -297,6 +297,8 @@ func failureStatus(f upstream.Failure) int {
 		return 503
 	case upstream.CauseTimeout:
 		return 504
+	case upstream.CauseHeadLimit: // as the back end itself would answer (RFC 6585 section 5)
+		return 431
 	}
 	return 502
 }

@@ -86,12 +86,14 @@ const (
 	CauseTLS
 	// CauseNoTunnel: the back end's protocol has no tunnel for what the client wants to upgrade to.
 	CauseNoTunnel
+	// CauseHeadLimit: the request's head is larger than the back end says that it takes.
+	CauseHeadLimit
 )
 
 var causeNames = [...]string{
 	"no_endpoint", "overflow", "connect_failed", "connect_timeout", "reset", "eof", "timeout", "protocol_error", "shutdown",
 	"tls_handshake_failed",
-	"upgrade_not_supported",
+	"upgrade_not_supported", "upstream_head_limit",
 }
 
 func (c Cause) String() string { return causeNames[c] }

@@ -2,12 +2,16 @@ package blackbox
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/server"
 )
 
 func TestARequestReachesAnHTTP2BackEnd(t *testing.T) {
@@ -112,6 +116,55 @@ func TestABackEndsStreamLimitIsKept(t *testing.T) {
 	case n := <-over:
 		t.Errorf("%d streams on one connection, the back end allows 3", n)
 	default:
+	}
+}
+
+// TestAHeadThatAnHTTP2BackEndDoesNotTakeIs431: what its settings say is kept, and other requests on the connection go on.
+func TestAHeadThatAnHTTP2BackEndDoesNotTakeIs431(t *testing.T) {
+	for _, client := range []int{1, 2} {
+		m := combination{client, 2}
+		t.Run(m.String(), func(t *testing.T) {
+			const most = 2000
+			b := newH2BackendWith(t, (*h2peer).answerAll, http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: most})
+			r := m.start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) { o.Workers = 1 })
+			transport := &http.Transport{}
+			if client == 2 {
+				transport = h2transport(t)
+			}
+			t.Cleanup(transport.CloseIdleConnections)
+			do := func(size int) int {
+				req, _ := http.NewRequest("POST", "http://"+r.addr+"/", strings.NewReader("body"))
+				req.Header.Set("X-Large", strings.Repeat("x", size))
+				resp, err := transport.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				return resp.StatusCode
+			}
+			sizeOf := func(request string) (n int) {
+				for _, line := range strings.Split(strings.TrimSuffix(request, "\n"), "\n") {
+					n += len(line) - len(": ") + 32
+				}
+				return n
+			}
+			if got := do(1); got != 200 {
+				t.Fatalf("a small head: %d", got)
+			}
+			room := most - sizeOf(b.seen()[0]) + 1
+			if got := do(room); got != 200 || sizeOf(b.seen()[1]) != most {
+				t.Errorf("a head of %d bytes, all that is allowed: %d", sizeOf(b.seen()[1]), got)
+			}
+			for range 8 { // more than an endpoint may fail
+				if got := do(room + 1); got != 431 {
+					t.Errorf("a byte more: %d, want 431", got)
+				}
+			}
+			if got := do(1); got != 200 || len(b.seen()) != 3 || b.connections() != 1 {
+				t.Errorf("then %d; %d requests over %d connections", got, len(b.seen()), b.connections())
+			}
+		})
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/server"
 )
 
 // takesConnect is the setting of RFC 8441.
@@ -104,6 +107,29 @@ func TestAnUpgradeThatAnHTTP2BackEndDoesNotTakeIsRefused(t *testing.T) {
 	r = start(t, []string{b.addr}, overH2)
 	if reply := r.dial().do(strings.Replace(upgrade, "Upgrade: websocket", "Upgrade: other", 1)); reply.StatusCode != 502 {
 		t.Errorf("another protocol: %d", reply.StatusCode)
+	}
+}
+
+// TestATunnelThatEndsAtOnceHarmsNoOtherRequest of the connection to a back end that takes no tunnels: nothing of it is sent.
+func TestATunnelThatEndsAtOnceHarmsNoOtherRequest(t *testing.T) {
+	b := newH2Backend(t, answeringH2)
+	r := start(t, []string{b.addr}, overH2, func(o *server.Options, _ *config.Config) { o.Workers = 1 })
+	c := r.h2()
+	c.alive(1)
+	for id := uint32(3); id < 9; id += 2 {
+		c.headers(id, true, h2connect())
+		if reply := c.response(id); reply.status != 502 {
+			t.Errorf("%+v", reply)
+		}
+	}
+	c.headers(9, false, h2connect())
+	c.must(c.WriteData(9, true, []byte("early")))
+	if reply := c.response(9); reply.status != 502 {
+		t.Errorf("%+v", reply)
+	}
+	c.alive(11)
+	if len(b.seen()) != 2 || b.connections() != 1 {
+		t.Errorf("%d requests over %d connections, want 2 over 1", len(b.seen()), b.connections())
 	}
 }
 
