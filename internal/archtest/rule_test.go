@@ -33,6 +33,7 @@ func allowed() map[string][]string {
 		"control/watch":     {"control/translate"},
 		"control/status":    {"control/translate"},
 		"control/lead":      {},
+		"control/store":     {"proxy/config"},
 		"control":           {"proxy/config", "control/..."},
 
 		"cmd/rauta": {"bpf/...", "control/...", "fastpath/...", "h2/...", "internal/...", "proxy/..."},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -210,6 +211,9 @@ func TestTheClustersPageSaysHowBackEndsAreVerified(t *testing.T) {
 	eps := config.Endpoints{"c": {{Address: "10.0.0.1:80", Distant: true}, {Address: "10.0.0.2:80", Terminating: true, Zone: "z"}}}
 	if _, _, _, err := s.live.Publish(cfg, eps); err != nil {
 		t.Fatal(err)
+	}
+	if served, endpoints := s.Served(); config.Hash(served) != config.Hash(cfg) || len(endpoints) != 1 || !slices.Equal(endpoints["c"], eps["c"]) {
+		t.Errorf("%+v with %+v is served", served, endpoints)
 	}
 	got := s.Clusters()
 	if e := got[2].Endpoints; len(e) != 2 || !e[0].Distant || e[0].Terminating || !e[1].Terminating || e[1].Zone != "z" {

@@ -106,6 +106,18 @@ func clusterProtocol(c config.Cluster) string {
 	return string(config.BackendHTTP1)
 }
 
+// Served returns the current configuration and the endpoints of its clusters. The caller must not change either.
+func (s *Server) Served() (*config.Config, config.Endpoints) {
+	current := s.live.Current()
+	endpoints := make(config.Endpoints, len(current.Clusters))
+	for name, c := range current.Clusters {
+		if infos := c.Set().Infos(); len(infos) > 0 {
+			endpoints[name] = infos
+		}
+	}
+	return current.Config, endpoints
+}
+
 // EndpointStatus is one endpoint of a ClusterStatus.
 type EndpointStatus struct {
 	Address     string `json:"address"`
