@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,14 +15,25 @@ import (
 )
 
 // combination is what a client and a back end speak: 1 or 2.
-type combination struct{ client, backend int }
+type combination struct {
+	client, backend int
+	ca              *issuer // of back ends with TLS, nil for plain text
+}
 
-func (m combination) String() string { return fmt.Sprintf("HTTP%d to HTTP%d", m.client, m.backend) }
+func plain(client, backend int) combination { return combination{client: client, backend: backend} }
+
+func (m combination) String() string {
+	s := fmt.Sprintf("HTTP%d to HTTP%d", m.client, m.backend)
+	if m.ca != nil {
+		s += " over TLS"
+	}
+	return s
+}
 
 // overEveryCombination runs f for each of the four combinations of protocols, on every engine that has it.
 func overEveryCombination(t *testing.T, f func(t *testing.T, m combination)) {
 	onEveryEngine(t, func(t *testing.T) {
-		for _, m := range []combination{{1, 1}, {2, 1}, {1, 2}, {2, 2}} {
+		for _, m := range combinations() {
 			t.Run(m.String(), func(t *testing.T) {
 				if m.backend == 2 && planeOf(t) != nil {
 					t.Skip("the reference engine speaks HTTP/1 to back ends")
@@ -32,10 +44,27 @@ func overEveryCombination(t *testing.T, f func(t *testing.T, m combination)) {
 	})
 }
 
+func combinations() []combination {
+	return []combination{plain(1, 1), plain(2, 1), plain(1, 2), plain(2, 2)}
+}
+
+// overTLSToo is overEveryCombination, and then the same with TLS to back ends.
+func overTLSToo(t *testing.T, f func(t *testing.T, m combination)) {
+	overEveryCombination(t, f)
+	ca := newIssuer(t)
+	for _, m := range combinations() {
+		m.ca = ca
+		t.Run(m.String(), func(t *testing.T) { f(t, m) })
+	}
+}
+
 // start runs a data plane that speaks the protocol of the back ends.
 func (m combination) start(t *testing.T, endpoints []string, options ...option) *rig {
 	t.Helper()
 	return start(t, endpoints, append(options, func(_ *server.Options, c *config.Config) {
+		if m.ca != nil {
+			m.ca.trusting()(nil, c)
+		}
 		if m.backend == 2 {
 			c.Clusters[0].Protocol = config.BackendH2
 		}
@@ -45,9 +74,27 @@ func (m combination) start(t *testing.T, endpoints []string, options ...option) 
 // healthy is a back end that answers every request with ok, once it has had its body.
 func (m combination) healthy(t *testing.T) *backend {
 	if m.backend == 2 {
-		return newH2Backend(t, answeringH2)
+		return m.serves2(t, answeringH2)
 	}
-	return newRecorder(t).backend
+	return m.serves1(t, newRecorder(t).serve)
+}
+
+// serves1 is a back end of HTTP/1.1. With TLS its connections end without close_notify, unless serve sends one.
+func (m combination) serves1(t *testing.T, serve func(c *conn)) *backend {
+	if m.ca == nil {
+		return newBackend(t, serve)
+	}
+	return newTLSBackend(t, m.ca.serving(named()), func(c *conn, _ *tls.Conn) { serve(c) })
+}
+
+// serves2 is serves1 with HTTP/2.
+func (m combination) serves2(t *testing.T, serve func(p *h2peer)) *backend {
+	if m.ca == nil {
+		return newH2Backend(t, serve)
+	}
+	settings := m.ca.serving(named())
+	settings.NextProtos = []string{"h2"}
+	return newTLSBackend(t, settings, func(c *conn, _ *tls.Conn) { speakH2(c, serve) })
 }
 
 // outcome is what a client sees of a response.

@@ -3,7 +3,6 @@ package blackbox
 import (
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -17,10 +16,14 @@ import (
 // TestEveryFaultOfABackEndHasItsAnswer runs each fault with a request that may be repeated and one that may not. Then the
 // back end becomes healthy, and everything must work again.
 func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
-	overEveryCombination(t, func(t *testing.T, m combination) {
+	overTLSToo(t, func(t *testing.T, m combination) {
 		r := m.start(t, nil, rule(func(r *config.Rule) { r.Timeouts.Request = config.Duration(300 * time.Millisecond) }))
 		healthy := m.healthy(t)
-		for _, f := range faults() {
+		all := faults()
+		if m.ca != nil {
+			all = append(all, faultsTLS()...)
+		}
+		for _, f := range all {
 			if !f.in(m) {
 				continue
 			}
@@ -62,9 +65,9 @@ func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
 // faulty is a back end with the fault.
 func (m combination) faulty(t *testing.T, f fault) *backend {
 	if m.backend == 2 && f.h2 != nil {
-		return newH2Backend(t, f.h2)
+		return m.serves2(t, f.h2)
 	}
-	b := newBackend(t, func(c *conn) { f.h1(c) })
+	b := m.serves1(t, func(c *conn) { f.h1(c) })
 	if f.h1 == nil {
 		b.l.Close()
 	}
@@ -73,7 +76,7 @@ func (m combination) faulty(t *testing.T, f fault) *backend {
 
 // TestAFaultOnAUsedConnectionIsRetriedOnlyWhereThatIsSafe: the back end closes a connection under the second request.
 func TestAFaultOnAUsedConnectionIsRetriedOnlyWhereThatIsSafe(t *testing.T) {
-	overEveryCombination(t, func(t *testing.T, m combination) {
+	overTLSToo(t, func(t *testing.T, m combination) {
 		for _, c := range []struct {
 			method, part string
 			size         int
@@ -113,7 +116,7 @@ func TestAFaultOnAUsedConnectionIsRetriedOnlyWhereThatIsSafe(t *testing.T) {
 // closesUnderTheSecond is a back end whose first connection ends when the second request has come.
 func (m combination) closesUnderTheSecond(t *testing.T) *backend {
 	if m.backend == 1 {
-		return newBackend(t, func(c *conn) {
+		return m.serves1(t, func(c *conn) {
 			for i := 0; c.head() != ""; i++ {
 				if c.n == 0 && i == 1 {
 					return
@@ -122,7 +125,7 @@ func (m combination) closesUnderTheSecond(t *testing.T) *backend {
 			}
 		})
 	}
-	return newH2Backend(t, func(p *h2peer) {
+	return m.serves2(t, func(p *h2peer) {
 		p.WriteSettings()
 		i := 0
 		for q := p.request(); q != nil; q = p.request() {
@@ -160,7 +163,7 @@ func TestAConnectionThatClosesWhileIdleCostsNoRequest(t *testing.T) {
 // TestWhenTheClientGoesTheBackEndKnows cuts the client off at each stage of an exchange. An HTTP/1.1 back end sees the
 // connection end, and it is not used again; an HTTP/2 one sees the stream reset, and the connection goes on.
 func TestWhenTheClientGoesTheBackEndKnows(t *testing.T) {
-	overEveryCombination(t, func(t *testing.T, m combination) {
+	overTLSToo(t, func(t *testing.T, m combination) {
 		for _, s := range []struct {
 			name   string
 			method string
@@ -210,7 +213,7 @@ func TestWhenTheClientGoesTheBackEndKnows(t *testing.T) {
 // untilGone is a back end that answers its first request with a part of a response, and tells what it gets after that.
 func (m combination) untilGone(t *testing.T, ended chan<- string, part1 string, part2 wire2) *backend {
 	if m.backend == 1 {
-		return newBackend(t, func(c *conn) {
+		return m.serves1(t, func(c *conn) {
 			if c.n > 0 {
 				answering(ok)(c)
 				return
@@ -221,7 +224,7 @@ func (m combination) untilGone(t *testing.T, ended chan<- string, part1 string, 
 			ended <- string(rest)
 		})
 	}
-	return newH2Backend(t, func(p *h2peer) {
+	return m.serves2(t, func(p *h2peer) {
 		p.WriteSettings()
 		first := p.request()
 		part2(p, first)
@@ -239,7 +242,7 @@ func (m combination) untilGone(t *testing.T, ended chan<- string, part1 string, 
 // TestAResponseThatComesBeforeTheRequestIsComplete is delivered. A connection of HTTP/1.1 ends then, on both sides; with
 // HTTP/2 only the rest of the request is called off.
 func TestAResponseThatComesBeforeTheRequestIsComplete(t *testing.T) {
-	overEveryCombination(t, func(t *testing.T, m combination) {
+	overTLSToo(t, func(t *testing.T, m combination) {
 		for name, response := range map[string]struct {
 			h1 string
 			h2 wire2
@@ -288,17 +291,17 @@ func TestAResponseThatComesBeforeTheRequestIsComplete(t *testing.T) {
 // early answers the head of every request.
 func (m combination) early(t *testing.T, part1 string, part2 wire2) *backend {
 	if m.backend == 1 {
-		return newBackend(t, func(c *conn) {
+		return m.serves1(t, func(c *conn) {
 			c.head()
 			c.write(part1) // and closes with the body unread
 			if strings.HasSuffix(part1, "\r\n\r\nno") && !strings.Contains(part1, "Content-Length") {
 				// Such a close is a reset, which is no end that a response may have: it ends in an orderly way.
-				c.Conn.(*net.TCPConn).CloseWrite()
+				c.Conn.(interface{ CloseWrite() error }).CloseWrite() // with TLS: close_notify
 				c.hang()
 			}
 		})
 	}
-	return newH2Backend(t, func(p *h2peer) {
+	return m.serves2(t, func(p *h2peer) {
 		p.WriteSettings()
 		for q := p.request(); q != nil; q = p.request() {
 			part2(p, q)

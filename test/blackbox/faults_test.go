@@ -1,7 +1,10 @@
 package blackbox
 
 import (
+	"crypto/tls"
+	"io"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -22,12 +25,21 @@ type fault struct {
 	gets, posts int
 }
 
-// in returns whether the fault exists in the protocol of the back end.
+// in returns whether the fault exists in the protocol of the back end. What stalls is the same with TLS, and takes its time.
 func (f *fault) in(m combination) bool {
+	if m.ca != nil && strings.HasPrefix(f.name, "stalls ") && f.name != "stalls in a streamed body" {
+		return false
+	}
 	return f.h1 == nil && f.h2 == nil || m.backend == 1 && f.h1 != nil || m.backend == 2 && f.h2 != nil
 }
 
-func reset(c *conn) { c.Conn.(*net.TCPConn).SetLinger(0) }
+func reset(c *conn) {
+	nc := c.Conn
+	if s, over := nc.(*tls.Conn); over {
+		nc = s.NetConn()
+	}
+	nc.(*net.TCPConn).SetLinger(0)
+}
 
 // beforeReset lets bytes out before RST overtakes them.
 const beforeReset = 20 * time.Millisecond
@@ -116,6 +128,40 @@ const (
 	chunked1 = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
 	interim1 = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 )
+
+// closeNotify ends the connection as TLS has it, which is no better an end of what is not complete.
+func closeNotify(c *conn) { c.Conn.(*tls.Conn).CloseWrite() }
+
+// faultsTLS are those that only TLS has.
+func faultsTLS() []fault {
+	say1 := func(s string) func(*conn) {
+		return func(c *conn) { c.drain(c.head()); c.write(s); closeNotify(c) }
+	}
+	say2 := func(write wire2) func(*h2peer) {
+		return func(p *h2peer) {
+			if p.take(write) {
+				closeNotify(p.conn)
+			}
+		}
+	}
+	return []fault{
+		{"closes a body until the end without close_notify", closes1("HTTP/1.1 200 OK\r\n\r\nabc"), nil, 0, 0, 1, 1},
+		{"says that it closes after the request", say1(""), say2(nothing), 502, 0, 2, 1},
+		{"says that it closes in the head", say1("HTTP/1.1 200 OK\r\nContent-"), say2(openHead2), 502, 0, 1, 1},
+		{"says that it closes in a sized body", say1(sized1), say2(sized2), 0, 0, 1, 1},
+		{"says that it closes in a streamed body", say1(chunked1), say2(streamed2), 0, 0, 1, 1},
+		{"sends what is no record in a body", func(c *conn) {
+			c.drain(c.head())
+			c.write(chunked1)
+			io.WriteString(c.Conn.(*tls.Conn).NetConn(), "0\r\n\r\n")
+			c.hang()
+		}, func(p *h2peer) {
+			p.take(streamed2)
+			io.WriteString(p.Conn.(*tls.Conn).NetConn(), "\x00\x00\x00\x00\x01\x00\x00\x00\x01")
+			p.hang()
+		}, 0, 0, 1, 1},
+	}
+}
 
 // faults are the faults at every stage of an exchange.
 func faults() []fault {

@@ -59,14 +59,16 @@ func (q *h2request) get(name string) string {
 // newH2Backend is a back end that speaks HTTP/2 by prior knowledge; serve runs for every connection that has sent its
 // preface, until it returns.
 func newH2Backend(t *testing.T, serve func(p *h2peer)) *backend {
-	return newBackend(t, func(c *conn) {
-		p := &h2peer{conn: c, Framer: http2.NewFramer(c.Conn, c.r), dec: hpack.NewDecoder(4096, nil)}
-		p.AllowIllegalWrites, p.AllowIllegalReads = true, true
-		p.enc = hpack.NewEncoder(&p.block)
-		if c.read(len(http2.ClientPreface)) == http2.ClientPreface {
-			serve(p)
-		}
-	})
+	return newBackend(t, func(c *conn) { speakH2(c, serve) })
+}
+
+func speakH2(c *conn, serve func(p *h2peer)) {
+	p := &h2peer{conn: c, Framer: http2.NewFramer(c.Conn, c.r), dec: hpack.NewDecoder(4096, nil)}
+	p.AllowIllegalWrites, p.AllowIllegalReads = true, true
+	p.enc = hpack.NewEncoder(&p.block)
+	if c.read(len(http2.ClientPreface)) == http2.ClientPreface {
+		serve(p)
+	}
 }
 
 // newH2BackendWith is newH2Backend for those that begin with settings.

@@ -49,7 +49,7 @@ func (m combination) silent(t *testing.T) *backend {
 
 // withHTTP2Clients runs f for back ends of either protocol.
 func withHTTP2Clients(t *testing.T, f func(t *testing.T, m combination)) {
-	for _, m := range []combination{{2, 1}, {2, 2}} {
+	for _, m := range []combination{plain(2, 1), plain(2, 2)} {
 		t.Run(m.String(), func(t *testing.T) { f(t, m) })
 	}
 }
@@ -75,7 +75,7 @@ func TestHTTP2MalformedRequestsAreOnlyTakenForAWhile(t *testing.T) { // attack r
 		"no end of a body that is none": h2get("content-length: 5"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			h2flood(t, combination{2, 1}, http2.ErrCodeEnhanceYourCalm, func(c *h2client, i int) error {
+			h2flood(t, plain(2, 1), http2.ErrCodeEnhanceYourCalm, func(c *h2client, i int) error {
 				return c.WriteHeaders(http2.HeadersFrameParam{
 					StreamID: uint32(2*i + 1), BlockFragment: c.encode(head), EndStream: true, EndHeaders: true,
 				})
@@ -136,14 +136,14 @@ func TestHTTP2FramesWithoutEffectAreBudgeted(t *testing.T) { // attack row 31
 			return c.WriteRSTStream(1, http2.ErrCodeCancel)
 		},
 	} {
-		t.Run(name, func(t *testing.T) { h2flood(t, combination{2, 1}, http2.ErrCodeEnhanceYourCalm, write) })
+		t.Run(name, func(t *testing.T) { h2flood(t, plain(2, 1), http2.ErrCodeEnhanceYourCalm, write) })
 	}
 }
 
 func TestHTTP2ContinuationsAreBounded(t *testing.T) { // attack row 29
 	for name, size := range map[string]int{"empty": 0, "large": 16 << 10} {
 		t.Run(name, func(t *testing.T) {
-			h2flood(t, combination{2, 1}, http2.ErrCodeEnhanceYourCalm, func(c *h2client, i int) error {
+			h2flood(t, plain(2, 1), http2.ErrCodeEnhanceYourCalm, func(c *h2client, i int) error {
 				if i == 0 {
 					return c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(h2get())})
 				}

@@ -122,7 +122,7 @@ func TestABackEndsStreamLimitIsKept(t *testing.T) {
 // TestAHeadThatAnHTTP2BackEndDoesNotTakeIs431: what its settings say is kept, and other requests on the connection go on.
 func TestAHeadThatAnHTTP2BackEndDoesNotTakeIs431(t *testing.T) {
 	for _, client := range []int{1, 2} {
-		m := combination{client, 2}
+		m := plain(client, 2)
 		t.Run(m.String(), func(t *testing.T) {
 			const most = 2000
 			b := newH2BackendWith(t, (*h2peer).answerAll, http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: most})
