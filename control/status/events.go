@@ -1,0 +1,279 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"rauta.io/rauta/control/translate"
+)
+
+const (
+	// eventsPerSecond and eventsBurst bound what Events ask of the API server. They are for people: an Event that comes
+	// seconds later is as good.
+	eventsPerSecond = 25
+	eventsBurst     = 100
+	// eventsPerObject is how many problems of one object get an Event each; one more says how many others there are.
+	eventsPerObject = 8
+	// eventsMax bounds the Events that are kept alive, and with them memory; statuses and the log have the rest.
+	eventsMax = 5000
+	// eventRefresh is when an Event whose problem is still there is sent again: API servers forget them after an hour.
+	eventRefresh = 45 * time.Minute
+	// eventSweep is how often it is looked for Events that are to be sent again.
+	eventSweep = time.Minute
+	// noteBytesMax is the limit of Event.note, nameBytesMax that of the part of an Event's name that comes from the object.
+	noteBytesMax = 1024
+	nameBytesMax = 200
+
+	reasonError   = "ConfigurationError"   // something that the user asked for is not in effect
+	reasonWarning = "ConfigurationWarning" // something that the user should know
+
+	eventReporter = "rauta.io/rauta"
+	eventAction   = "Translate"
+)
+
+// eventClient is the part of the API server that takes Events.
+type eventClient interface {
+	create(ctx context.Context, e *eventsv1.Event) error
+	// again says that an Event has happened once more.
+	again(ctx context.Context, e *eventsv1.Event) error
+}
+
+// events keeps one Event alive for each problem. Its name follows from what it says, so that another leader, or the next
+// process, adds to it and makes no second one.
+type events struct {
+	// Immutable.
+	client   eventClient
+	identity string
+	log      *slog.Logger
+	limit    *rate.Limiter
+	counters *counters
+	now      func() time.Time
+	poke     chan struct{}
+
+	mu     sync.Mutex
+	newest *Update
+
+	// Owned by run.
+	sent   map[string]*sentEvent // by namespace and name
+	logged bool                  // that Events are refused
+}
+
+// sentEvent is an Event that stands for a problem.
+type sentEvent struct {
+	event *eventsv1.Event
+	at    time.Time // when it was sent last; zero if it has not been
+}
+
+func newEvents(client eventClient, opt Options, c *counters) *events {
+	return &events{
+		client: client, identity: opt.Identity, log: opt.Log, limit: rate.NewLimiter(eventsPerSecond, eventsBurst), counters: c,
+		now: time.Now, poke: make(chan struct{}, 1), sent: map[string]*sentEvent{},
+	}
+}
+
+// offer replaces the Update whose problems are told.
+func (e *events) offer(u *Update) {
+	e.mu.Lock()
+	same := e.newest == u
+	e.newest = u
+	e.mu.Unlock()
+	if same {
+		return
+	}
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (e *events) run(ctx context.Context) {
+	clear(e.sent)
+	e.logged = false
+	sweep := time.NewTicker(eventSweep)
+	defer sweep.Stop()
+	var current *Update
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.poke:
+		case <-sweep.C:
+		}
+		e.mu.Lock()
+		u := e.newest
+		e.mu.Unlock()
+		if u == nil {
+			continue
+		}
+		if u != current {
+			current = u
+			e.sent = e.due(u)
+		}
+		e.send(ctx)
+	}
+}
+
+// due returns the Events for the problems of an Update, with what is known of those that have been sent.
+func (e *events) due(u *Update) map[string]*sentEvent {
+	out := map[string]*sentEvent{}
+	for _, event := range eventsOf(u) {
+		key := event.Namespace + "/" + event.Name
+		if out[key] != nil {
+			continue
+		}
+		if len(out) == eventsMax {
+			e.counters.eventsDropped.Add(1)
+			continue
+		}
+		if before := e.sent[key]; before != nil {
+			out[key] = before
+			continue
+		}
+		event.ReportingController, event.ReportingInstance = eventReporter, e.identity
+		out[key] = &sentEvent{event: event}
+	}
+	return out
+}
+
+// send sends what has not been sent, or has to be sent again.
+func (e *events) send(ctx context.Context) {
+	for _, s := range e.sent {
+		now := e.now()
+		if !s.at.IsZero() && now.Sub(s.at) < eventRefresh {
+			continue
+		}
+		if e.limit.Wait(ctx) != nil {
+			return
+		}
+		err := e.one(ctx, s, now)
+		if err == nil {
+			s.at, e.logged = now, false
+			e.counters.eventsSent.Add(1)
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		e.counters.eventsFailed.Add(1)
+		if !e.logged {
+			e.log.Warn("an event could not be sent; it is tried again", "object", s.event.Regarding.Kind+" "+
+				s.event.Regarding.Namespace+"/"+s.event.Regarding.Name, "error", err)
+			e.logged = true
+		}
+		if unanswered(err) || apierrors.IsForbidden(err) {
+			return // the others would fare the same; the next sweep tries again
+		}
+	}
+}
+
+// one sends one Event: the first time as a new one, later, or if another leader has sent it before, as one more of a series.
+func (e *events) one(ctx context.Context, s *sentEvent, now time.Time) error {
+	if s.event.Series == nil {
+		s.event.EventTime = metav1.NewMicroTime(now)
+		err := e.client.create(ctx, s.event)
+		if err == nil {
+			s.event.Series = &eventsv1.EventSeries{Count: 1}
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		s.event.Series = &eventsv1.EventSeries{Count: 1}
+	}
+	s.event.Series.Count++ // two is the least that a series may have
+	s.event.Series.LastObservedTime = metav1.NewMicroTime(now)
+	err := e.client.again(ctx, s.event)
+	if apierrors.IsNotFound(err) { // it has expired
+		s.event.Series = nil
+		s.event.EventTime = metav1.NewMicroTime(now)
+		if err = e.client.create(ctx, s.event); err == nil {
+			s.event.Series = &eventsv1.EventSeries{Count: 1}
+		}
+	}
+	return err
+}
+
+// eventsOf returns the Events for the problems of an Update. Problems are in order of their objects.
+func eventsOf(u *Update) []*eventsv1.Event {
+	problems := u.problems()
+	var out []*eventsv1.Event
+	find := finder{objects: u.Objects, byKind: map[string]map[id]metav1.Object{}}
+	for start := 0; start < len(problems); {
+		end := start + 1
+		for end < len(problems) && problems[end].Object == problems[start].Object {
+			end++
+		}
+		of := problems[start:end]
+		start = end
+		object := find.object(of[0].Object)
+		if object == nil {
+			continue // it is gone
+		}
+		for i, p := range of {
+			if i == eventsPerObject {
+				out = append(out, newEvent(p.Object, object, reasonWarning, fmt.Sprintf("there are %d more problems; the log has all of them", len(of)-i)))
+				break
+			}
+			reason := reasonWarning
+			if p.Severity == translate.Error {
+				reason = reasonError
+			}
+			out = append(out, newEvent(p.Object, object, reason, noteOf(&p)))
+		}
+	}
+	return out
+}
+
+// noteOf says what is wrong, where, and what to do.
+func noteOf(p *translate.Problem) string {
+	text := p.Message
+	if p.Field != "" {
+		text = p.Field + ": " + text
+	}
+	if p.Hint != "" {
+		text += " (" + p.Hint + ")"
+	}
+	return text
+}
+
+// newEvent makes an Event whose name follows from its content.
+func newEvent(ref id, object metav1.Object, reason, note string) *eventsv1.Event {
+	note = clip(strings.ToValidUTF8(note, "?"), noteBytesMax)
+	hash := fnv.New64a()
+	for _, part := range []string{ref.Kind, string(object.GetUID()), reason, note} {
+		hash.Write([]byte(part))
+		hash.Write([]byte{0})
+	}
+	namespace := ref.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault // where the Events of objects without a namespace are
+	}
+	return &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: fmt.Sprintf("%s.%016x", strings.TrimRight(ref.Name[:min(len(ref.Name), nameBytesMax)], "-."), hash.Sum64()),
+		},
+		Action: eventAction, Reason: reason, Note: note, Type: corev1.EventTypeWarning,
+		Regarding: corev1.ObjectReference{
+			APIVersion: apiVersionOf(ref.Kind), Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name,
+			UID: types.UID(object.GetUID()), ResourceVersion: object.GetResourceVersion(),
+		},
+	}
+}
+
+func clip(s string, bytesMax int) string {
+	if len(s) <= bytesMax {
+		return s
+	}
+	return strings.ToValidUTF8(s[:bytesMax-3], "") + "..."
+}

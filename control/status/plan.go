@@ -1,0 +1,179 @@
+package status
+
+import (
+	"encoding/json"
+	"hash/maphash"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/control/translate"
+)
+
+// id names an object.
+type id = translate.ObjectRef
+
+// job is one status that differs from what the objects of an Update have.
+type job struct {
+	id     id
+	object metav1.Object // as it was translated
+	// fingerprint is that of what is wanted.
+	fingerprint uint64
+	// cached returns the status that the object has; nil if it is not complete, and the API server must be asked.
+	cached func() (json.RawMessage, error)
+	// merge returns the fields to write into a status, or nil if it is right.
+	merge func(status json.RawMessage, now time.Time) (map[string]any, error)
+}
+
+// planner collects the jobs of an Update.
+type planner struct {
+	controller string
+	seed       maphash.Seed
+	jobs       []job
+}
+
+func (p *planner) add(kind string, o metav1.Object, want any, cached func() (json.RawMessage, error), merge func(json.RawMessage, time.Time) (map[string]any, error)) {
+	text, err := json.Marshal(want)
+	if err != nil {
+		panic("status: a status that can't be written as JSON: " + err.Error()) // they are plain data
+	}
+	p.jobs = append(p.jobs, job{
+		id: refOf(kind, o), object: o, fingerprint: maphash.Bytes(p.seed, text), cached: cached, merge: merge,
+	})
+}
+
+func refOf(kind string, o metav1.Object) id {
+	return id{Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
+
+// Names of kinds.
+const (
+	kindGatewayClass     = "GatewayClass"
+	kindGateway          = "Gateway"
+	kindHTTPRoute        = "HTTPRoute"
+	kindGRPCRoute        = "GRPCRoute"
+	kindTLSRoute         = "TLSRoute"
+	kindTCPRoute         = "TCPRoute"
+	kindUDPRoute         = "UDPRoute"
+	kindBackendTLSPolicy = "BackendTLSPolicy"
+	kindIngress          = "Ingress"
+)
+
+func groupOf(kind string) string {
+	if kind == kindIngress {
+		return networkingv1.GroupName
+	}
+	return gatewayv1.GroupName
+}
+
+// plan returns the jobs of an Update. What is comparable as it is costs no encoding: most of 10,000 routes are right.
+func (p *planner) plan(u *Update, left *departed) []job {
+	s := u.statuses()
+	classes := indexOf(s.GatewayClasses, func(w *translate.GatewayClassStatus) id { return id{Name: w.Name} })
+	for _, o := range u.Objects.GatewayClasses {
+		if w := classes[id{Name: o.Name}]; w != nil && !classSettled(&o.Status, &w.Status) {
+			p.add(kindGatewayClass, o, w.Status, encoded(&o.Status), func(status json.RawMessage, now time.Time) (map[string]any, error) {
+				return mergeClass(status, &w.Status, now)
+			})
+		}
+	}
+	p.gateways(u, s, left)
+	p.ingresses(u, s, left)
+	planRoutes(p, kindHTTPRoute, u.Objects.HTTPRoutes, s.HTTPRoutes, func(o *gatewayv1.HTTPRoute) *gatewayv1.RouteStatus { return &o.Status.RouteStatus })
+	planRoutes(p, kindGRPCRoute, u.Objects.GRPCRoutes, s.GRPCRoutes, func(o *gatewayv1.GRPCRoute) *gatewayv1.RouteStatus { return &o.Status.RouteStatus })
+	planRoutes(p, kindTLSRoute, u.Objects.TLSRoutes, s.TLSRoutes, func(o *gatewayv1.TLSRoute) *gatewayv1.RouteStatus { return &o.Status.RouteStatus })
+	planRoutes(p, kindTCPRoute, u.Objects.TCPRoutes, s.TCPRoutes, func(o *gatewayv1.TCPRoute) *gatewayv1.RouteStatus { return &o.Status.RouteStatus })
+	planRoutes(p, kindUDPRoute, u.Objects.UDPRoutes, s.UDPRoutes, func(o *gatewayv1.UDPRoute) *gatewayv1.RouteStatus { return &o.Status.RouteStatus })
+	p.policies(u, s)
+	return p.jobs
+}
+
+func (p *planner) gateways(u *Update, s *translate.Statuses, left *departed) {
+	wanted := indexOf(s.Gateways, func(w *translate.GatewayStatus) id { return id{Namespace: w.Namespace, Name: w.Name} })
+	for _, o := range u.Objects.Gateways {
+		if w := wanted[id{Namespace: o.Namespace, Name: o.Name}]; w != nil {
+			if !gatewaySettled(&o.Status, &w.Status) {
+				p.add(kindGateway, o, w.Status, encoded(&o.Status), func(status json.RawMessage, now time.Time) (map[string]any, error) {
+					return mergeGateway(status, &w.Status, now)
+				})
+			}
+		} else if last := left.gateways[refOf(kindGateway, o)]; last != nil {
+			p.add(kindGateway, o, "departed", unknown, func(status json.RawMessage, now time.Time) (map[string]any, error) {
+				return takeBackGateway(status, last, now)
+			})
+		}
+	}
+}
+
+func (p *planner) ingresses(u *Update, s *translate.Statuses, left *departed) {
+	wanted := indexOf(s.Ingresses, func(w *translate.IngressStatus) id { return id{Namespace: w.Namespace, Name: w.Name} })
+	for _, o := range u.Objects.Ingresses {
+		if w := wanted[id{Namespace: o.Namespace, Name: o.Name}]; w != nil {
+			if !ingressSettled(&o.Status, &w.Status) {
+				p.add(kindIngress, o, w.Status, encoded(&o.Status), func(status json.RawMessage, now time.Time) (map[string]any, error) {
+					return mergeIngress(status, &w.Status, now)
+				})
+			}
+		} else if last := left.ingresses[refOf(kindIngress, o)]; last != nil {
+			p.add(kindIngress, o, "departed", unknown, func(status json.RawMessage, now time.Time) (map[string]any, error) {
+				return takeBackIngress(status, last, now)
+			})
+		}
+	}
+}
+
+func planRoutes[T metav1.Object](p *planner, kind string, objects []T, statuses []translate.RouteStatus, statusOf func(T) *gatewayv1.RouteStatus) {
+	wanted := indexOf(statuses, func(w *translate.RouteStatus) id { return id{Namespace: w.Namespace, Name: w.Name} })
+	list := parentEntries()
+	for _, o := range objects {
+		var want []gatewayv1.RouteParentStatus
+		if w := wanted[id{Namespace: o.GetNamespace(), Name: o.GetName()}]; w != nil {
+			want = w.Parents
+		}
+		status := statusOf(o)
+		planEntries(p, list, kind, o, status.Parents, want, encoded(status))
+	}
+}
+
+func (p *planner) policies(u *Update, s *translate.Statuses) {
+	wanted := indexOf(s.BackendTLSPolicies, func(w *translate.PolicyStatus) id { return id{Namespace: w.Namespace, Name: w.Name} })
+	list := ancestorEntries()
+	for _, o := range u.Objects.BackendTLSPolicies {
+		var want []gatewayv1.PolicyAncestorStatus
+		if w := wanted[id{Namespace: o.Namespace, Name: o.Name}]; w != nil {
+			want = w.Ancestors
+		}
+		planEntries(p, list, kindBackendTLSPolicy, o, o.Status.Ancestors, want, encoded(&o.Status))
+	}
+}
+
+func planEntries[T any](p *planner, list entries[T], kind string, o metav1.Object, have, want []T, cached func() (json.RawMessage, error)) {
+	if list.settled(have, want, p.controller) {
+		return
+	}
+	if list.shared(have, p.controller) {
+		cached = unknown // what others have written may have fields that this program does not know
+	}
+	controller := p.controller
+	p.add(kind, o, want, cached, func(status json.RawMessage, now time.Time) (map[string]any, error) {
+		return list.merge(status, want, controller, now)
+	})
+}
+
+// encoded returns a status as the API server would show it.
+func encoded(status any) func() (json.RawMessage, error) {
+	return func() (json.RawMessage, error) { return json.Marshal(status) }
+}
+
+// unknown makes a job ask the API server first.
+func unknown() (json.RawMessage, error) { return nil, nil }
+
+func indexOf[T any](list []T, of func(*T) id) map[id]*T {
+	out := make(map[id]*T, len(list))
+	for i := range list {
+		out[of(&list[i])] = &list[i]
+	}
+	return out
+}
