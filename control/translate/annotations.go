@@ -53,6 +53,7 @@ const (
 	kindIngress   = "Ingress"
 	kindGateway   = "Gateway"
 
+	kindListenerSet      = "ListenerSet"
 	kindBackendTLSPolicy = "BackendTLSPolicy"
 )
 

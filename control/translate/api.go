@@ -25,6 +25,7 @@ const (
 type Objects struct {
 	GatewayClasses []*gatewayv1.GatewayClass
 	Gateways       []*gatewayv1.Gateway
+	ListenerSets   []*gatewayv1.ListenerSet
 	HTTPRoutes     []*gatewayv1.HTTPRoute
 	GRPCRoutes     []*gatewayv1.GRPCRoute
 	TLSRoutes      []*gatewayv1.TLSRoute
@@ -145,6 +146,7 @@ type Problem struct {
 type Statuses struct {
 	GatewayClasses     []GatewayClassStatus `json:"gatewayClasses,omitempty"`
 	Gateways           []GatewayStatus      `json:"gateways,omitempty"`
+	ListenerSets       []ListenerSetStatus  `json:"listenerSets,omitempty"`
 	HTTPRoutes         []RouteStatus        `json:"httpRoutes,omitempty"`
 	GRPCRoutes         []RouteStatus        `json:"grpcRoutes,omitempty"`
 	TLSRoutes          []RouteStatus        `json:"tlsRoutes,omitempty"`
@@ -173,6 +175,13 @@ type GatewayStatus struct {
 	Namespace string                  `json:"namespace"`
 	Name      string                  `json:"name"`
 	Status    gatewayv1.GatewayStatus `json:"status"`
+}
+
+// ListenerSetStatus is the status of one ListenerSet.
+type ListenerSetStatus struct {
+	Namespace string                      `json:"namespace"`
+	Name      string                      `json:"name"`
+	Status    gatewayv1.ListenerSetStatus `json:"status"`
 }
 
 // RouteStatus is the status of one route: it holds RAUTA's entries of status.parents; those of other controllers must be kept by the writer.

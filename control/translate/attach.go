@@ -67,11 +67,21 @@ func (t *translator) routes() {
 	}
 }
 
-// parent is one parentRef that names a Gateway of ours.
+// parent is one parentRef that names a Gateway of ours, or a ListenerSet of one.
 type parent struct {
-	ref     gatewayv1.ParentReference
-	gateway *gateway
-	field   string
+	ref       gatewayv1.ParentReference
+	gateway   *gateway
+	set       *listenerSet // nil for the Gateway itself
+	listeners []*listener
+	field     string
+}
+
+// name says the parent for messages.
+func (p *parent) name() string {
+	if p.set != nil {
+		return nameOf(kindListenerSet, keyOf(p.set.object))
+	}
+	return nameOf(kindGateway, keyOf(p.gateway.object))
 }
 
 func (t *translator) parents(o *routeObject, report reporter, gateways map[key]*gateway) []parent {
@@ -81,16 +91,25 @@ func (t *translator) parents(o *routeObject, report reporter, gateways map[key]*
 	}
 	for i, ref := range o.spec.ParentRefs {
 		field := fmt.Sprintf("spec.parentRefs[%d]", i)
-		if (ref.Group != nil && *ref.Group != gatewayv1.GroupName) || (ref.Kind != nil && *ref.Kind != "Gateway") {
-			report.warnf(field, "refer to a Gateway", "parents other than Gateways are ignored")
+		kind := string(deref(ref.Kind, kindGateway))
+		if (ref.Group != nil && *ref.Group != gatewayv1.GroupName) || kind != kindGateway && kind != kindListenerSet {
+			report.warnf(field, "refer to a Gateway or a ListenerSet", "parents other than Gateways and ListenerSets are ignored")
 			continue
 		}
 		k := key{o.GetNamespace(), string(ref.Name)}
 		if ref.Namespace != nil {
 			k.namespace = string(*ref.Namespace)
 		}
+		if kind == kindListenerSet {
+			if s := t.sets[k]; s != nil {
+				out = append(out, parent{ref: ref, gateway: s.gateway, set: s, listeners: s.listeners, field: field})
+			} else if !t.in.hasListenerSet(k) {
+				report.errorf(field, "create the ListenerSet or correct the reference", "there is no ListenerSet %s/%s", k.namespace, k.name)
+			}
+			continue
+		}
 		if g := gateways[k]; g != nil {
-			out = append(out, parent{ref: ref, gateway: g, field: field})
+			out = append(out, parent{ref: ref, gateway: g, listeners: g.listeners, field: field})
 		} else if !t.exists(k) {
 			report.errorf(field, "create the Gateway or correct the reference", "there is no Gateway %s/%s", k.namespace, k.name)
 		}
@@ -263,7 +282,7 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 	for i, h := range o.hostnames {
 		wanted[i] = string(h)
 	}
-	for _, l := range p.gateway.listeners {
+	for _, l := range p.listeners {
 		if (p.ref.SectionName != nil && *p.ref.SectionName != "" && *p.ref.SectionName != l.spec.Name) ||
 			(p.ref.Port != nil && *p.ref.Port != l.spec.Port) || o.passesBy(l) {
 			continue
@@ -278,26 +297,28 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 			continue
 		}
 		if other := l.excludes(o.kind, both); other != nil {
-			excluded = fmt.Sprintf("listener %s of Gateway %s/%s has the older %s for a common hostname, and one hostname can't have both kinds",
-				l.spec.Name, l.gateway.object.Namespace, l.gateway.object.Name, other.route)
+			excluded = fmt.Sprintf("listener %s of %s has the older %s for a common hostname, and one hostname can't have both kinds",
+				l.spec.Name, p.name(), other.route)
 			continue
 		}
 		matched = append(matched, l)
 		hostnames = append(hostnames, both)
 	}
-	name := p.gateway.object.Namespace + "/" + p.gateway.object.Name
+	name := p.name()
 	switch {
+	case p.set != nil && len(p.listeners) == 0:
+		return nil, nil, gatewayv1.RouteReasonNoMatchingParent, name + " is not attached to its Gateway"
 	case len(selected) == 0:
 		return nil, nil, gatewayv1.RouteReasonNoMatchingParent,
-			fmt.Sprintf("Gateway %s has no listener %swith this sectionName and port", name, o.wanted())
+			fmt.Sprintf("%s has no listener %swith this sectionName and port", name, o.wanted())
 	case len(allowed) == 0:
 		return nil, nil, gatewayv1.RouteReasonNotAllowedByListeners,
-			fmt.Sprintf("no selected listener of Gateway %s allows %ss from namespace %s", name, o.kind, o.GetNamespace())
+			fmt.Sprintf("no selected listener of %s allows %ss from namespace %s", name, o.kind, o.GetNamespace())
 	case len(matched) == 0 && excluded != "":
 		return nil, nil, reasonHostnameConflict, excluded
 	case len(matched) == 0:
 		return nil, nil, gatewayv1.RouteReasonNoMatchingListenerHostname,
-			fmt.Sprintf("no selected listener of Gateway %s has a hostname that meets %s", name, strings.Join(wanted, ", "))
+			fmt.Sprintf("no selected listener of %s has a hostname that meets %s", name, strings.Join(wanted, ", "))
 	}
 	if excluded != "" {
 		report.warnf(p.field, "give the two routes different hostnames", "%s; the other listeners take the route", excluded)

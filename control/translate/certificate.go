@@ -246,7 +246,7 @@ func (l *listener) readOptions() {
 			l.clients.set = true
 			l.clients.facts, err = parseClientFacts(value)
 		default:
-			l.gateway.report.warnf(l.field+"."+field, "use one of "+strings.Join([]string{
+			l.report.warnf(l.field+"."+field, "use one of "+strings.Join([]string{
 				optionClientDepth, optionClientFacts, optionCipherSuites, optionMaxVersion, optionMinVersion}, ", "),
 				"the option %q is not known and has no effect", name)
 		}

@@ -56,7 +56,7 @@ func (l *listener) readClientAuth(t *translator) {
 	v, field := l.gateway.frontendValidation(l.spec.Port)
 	if v == nil {
 		if l.clients.set {
-			l.gateway.report.warnf(l.field+".tls.options", "set spec.tls.frontend of the Gateway",
+			l.report.warnf(l.field+".tls.options", "set spec.tls.frontend of the Gateway",
 				"clients are not asked for certificates; %s and %s have no effect", optionClientDepth, optionClientFacts)
 		}
 		return

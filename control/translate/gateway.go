@@ -23,7 +23,9 @@ type gateway struct {
 	// refused is why the Gateway as a whole is not accepted.
 	refused       gatewayv1.GatewayConditionReason
 	refusedReason string
-	listeners     []*listener
+	listeners     []*listener    // its own
+	sets          []*listenerSet // with further ones, in order of precedence
+	allowedSets   namespaceFilter
 	client        gatewayClient
 }
 
@@ -80,8 +82,14 @@ func (t *translator) listeners() {
 		return cmp.Compare(created(a.object), created(b.object))
 	})
 	t.assignAddresses(byAge)
+	t.listenerSets()
 	for _, g := range byAge {
-		t.claimPorts(g)
+		t.claimPorts(g, g.listeners)
+	}
+	for _, g := range byAge {
+		for _, s := range g.sets {
+			t.claimPorts(g, s.listeners)
+		}
 	}
 }
 
@@ -90,18 +98,9 @@ func (t *translator) gateway(o *gatewayv1.Gateway) *gateway {
 	g.readAddresses(&t.opt)
 	g.proxy = t.proxyProtocol(g)
 	g.unsupported()
+	g.readAllowedListeners()
 	g.readClient(t)
-	seen := map[gatewayv1.SectionName]bool{}
-	for i := range o.Spec.Listeners {
-		spec := &o.Spec.Listeners[i]
-		if seen[spec.Name] {
-			g.report.errorf(fmt.Sprintf("spec.listeners[%d].name", i), "give each listener a name of its own",
-				"the name %q is taken by an earlier listener; this one is ignored", spec.Name)
-			continue
-		}
-		seen[spec.Name] = true
-		g.listeners = append(g.listeners, t.listener(g, spec, i))
-	}
+	g.listeners = t.listenersOf(g, kindGateway, o, o.Spec.Listeners)
 	if len(o.Spec.Listeners) == 0 {
 		g.refuse(gatewayv1.GatewayReasonListenersNotValid, "spec.listeners", "add one", "the Gateway has no listeners")
 	}
@@ -115,9 +114,6 @@ func (g *gateway) unsupported() {
 	if spec.Infrastructure != nil && spec.Infrastructure.ParametersRef != nil {
 		g.refuse(gatewayv1.GatewayReasonInvalidParameters, "spec.infrastructure.parametersRef", "remove it",
 			"RAUTA has no parameters for a Gateway")
-	}
-	if spec.AllowedListeners != nil {
-		g.report.warnf("spec.allowedListeners", "put the listeners into the Gateway", "ListenerSets are not supported yet")
 	}
 	if spec.DefaultScope != "" && spec.DefaultScope != gatewayv1.GatewayDefaultScopeNone {
 		g.report.warnf("spec.defaultScope", "name the Gateway in the parentRefs of the routes",
@@ -148,9 +144,9 @@ func (u portUse) owner(hostname string) config.Protocol {
 }
 
 // claimPorts settles what each port speaks, refusing listeners that disagree with an older Gateway.
-func (t *translator) claimPorts(g *gateway) {
+func (t *translator) claimPorts(g *gateway, listeners []*listener) {
 	name := g.object.Namespace + "/" + g.object.Name
-	for _, l := range g.listeners {
+	for _, l := range listeners {
 		if !l.servable() {
 			continue
 		}
@@ -200,18 +196,30 @@ func (t *translator) gatewayStatuses() {
 		valid, programmed := 0, 0
 		for _, l := range g.listeners {
 			status.Listeners = append(status.Listeners, l.status())
+			if !l.programmed() && (!l.valid() || g.unplaced == "") {
+				bad = append(bad, string(l.spec.Name))
+			}
+		}
+		attached := int32(0)
+		for _, s := range g.sets {
+			if t.listenerSetStatus(s) {
+				attached++
+			}
+		}
+		if len(g.sets) > 0 || g.object.Spec.AllowedListeners != nil {
+			status.AttachedListenerSets = &attached
+		}
+		for l := range g.all() {
 			if l.valid() {
 				valid++
+			}
+			if l.programmed() {
+				programmed++
 			}
 			if l.servable() {
 				t.publish(l)
 			} else if l.shut && g.refused == "" && l.conflict == "" {
 				t.publishShut(l)
-			}
-			if l.programmed() {
-				programmed++
-			} else if !l.valid() || g.unplaced == "" {
-				bad = append(bad, string(l.spec.Name))
 			}
 		}
 		generation := g.object.Generation
@@ -248,4 +256,7 @@ func (t *translator) gatewayStatuses() {
 		t.statuses.Gateways = append(t.statuses.Gateways, GatewayStatus{
 			Namespace: g.object.Namespace, Name: g.object.Name, Status: status})
 	}
+	slices.SortFunc(t.statuses.ListenerSets, func(a, b ListenerSetStatus) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
 }

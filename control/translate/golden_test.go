@@ -137,6 +137,8 @@ func parse(tb testing.TB, text string) *Objects {
 			o.GatewayClasses = add[gatewayv1.GatewayClass](tb, o.GatewayClasses, document)
 		case "Gateway":
 			o.Gateways = add[gatewayv1.Gateway](tb, o.Gateways, document)
+		case kindListenerSet:
+			o.ListenerSets = add[gatewayv1.ListenerSet](tb, o.ListenerSets, document)
 		case "HTTPRoute":
 			o.HTTPRoutes = add[gatewayv1.HTTPRoute](tb, o.HTTPRoutes, document)
 		case "GRPCRoute":

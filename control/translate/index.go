@@ -36,6 +36,7 @@ type index struct {
 	namespaces      map[string]*corev1.Namespace
 	secretsByKey    map[key]*corev1.Secret
 	configMapsByKey map[key]*corev1.ConfigMap
+	listenerSets    []*gatewayv1.ListenerSet
 	// backendPolicies in order of namespace and name.
 	backendPolicies []*gatewayv1.BackendTLSPolicy
 	grants          map[string][]*gatewayv1.ReferenceGrant // by the namespace that grants
@@ -59,6 +60,7 @@ func (t *translator) index(o *Objects) index {
 		secretsByKey:    map[key]*corev1.Secret{},
 		configMapsByKey: map[key]*corev1.ConfigMap{},
 
+		listenerSets:    ordered(t, kindListenerSet, o.ListenerSets),
 		backendPolicies: ordered(t, kindBackendTLSPolicy, o.BackendTLSPolicies),
 		grants:          map[string][]*gatewayv1.ReferenceGrant{},
 	}
@@ -85,6 +87,11 @@ func (t *translator) index(o *Objects) index {
 		in.grants[g.Namespace] = append(in.grants[g.Namespace], g)
 	}
 	return in
+}
+
+// hasListenerSet reports whether there is such a ListenerSet, of whatever Gateway.
+func (in *index) hasListenerSet(k key) bool {
+	return slices.ContainsFunc(in.listenerSets, func(o *gatewayv1.ListenerSet) bool { return keyOf(o) == k })
 }
 
 // ordered returns the objects by namespace and name. An API server never has two of one name; files can. The choice

@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -18,11 +17,14 @@ const portMax = 65535
 // listener is one listener of a Gateway while its status is being worked out.
 type listener struct {
 	gateway  *gateway
+	owner    metav1.Object // that it is written in: the Gateway, or a ListenerSet
+	kind     string        // of owner
+	report   reporter      // of owner
 	spec     *gatewayv1.Listener
 	field    string // "spec.listeners[0]"
 	hostname string
 	kinds    []gatewayv1.RouteGroupKind
-	selector labels.Selector // allowedRoutes.namespaces.selector
+	from     namespaceFilter
 
 	// Why the listener is refused; empty if it is not. The first reason stays.
 	refused, refusedMessage       string
@@ -58,9 +60,10 @@ func (l *listener) wantsTLS() bool {
 
 // programmed reports whether clients can get an answer. A listener without a usable certificate has a port, which
 // refuses every handshake for its hostname: otherwise another listener on the port would take its clients.
-func (l *listener) programmed() bool {
-	return l.servable() && (l.tls == nil || len(l.certificates) > 0)
-}
+func (l *listener) programmed() bool { return l.servable() && l.usable() }
+
+// usable reports whether clients could get an answer if there were an address.
+func (l *listener) usable() bool { return l.valid() && (l.tls == nil || len(l.certificates) > 0) }
 
 func (l *listener) protocol() config.Protocol {
 	switch l.spec.Protocol {
@@ -79,21 +82,41 @@ func (l *listener) protocol() config.Protocol {
 func (l *listener) port() uint16 { return uint16(l.spec.Port) }
 
 func (l *listener) reject(reason gatewayv1.ListenerConditionReason, field, hint, message string) {
-	l.gateway.report.errorf(l.field+"."+field, hint, "%s", message)
+	l.report.errorf(l.field+"."+field, hint, "%s", message)
 	if l.refused == "" {
 		l.refused, l.refusedMessage = string(reason), message
 	}
 }
 
 func (l *listener) leaveUnresolved(reason gatewayv1.ListenerConditionReason, field, hint, message string) {
-	l.gateway.report.errorf(l.field+"."+field, hint, "%s", message)
+	l.report.errorf(l.field+"."+field, hint, "%s", message)
 	if l.unresolved == "" {
 		l.unresolved, l.unresolvedMessage = string(reason), message
 	}
 }
 
-func (t *translator) listener(g *gateway, spec *gatewayv1.Listener, i int) *listener {
-	l := &listener{gateway: g, spec: spec, field: fmt.Sprintf("spec.listeners[%d]", i)}
+// listenersOf reads the listeners of a Gateway, or of a ListenerSet that belongs to it.
+func (t *translator) listenersOf(g *gateway, kind string, owner metav1.Object, specs []gatewayv1.Listener) []*listener {
+	var out []*listener
+	report := t.reporter(kind, owner)
+	seen := map[gatewayv1.SectionName]bool{}
+	for i := range specs {
+		field := fmt.Sprintf("spec.listeners[%d]", i)
+		if seen[specs[i].Name] {
+			report.errorf(field+".name", "give each listener a name of its own",
+				"the name %q is taken by an earlier listener; this one is ignored", specs[i].Name)
+			continue
+		}
+		seen[specs[i].Name] = true
+		l := &listener{gateway: g, owner: owner, kind: kind, report: report, spec: &specs[i], field: field}
+		l.read(t)
+		out = append(out, l)
+	}
+	return out
+}
+
+func (l *listener) read(t *translator) {
+	spec := l.spec
 	if spec.Hostname != nil {
 		l.hostname = string(*spec.Hostname)
 	}
@@ -111,8 +134,7 @@ func (t *translator) listener(g *gateway, spec *gatewayv1.Listener, i int) *list
 	}
 	l.checkProtocol(t)
 	l.findKinds()
-	l.readSelector()
-	return l
+	l.readNamespaces()
 }
 
 func (l *listener) checkProtocol(t *translator) {
@@ -135,7 +157,7 @@ func (l *listener) checkProtocol(t *translator) {
 // notHere marks a listener whose protocol the data plane lacks. It is a warning: the other listeners are served.
 func (l *listener) notHere(hint string) {
 	message := fmt.Sprintf("listeners with protocol %s are not supported by this engine; the port is not opened", l.spec.Protocol)
-	l.gateway.report.warnf(l.field+".protocol", hint, "%s", message)
+	l.report.warnf(l.field+".protocol", hint, "%s", message)
 	if l.refused == "" {
 		l.refused, l.refusedMessage = string(gatewayv1.ListenerReasonUnsupportedProtocol), message
 	}
@@ -175,8 +197,8 @@ func (l *listener) readCertificates(t *translator) {
 		l.leaveUnresolved(gatewayv1.ListenerReasonInvalidCertificateRef, "tls.certificateRefs", "refer to a Secret of type kubernetes.io/tls",
 			fmt.Sprintf("a listener with protocol %s needs a certificate", l.spec.Protocol))
 	}
-	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: "Gateway",
-		Namespace: gatewayv1.Namespace(l.gateway.object.Namespace)}
+	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: gatewayv1.Kind(l.kind),
+		Namespace: gatewayv1.Namespace(l.owner.GetNamespace())}
 	for i, ref := range l.spec.TLS.CertificateRefs {
 		field := fmt.Sprintf("tls.certificateRefs[%d]", i)
 		if (ref.Group != nil && *ref.Group != "") || (ref.Kind != nil && *ref.Kind != "Secret") {
@@ -184,13 +206,13 @@ func (l *listener) readCertificates(t *translator) {
 				"only Secrets can hold certificates")
 			continue
 		}
-		target := key{l.gateway.object.Namespace, string(ref.Name)}
+		target := key{l.owner.GetNamespace(), string(ref.Name)}
 		if ref.Namespace != nil {
 			target.namespace = string(*ref.Namespace)
 		}
 		if !t.in.granted(from, "", "Secret", target) {
 			l.leaveUnresolved(gatewayv1.ListenerReasonRefNotPermitted, field,
-				fmt.Sprintf("add a ReferenceGrant from Gateway to Secret in namespace %s", target.namespace),
+				fmt.Sprintf("add a ReferenceGrant from %s to Secret in namespace %s", l.kind, target.namespace),
 				fmt.Sprintf("no ReferenceGrant in namespace %s permits the reference to Secret %s", target.namespace, target.name))
 			continue
 		}
@@ -200,7 +222,7 @@ func (l *listener) readCertificates(t *translator) {
 				fmt.Sprintf("Secret %s/%s %s", target.namespace, target.name, c.failure))
 			continue
 		}
-		reportDefects(l.gateway.report, l.field+"."+field, target, c, l.hostname)
+		reportDefects(l.report, l.field+"."+field, target, c, l.hostname)
 		if !slices.Contains(l.certificates, c) {
 			l.certificates = append(l.certificates, c)
 		}
@@ -261,47 +283,23 @@ func (l *listener) takes(kind string) bool {
 	return slices.ContainsFunc(l.kinds, func(k gatewayv1.RouteGroupKind) bool { return string(k.Kind) == kind })
 }
 
-func (l *listener) readSelector() {
-	if l.from() != gatewayv1.NamespacesFromSelector {
+func (l *listener) readNamespaces() {
+	a := l.spec.AllowedRoutes
+	if a == nil || a.Namespaces == nil {
+		l.from = namespaceFilter{from: gatewayv1.NamespacesFromSame, own: l.owner.GetNamespace()}
 		return
 	}
-	l.selector = labels.Nothing()
-	selector, err := metav1.LabelSelectorAsSelector(l.spec.AllowedRoutes.Namespaces.Selector)
+	var err error
+	l.from, err = newNamespaceFilter(deref(a.Namespaces.From, gatewayv1.NamespacesFromSame), a.Namespaces.Selector, l.owner.GetNamespace())
 	if err != nil {
 		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "allowedRoutes.namespaces.selector", "correct the selector",
 			"the selector is not valid: "+err.Error())
-		return
 	}
-	l.selector = selector
-}
-
-func (l *listener) from() gatewayv1.FromNamespaces {
-	if a := l.spec.AllowedRoutes; a != nil && a.Namespaces != nil && a.Namespaces.From != nil {
-		return *a.Namespaces.From
-	}
-	return gatewayv1.NamespacesFromSame
 }
 
 // admits reports whether routes of a kind in a namespace may attach.
 func (l *listener) admits(kind, namespace string, o *corev1.Namespace) bool {
-	if !l.takes(kind) {
-		return false
-	}
-	switch l.from() {
-	case gatewayv1.NamespacesFromAll:
-		return true
-	case gatewayv1.NamespacesFromSame:
-		return namespace == l.gateway.object.Namespace
-	case gatewayv1.NamespacesFromSelector:
-		set := labels.Set{corev1.LabelMetadataName: namespace}
-		if o != nil {
-			for k, v := range o.Labels {
-				set[k] = v
-			}
-		}
-		return l.selector.Matches(set)
-	}
-	return false
+	return l.takes(kind) && l.from.admits(namespace, o)
 }
 
 // findConflicts marks listeners of one Gateway that can't be told apart. All of them lose: the Gateway API forbids to
@@ -309,23 +307,32 @@ func (l *listener) admits(kind, namespace string, o *corev1.Namespace) bool {
 func (g *gateway) findConflicts() {
 	for i, a := range g.listeners {
 		for _, b := range g.listeners[i+1:] {
-			if a.spec.Port != b.spec.Port {
-				continue
-			}
-			switch udp := gatewayv1.UDPProtocolType; {
-			case !distinctByHostname(a.spec.Protocol) && a.spec.Protocol == b.spec.Protocol:
-				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "port")
-			case a.spec.Protocol == udp || b.spec.Protocol == udp: // it has ports of its own
-			case a.lacking() || b.lacking():
-				// What is not supported does not count (Gateway API, GatewaySpec.listeners).
-			case transport(a.spec.Protocol) != transport(b.spec.Protocol),
-				a.hostname == b.hostname && a.spec.Protocol != b.spec.Protocol:
-				a.clash(b, gatewayv1.ListenerReasonProtocolConflict, "protocol")
-			case a.hostname == b.hostname:
-				a.clash(b, gatewayv1.ListenerReasonHostnameConflict, "hostname")
+			if reason, field := a.conflictsWith(b); reason != "" {
+				a.clash(b, reason, field)
+				b.clash(a, reason, field)
 			}
 		}
 	}
+}
+
+// conflictsWith says why two listeners can't be told apart, and by which field; empty if they can.
+func (l *listener) conflictsWith(o *listener) (gatewayv1.ListenerConditionReason, string) {
+	if l.spec.Port != o.spec.Port {
+		return "", ""
+	}
+	switch udp := gatewayv1.UDPProtocolType; {
+	case !distinctByHostname(l.spec.Protocol) && l.spec.Protocol == o.spec.Protocol:
+		return gatewayv1.ListenerReasonProtocolConflict, "port"
+	case l.spec.Protocol == udp || o.spec.Protocol == udp: // it has ports of its own
+	case l.lacking() || o.lacking():
+		// What is not supported does not count (Gateway API, GatewaySpec.listeners).
+	case transport(l.spec.Protocol) != transport(o.spec.Protocol),
+		l.hostname == o.hostname && l.spec.Protocol != o.spec.Protocol:
+		return gatewayv1.ListenerReasonProtocolConflict, "protocol"
+	case l.hostname == o.hostname:
+		return gatewayv1.ListenerReasonHostnameConflict, "hostname"
+	}
+	return "", ""
 }
 
 func distinctByHostname(p gatewayv1.ProtocolType) bool {
@@ -346,21 +353,24 @@ func transport(p gatewayv1.ProtocolType) string {
 }
 
 func (l *listener) clash(other *listener, reason gatewayv1.ListenerConditionReason, field string) {
-	for _, pair := range [][2]*listener{{l, other}, {other, l}} {
-		message := fmt.Sprintf("has the same %s on port %d as listener %s; neither is served", field, l.spec.Port, pair[1].spec.Name)
-		if reason == gatewayv1.ListenerReasonProtocolConflict && field == "protocol" {
-			message = fmt.Sprintf("port %d is also used by listener %s with protocol %s; neither is served",
-				l.spec.Port, pair[1].spec.Name, pair[1].spec.Protocol)
-		}
-		pair[0].gateway.report.errorf(pair[0].field+"."+field, "change one of them", "%s", message)
-		if pair[0].conflict == "" {
-			pair[0].conflict, pair[0].conflictMessage = string(reason), message
-		}
+	message := fmt.Sprintf("has the same %s on port %d as listener %s; neither is served", field, l.spec.Port, other.spec.Name)
+	if reason == gatewayv1.ListenerReasonProtocolConflict && field == "protocol" {
+		message = fmt.Sprintf("port %d is also used by listener %s with protocol %s; neither is served",
+			l.spec.Port, other.spec.Name, other.spec.Protocol)
+	}
+	l.lose(reason, field, message)
+}
+
+// lose keeps the listener from being served, because there is another one.
+func (l *listener) lose(reason gatewayv1.ListenerConditionReason, field, message string) {
+	l.report.errorf(l.field+"."+field, "change one of them", "%s", message)
+	if l.conflict == "" {
+		l.conflict, l.conflictMessage = string(reason), message
 	}
 }
 
 func (l *listener) status() gatewayv1.ListenerStatus {
-	generation := l.gateway.object.Generation
+	generation := l.owner.GetGeneration()
 	accepted, programmed, resolved, conflicted :=
 		condition(gatewayv1.ListenerConditionAccepted, true, gatewayv1.ListenerReasonAccepted, generation, "the listener is valid"),
 		condition(gatewayv1.ListenerConditionProgrammed, true, gatewayv1.ListenerReasonProgrammed, generation, "the listener is configured"),
@@ -379,6 +389,8 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 	if !l.programmed() {
 		reason, message := gatewayv1.ListenerReasonInvalid, accepted.Message
 		switch {
+		case l.conflict != "":
+			reason = gatewayv1.ListenerConditionReason(l.conflict)
 		case l.valid() && !l.servable():
 			reason, message = gatewayv1.ListenerReasonPending, l.gateway.unplacedMessage
 		case l.servable():
@@ -414,7 +426,10 @@ func (t *translator) publishShut(l *listener) {
 // publish adds the listener to the configuration, once per address.
 func (t *translator) publish(l *listener) {
 	g := l.gateway
-	name := g.object.Namespace + "/" + g.object.Name + "/" + string(l.spec.Name)
+	name := l.owner.GetNamespace() + "/" + l.owner.GetName() + "/" + string(l.spec.Name)
+	if l.kind == kindListenerSet {
+		name = "listenerset/" + name
+	}
 	for _, c := range l.certificates {
 		l.tls.Certificates = append(l.tls.Certificates, c.use())
 	}

@@ -45,6 +45,7 @@ func shuffle(random *rand.Rand, o *Objects) {
 	mix := func(n int, swap func(i, j int)) { random.Shuffle(n, swap) }
 	mix(len(o.GatewayClasses), swapper(o.GatewayClasses))
 	mix(len(o.Gateways), swapper(o.Gateways))
+	mix(len(o.ListenerSets), swapper(o.ListenerSets))
 	mix(len(o.HTTPRoutes), swapper(o.HTTPRoutes))
 	mix(len(o.GRPCRoutes), swapper(o.GRPCRoutes))
 	mix(len(o.TLSRoutes), swapper(o.TLSRoutes))
@@ -150,6 +151,12 @@ func TestConditionsAreOnesThatTheAPIServerTakes(t *testing.T) {
 		for _, g := range s.Gateways {
 			check(dir, g.Status.Conditions)
 			for _, l := range g.Status.Listeners {
+				check(dir, l.Conditions)
+			}
+		}
+		for _, set := range s.ListenerSets {
+			check(dir, set.Status.Conditions)
+			for _, l := range set.Status.Listeners {
 				check(dir, l.Conditions)
 			}
 		}

@@ -20,6 +20,7 @@ func Translate(o *Objects, opt Options) *Result {
 		endpoints: config.Endpoints{},
 		asked:     references{},
 		ports:     map[portKey]portUse{},
+		sets:      map[key]*listenerSet{},
 
 		certificates: map[key]*certificate{},
 		policies:     map[key][]*backendPolicy{},
@@ -48,6 +49,7 @@ type translator struct {
 	// Built up step by step.
 	classes  map[string]bool // GatewayClasses of ours by name; false if not accepted
 	gateways []*gateway
+	sets     map[key]*listenerSet
 	ports    map[portKey]portUse
 
 	certificates map[key]*certificate // of the Secrets that were looked at

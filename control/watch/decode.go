@@ -29,6 +29,7 @@ type kind struct {
 var kinds = map[string]kind{
 	"GatewayClass": {gatewayGroups, false, into(func(o *translate.Objects) *[]*gatewayv1.GatewayClass { return &o.GatewayClasses })},
 	"Gateway":      {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.Gateway { return &o.Gateways })},
+	"ListenerSet":  {gatewayGroups[:1], true, into(func(o *translate.Objects) *[]*gatewayv1.ListenerSet { return &o.ListenerSets })},
 	"HTTPRoute":    {gatewayGroups, true, into(func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes })},
 	"GRPCRoute":    {gatewayGroups[:1], true, into(func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes })},
 	"TLSRoute":     {l4Groups, true, into(func(o *translate.Objects) *[]*gatewayv1.TLSRoute { return &o.TLSRoutes })},
