@@ -151,9 +151,7 @@ func (c *routeCompiler) rule(r routeRule, i int) *config.Rule {
 	if len(c.defects) > 0 {
 		return nil
 	}
-	if r.Retry != nil {
-		c.defect(field+".retry", "remove it", "retry is not supported yet; the rule is served with the default retries")
-	}
+	rule.Retry = c.retry(r.Retry, field+".retry")
 	if r.SessionPersistence != nil {
 		c.defect(field+".sessionPersistence", "remove it; "+annotationHashOn+" on the Service keeps clients on one endpoint",
 			"session persistence is not supported yet; the rule is served without it")

@@ -115,6 +115,8 @@ type Rule struct {
 	Timeouts Timeouts  `json:"timeouts,omitzero"`
 	// BodyBytesMax bounds the request body; 0 means no limit of this rule. Crossing it answers 413.
 	BodyBytesMax int64 `json:"bodyBytesMax,omitempty"`
+	// Retry is nil for the default.
+	Retry *Retry `json:"retry,omitempty"`
 }
 
 // NoTimeout in place of a timeout switches it off (0s in a Gateway API timeout). Any negative Duration means the same.

@@ -196,6 +196,14 @@ func (d *digest) rule(r *Rule) {
 	d.number(int64(r.Timeouts.Response))
 	d.number(int64(r.Timeouts.TunnelIdle))
 	d.number(r.BodyBytesMax)
+	if t := r.Retry; d.flag(t != nil) {
+		d.count(t.Attempts)
+		d.count(len(t.Codes))
+		for _, code := range t.Codes {
+			d.number(int64(code))
+		}
+		d.number(int64(t.Backoff))
+	}
 }
 
 func (d *digest) backends(list []Backend) {

@@ -190,6 +190,9 @@ func (v *validator) rule(route, index int) {
 	if r.BodyBytesMax < 0 {
 		report(PartRule, 0, fmt.Errorf("%d is negative; 0 means no limit of this rule", r.BodyBytesMax), "bodyBytesMax")
 	}
+	if field, err := checkRetry(r.Retry); err != nil {
+		report(PartRule, 0, err, "retry.%s", field)
+	}
 	for i := range r.Filters {
 		if err := CheckFilter(&r.Filters[i]); err != nil {
 			report(PartRuleFilters, 0, err, "filters[%d]", i)

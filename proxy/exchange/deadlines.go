@@ -21,6 +21,7 @@ type deadlines struct {
 	request  clock.Time // whole exchange
 	attempt  clock.Time // the attempt under way
 	response clock.Time // the response head
+	retry    clock.Time // the next attempt
 	touched  clock.Time // last byte in either direction once a stream is there; of tunnels only where that is limited
 	asked    clock.Time // when the client of a gRPC call gives up
 	patient  bool       // a gRPC call: silence is no failure
@@ -29,7 +30,7 @@ type deadlines struct {
 
 func (d *deadlines) reset() {
 	d.start, d.request, d.attempt, d.response, d.touched, d.prefix = 0, 0, 0, 0, 0, 0
-	d.asked, d.patient = 0, false
+	d.asked, d.patient, d.retry = 0, false, 0
 }
 
 // within turns a rule's timeout into a deadline: 0 takes the default, a negative one means none.
@@ -51,6 +52,7 @@ func (d *deadlines) armAttempt(x *Exchange) {
 		d.request = d.asked
 	}
 	d.attempt = within(now, x.rule.BackendTimeout, 0)
+	d.retry = 0
 	d.response = d.responseFrom(x, now) // a wait for a connection counts too
 	d.touched = 0
 	d.arm(x)
@@ -128,7 +130,7 @@ func (d *deadlines) arm(x *Exchange) {
 	if next == 0 && d.touched != 0 && !d.patient {
 		next = d.touched + x.idleMax()
 	}
-	for _, t := range [...]clock.Time{d.request, d.attempt} {
+	for _, t := range [...]clock.Time{d.request, d.attempt, d.retry} {
 		if t != 0 && (next == 0 || t < next) {
 			next = t
 		}
@@ -157,10 +159,13 @@ func (x *Exchange) onDeadline(now clock.Time) {
 			return
 		}
 		x.timeout("request_timeout")
+	case passed(d.retry):
+		d.retry = 0
+		x.nextAttempt()
 	case passed(d.attempt):
-		x.timeout("backend_request_timeout")
+		x.attemptTimeout("backend_request_timeout")
 	case passed(d.response):
-		x.timeout("response_timeout")
+		x.attemptTimeout("response_timeout")
 	case idle:
 		x.timeout("stream_idle_timeout")
 	default:
@@ -171,8 +176,21 @@ func (x *Exchange) onDeadline(now clock.Time) {
 // timeout gives up. It is the endpoint's fault only if it had the whole request: else clients that send slowly could
 // get a healthy endpoint ejected.
 func (x *Exchange) timeout(reason string) {
-	if e := x.attempt.endpoint; e != nil && x.attempt.stream != nil && x.phase == phaseHead && x.requestEnded {
-		e.Report(x.w.Upstream, false)
-	}
+	x.blameTimeout()
 	x.fail(504, reason)
+}
+
+// attemptTimeout is timeout for an attempt, which another one may follow.
+func (x *Exchange) attemptTimeout(reason string) {
+	x.blameTimeout()
+	if !x.retryAfterTimeout() {
+		x.fail(504, reason)
+	}
+}
+
+func (x *Exchange) blameTimeout() {
+	a := &x.attempt
+	if a.endpoint != nil && a.stream != nil && !a.retired && x.phase == phaseHead && x.requestEnded {
+		a.endpoint.Report(x.w.Upstream, false)
+	}
 }

@@ -50,8 +50,6 @@ const (
 	phaseTunnel              // 101 has been sent
 	phaseOver                // finished
 	interimsMax = 32         // interim responses of one attempt; a peer that sends more is broken (attack row 34)
-	attemptsMax = 2          // one retry, besides attempts that no back end has looked at
-	unsentMax   = 8          // of those: back ends end connections after some requests, and a busy one may meet that again
 	statusGone  = 499        // nginx's code for "client closed the request", in logs and metrics only
 )
 
@@ -106,6 +104,8 @@ type attempt struct {
 	pool     *upstream.Pool
 	stream   upstream.Stream
 	waiting  bool // queued in pool
+	retired  bool // another one follows when its time has come; what comes from this one is thrown away
+	drained  int  // bytes of it
 	interims uint8
 }
 

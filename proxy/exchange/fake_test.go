@@ -24,6 +24,7 @@ type sim struct {
 	dialer *fakeDialer
 	cfg    *config.Config
 	port   *PortRef
+	reg    *observe.Registry
 	log    *observe.AccessLog
 	lines  bytes.Buffer
 }
@@ -62,7 +63,7 @@ func newSim(t testing.TB, endpoints int, change func(*config.Config)) *sim {
 		t.Fatal(err)
 	}
 	s := &sim{t: t, dialer: &fakeDialer{}, cfg: cfg, port: NewPortRef(netip.MustParseAddrPort("127.0.0.1:80"))}
-	s.dialer.sim = s
+	s.dialer.sim, s.reg = s, reg
 	wheel := clock.NewWheel(1e9)
 	date := []byte("Tue, 14 Nov 2023 22:13:20 GMT")
 	s.w = &Worker{
@@ -123,6 +124,16 @@ func (s *sim) one() entry {
 		s.t.Fatalf("%d exchanges were logged, want 1", len(all))
 	}
 	return all[0]
+}
+
+// wantMetric looks for a line of the exposition.
+func (s *sim) wantMetric(line string) {
+	s.t.Helper()
+	var b strings.Builder
+	s.reg.WritePrometheus(&b)
+	if !strings.Contains(b.String(), "\n"+line+"\n") {
+		s.t.Errorf("the metrics have no line %s", line)
+	}
 }
 
 // fakeClient is one request of a client: it starts the exchange and notes what it is told.

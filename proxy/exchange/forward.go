@@ -66,7 +66,7 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 	}
 	x.rec.Attempts++
 	x.limits.patient = x.grpc != message.NotGRPC && a.endpoint.Protocol == config.BackendH2
-	a.interims = 0
+	a.interims, a.retired = 0, false
 	a.pool = a.endpoint.PoolFor(x.w.Upstream, x.Req.Upgrade.Len > 0)
 	x.limits.armAttempt(x)
 	if x.Req.Framing != message.NoBody {
@@ -171,6 +171,9 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	x.limits.headArrived(x)
 	code := x.readGRPCStatus(&resp.Head)
 	x.attempt.endpoint.Report(x.w.Upstream, !unavailable(resp.Status) && code != grpcUnavailable)
+	if x.rule.Retry != nil && x.retryAfterResponse(resp, code) {
+		return
+	}
 	if x.Req.ExtendedConnect() && resp.Status < 300 { // it would open a tunnel to a back end that has not agreed to one
 		x.fail(502, "upgrade_ignored")
 		return
@@ -212,6 +215,10 @@ func (x *Exchange) onInterim(resp *message.Response) {
 
 // OnData implements upstream.Sink.
 func (x *Exchange) OnData(p []byte) {
+	if x.attempt.retired {
+		x.drain(p)
+		return
+	}
 	x.limits.touched = x.w.Clock.Now()
 	if x.tunnel != nil {
 		x.tunnel.fromBackend(p)
@@ -233,6 +240,9 @@ func (x *Exchange) OnEnd(trailers *message.Head) {
 		return
 	}
 	x.attempt.stream = nil
+	if x.attempt.retired {
+		return
+	}
 	x.readGRPCStatus(trailers)
 	trailers = passable(trailers, false)
 	if x.body != nil {
@@ -254,6 +264,9 @@ func (x *Exchange) OnWritable() { x.down.ResumeBody() }
 func (x *Exchange) OnFailure(f upstream.Failure) {
 	a := &x.attempt
 	a.stream, a.waiting = nil, false
+	if a.retired {
+		return
+	}
 	if x.outOfTime(f) {
 		x.fail(504, reasonGRPCTimeout)
 		return
@@ -268,17 +281,7 @@ func (x *Exchange) OnFailure(f upstream.Failure) {
 		x.breakOff(failureReason(f), f.Cause == upstream.CauseReset && f.Detail == detailCancel)
 		return
 	}
-	safe := x.Req.MethodID.Safe() && x.Req.Framing == message.NoBody
-	// What no back end has looked at is no load for one: connections that end in good order must not use the budget up.
-	free := f.Stage == upstream.StageUnsent
-	if free {
-		x.unsent++
-	}
-	again := x.rec.Attempts-x.unsent < attemptsMax && x.unsent < unsentMax
-	if f.Retriable(safe) && !x.replay.gone && again && (free || x.w.Upstream.AllowRetry()) {
-		x.w.Shard.Retry()
-		x.w.Shard.AttemptFailed(a.endpoint.Stats)
-		x.pick(a.endpoint)
+	if x.retryAfterFailure(f) {
 		return
 	}
 	if x.grpc != message.NotGRPC {

@@ -58,5 +58,10 @@ func (m MethodID) Safe() bool {
 	return m == MethodGet || m == MethodHead || m == MethodOptions
 }
 
+// Idempotent: the request may be sent several times with the effect of one (RFC 9110 section 9.2.2).
+func (m MethodID) Idempotent() bool {
+	return m.Safe() || m == MethodPut || m == MethodDelete || m == MethodTrace
+}
+
 // MethodNames returns the name of every method id, in order.
 func MethodNames() []string { return append([]string(nil), methodNames[:]...) }

@@ -44,10 +44,10 @@ func (s *Shard) ConnClosed() { s.connsClosed.Add(1) }
 // Retry counts a request that is sent to a back end again.
 func (s *Shard) Retry() { s.retries.Add(1) }
 
-// AttemptFailed counts an endpoint that was given up for another one; the last one tried is counted by Finish.
-func (s *Shard) AttemptFailed(e *Endpoint) {
+// AttemptFailed counts an attempt that another one follows, with what was answered, 0 for nothing; Finish counts the last one.
+func (s *Shard) AttemptFailed(e *Endpoint, status int) {
 	if e != nil {
-		s.countEndpoint(e, 0)
+		s.countEndpoint(e, status)
 	}
 }
 

@@ -236,6 +236,7 @@ func (c *compiler) rule(routeIndex, index int, r *config.Route) Rule {
 		Name: cfg.Name, Route: r.Name, Source: r.Source, Index: index,
 		RequestTimeout: int64(cfg.Timeouts.Request), BackendTimeout: int64(cfg.Timeouts.BackendRequest),
 		ResponseTimeout: int64(cfg.Timeouts.Response), TunnelIdle: int64(cfg.Timeouts.TunnelIdle), BodyBytesMax: cfg.BodyBytesMax,
+		Retry:    newRetry(cfg.Retry),
 		Backends: make([]Backend, len(cfg.Backends)), config: cfg,
 	}
 	if c.opt.Registry != nil {

@@ -54,6 +54,7 @@ type ExplainedRule struct {
 	Filters      []config.Filter    `json:"filters,omitempty"`
 	Timeouts     config.Timeouts    `json:"timeouts,omitzero"`
 	BodyBytesMax int64              `json:"bodyBytesMax,omitempty"`
+	Retry        *config.Retry      `json:"retry,omitempty"`
 	Backends     []ExplainedBackend `json:"backends,omitempty"`
 }
 
@@ -166,6 +167,7 @@ func (r *Rule) explain(prefix int) *ExplainedRule {
 	e := &ExplainedRule{
 		Route: r.Route, Source: r.Source, Rule: r.Name, Index: r.Index, PrefixBytes: prefix,
 		Filters: config.RedactFilters(r.config.Filters), Timeouts: r.config.Timeouts, BodyBytesMax: r.BodyBytesMax,
+		Retry: r.config.Retry,
 	}
 	e.Backends = explainBackends(r.Backends, r.config.Backends, r.weights)
 	return e

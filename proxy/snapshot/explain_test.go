@@ -50,6 +50,7 @@ func shop() (*config.Config, config.Endpoints) {
 						},
 						Timeouts:     config.Timeouts{Request: 3e9, BackendRequest: -1},
 						BodyBytesMax: 1024,
+						Retry:        &config.Retry{Attempts: 3, Codes: []int{502, 503}, Backoff: config.Duration(100e6)},
 					},
 					{Name: "1", Matches: []config.Match{prefix("/cart"), {Path: config.PathMatch{Kind: config.PathExact, Value: "/"}, Query: []config.ValueMatch{{Name: "q", Value: "1"}}}},
 						Backends: []config.Backend{{Cluster: "default/cart:80", Weight: 1}}},

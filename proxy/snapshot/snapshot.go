@@ -135,6 +135,8 @@ type Rule struct {
 	TunnelIdle int64
 	// BodyBytesMax bounds the request body; 0 means no limit of this rule.
 	BodyBytesMax int64
+	// Retry is nil for the default.
+	Retry *Retry
 
 	weights uint32 // the sum over Backends
 	config  *config.Rule

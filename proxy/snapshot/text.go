@@ -116,10 +116,27 @@ func (r *ExplainedRule) text(b *strings.Builder) {
 	if r.BodyBytesMax > 0 {
 		fmt.Fprintf(b, "    request body: at most %d bytes\n", r.BodyBytesMax)
 	}
+	if t := r.Retry; t != nil {
+		fmt.Fprintf(b, "    retry: at most %d times%s%s\n", t.Attempts, codesText(t.Codes), backoffText(t.Backoff))
+	}
 	filtersText(b, "    ", r.Filters)
 	for i := range r.Backends {
 		r.Backends[i].text(b, "answers 500")
 	}
+}
+
+func codesText(codes []int) string {
+	if len(codes) == 0 {
+		return ""
+	}
+	return ", also after " + strings.Trim(fmt.Sprint(codes), "[]")
+}
+
+func backoffText(d config.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return ", not before " + time.Duration(d).String()
 }
 
 func (x *ExplainedBackend) text(b *strings.Builder, ifInvalid string) {

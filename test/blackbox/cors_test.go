@@ -18,12 +18,7 @@ func TestPagesOfOtherOriginsGetWhatTheirPolicyAllows(t *testing.T) {
 		r := start(t, []string{backend}, filters(config.Filter{CORS: &config.CORS{
 			AllowOrigins: []string{"https://*.good.example"}, AllowMethods: []string{"PUT"}, AllowHeaders: []string{"*"}, AllowCredentials: true,
 		}}))
-		for _, http2 := range []bool{false, true} {
-			var protocols http.Protocols
-			protocols.SetHTTP1(!http2)
-			protocols.SetUnencryptedHTTP2(http2)
-			client := &http.Client{Transport: &http.Transport{Protocols: &protocols}, Timeout: patience}
-			defer client.CloseIdleConnections()
+		twice(t, func(t *testing.T, client *http.Client) {
 			ask := func(method, origin string) (*http.Response, string) {
 				req, err := http.NewRequest(method, "http://"+r.addr, nil)
 				if err != nil {
@@ -62,13 +57,13 @@ func TestPagesOfOtherOriginsGetWhatTheirPolicyAllows(t *testing.T) {
 				}
 				got = append(got, resp.Header.Get("Access-Control-Max-Age"))
 				if s := strings.Join(got, " "); resp.StatusCode != c.status || body != c.body || s != c.want {
-					t.Errorf("HTTP/2 %t, %s from %s: %d %q %q, want %d %q %q", http2, c.method, c.origin, resp.StatusCode, body, s, c.status, c.body, c.want)
+					t.Errorf("%s from %s: %d %q %q, want %d %q %q", c.method, c.origin, resp.StatusCode, body, s, c.status, c.body, c.want)
 				}
 				if vary := resp.Header.Get("Vary"); vary != "Origin" {
-					t.Errorf("HTTP/2 %t, %s from %s: Vary is %q", http2, c.method, c.origin, vary)
+					t.Errorf("%s from %s: Vary is %q", c.method, c.origin, vary)
 				}
 			}
-		}
+		})
 	})
 }
 
