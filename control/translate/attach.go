@@ -284,7 +284,7 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 	}
 	for _, l := range p.listeners {
 		if (p.ref.SectionName != nil && *p.ref.SectionName != "" && *p.ref.SectionName != l.spec.Name) ||
-			(p.ref.Port != nil && *p.ref.Port != l.spec.Port) || o.passesBy(l) {
+			(p.ref.Port != nil && *p.ref.Port != l.spec.Port) {
 			continue
 		}
 		selected = append(selected, l)
@@ -310,7 +310,7 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 		return nil, nil, gatewayv1.RouteReasonNoMatchingParent, name + " is not attached to its Gateway"
 	case len(selected) == 0:
 		return nil, nil, gatewayv1.RouteReasonNoMatchingParent,
-			fmt.Sprintf("%s has no listener %swith this sectionName and port", name, o.wanted())
+			name + " has no listener with this sectionName and port"
 	case len(allowed) == 0:
 		return nil, nil, gatewayv1.RouteReasonNotAllowedByListeners,
 			fmt.Sprintf("no selected listener of %s allows %ss from namespace %s", name, o.kind, o.GetNamespace())

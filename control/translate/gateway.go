@@ -38,6 +38,7 @@ func (g *gateway) refuse(reason gatewayv1.GatewayConditionReason, field, hint, m
 
 func (t *translator) gatewayClasses() {
 	t.classes = map[string]bool{}
+	supported := t.supportedFeatures()
 	for _, c := range t.in.classes {
 		if string(c.Spec.ControllerName) != t.opt.ControllerName {
 			continue
@@ -52,8 +53,10 @@ func (t *translator) gatewayClasses() {
 		t.classes[c.Name] = ok
 		t.statuses.GatewayClasses = append(t.statuses.GatewayClasses, GatewayClassStatus{
 			Name: c.Name,
-			Status: gatewayv1.GatewayClassStatus{Conditions: conditions(
-				condition(gatewayv1.GatewayClassConditionStatusAccepted, ok, reason, c.Generation, message))},
+			Status: gatewayv1.GatewayClassStatus{
+				Conditions:        conditions(condition(gatewayv1.GatewayClassConditionStatusAccepted, ok, reason, c.Generation, message)),
+				SupportedFeatures: supported,
+			},
 		})
 	}
 }

@@ -94,6 +94,7 @@ func render(tb testing.TB, r *Result) map[string][]byte {
 func shorten(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
+		delete(v, "supportedFeatures") // the same everywhere; TestAClassSaysWhichFeaturesAreSupported
 		if v["reason"] != nil && v["type"] != nil {
 			return fmt.Sprintf("%v=%v %v, generation %v: %v", v["type"], v["status"], v["reason"], v["observedGeneration"], v["message"])
 		}

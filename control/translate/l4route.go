@@ -41,20 +41,6 @@ func refsByRule[R any](rules []R, refs func(*R) []gatewayv1.BackendRef) [][]gate
 	return out
 }
 
-// passesBy reports whether a route does not even look at a listener: for a TLSRoute, a Gateway without a TLS listener is
-// no parent (Gateway API conformance, TLSRouteInvalidNoMatchingListener).
-func (o *routeObject) passesBy(l *listener) bool {
-	return o.kind == kindTLSRoute && l.spec.Protocol != gatewayv1.TLSProtocolType
-}
-
-// wanted says for messages what listeners a route looks at.
-func (o *routeObject) wanted() string {
-	if o.kind == kindTLSRoute {
-		return "of protocol TLS "
-	}
-	return ""
-}
-
 // compileL4Route compiles a TLSRoute, TCPRoute or UDPRoute from the backendRefs of its rules. If these can't be used the
 // route stays and refuses everything, so that its clients don't reach the back ends of a younger one.
 func (t *translator) compileL4Route(o *routeObject, rules [][]gatewayv1.BackendRef, report reporter) compiledRoute {
