@@ -5,7 +5,7 @@ import "sync/atomic"
 // Kinds returns the names of all kinds that have a status of ours.
 func Kinds() []string {
 	return []string{
-		kindGatewayClass, kindGateway, kindHTTPRoute, kindGRPCRoute, kindTLSRoute, kindTCPRoute, kindUDPRoute, kindBackendTLSPolicy, kindIngress,
+		kindGatewayClass, kindGateway, kindListenerSet, kindHTTPRoute, kindGRPCRoute, kindTLSRoute, kindTCPRoute, kindUDPRoute, kindBackendTLSPolicy, kindIngress,
 	}
 }
 

@@ -206,3 +206,26 @@ func TestRunWritesAndSendsUntilItIsToldToStop(t *testing.T) {
 		s.mu.Unlock()
 	}
 }
+
+func TestStatusesWaitForTheAddresses(t *testing.T) {
+	s, r := newSimulated(), route("cart")
+	s.add(kindHTTPRoute, r, "")
+	b := newBench(s)
+	b.opt.Addresses = NewAddresses()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.Run(ctx) }()
+	b.Offer(Update{Objects: routes(r), Result: &translate.Result{Statuses: routeStatus(r, accepted("web", 1))}})
+	time.Sleep(2 * roundPause)
+	if s.writes() != 0 {
+		t.Error("a status was written before the addresses were known")
+	}
+	b.opt.Addresses.Set([]string{"192.0.2.1"})
+	for deadline := time.Now().Add(time.Minute); s.writes() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no status is written")
+		}
+	}
+	stop()
+	<-ended
+}

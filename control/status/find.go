@@ -33,6 +33,8 @@ func objectsOf(o *translate.Objects, kind string) map[id]metav1.Object {
 		return byRef(kind, o.GatewayClasses)
 	case kindGateway:
 		return byRef(kind, o.Gateways)
+	case kindListenerSet:
+		return byRef(kind, o.ListenerSets)
 	case kindHTTPRoute:
 		return byRef(kind, o.HTTPRoutes)
 	case kindGRPCRoute:
@@ -94,12 +96,16 @@ func (u *Update) problems() []translate.Problem {
 	}
 	out = slices.Clone(out)
 	for _, listener := range slices.Sorted(maps.Keys(u.Unserved)) {
-		parts := strings.SplitN(listener, "/", 3)
+		kind, rest := kindGateway, listener
+		if set, found := strings.CutPrefix(listener, listenerSetPrefix); found && strings.Count(set, "/") == 2 {
+			kind, rest = kindListenerSet, set
+		}
+		parts := strings.SplitN(rest, "/", 3)
 		if len(parts) < 3 {
 			continue // what all Ingresses share; the log has it
 		}
 		out = append(out, translate.Problem{
-			Severity: translate.Error, Object: id{Kind: kindGateway, Namespace: parts[0], Name: parts[1]}, Field: "spec.listeners",
+			Severity: translate.Error, Object: id{Kind: kind, Namespace: parts[0], Name: parts[1]}, Field: "spec.listeners",
 			Message: "listener " + parts[2] + " is not served: " + u.Unserved[listener].Error(),
 		})
 	}

@@ -52,6 +52,7 @@ func refOf(kind string, o metav1.Object) id {
 const (
 	kindGatewayClass     = "GatewayClass"
 	kindGateway          = "Gateway"
+	kindListenerSet      = "ListenerSet"
 	kindHTTPRoute        = "HTTPRoute"
 	kindGRPCRoute        = "GRPCRoute"
 	kindTLSRoute         = "TLSRoute"
@@ -93,17 +94,34 @@ func (p *planner) plan(u *Update, left *departed) []job {
 func (p *planner) gateways(u *Update, s *translate.Statuses, left *departed) {
 	wanted := indexOf(s.Gateways, func(w *translate.GatewayStatus) id { return id{Namespace: w.Namespace, Name: w.Name} })
 	for _, o := range u.Objects.Gateways {
+		var want *gatewayv1.GatewayStatus
 		if w := wanted[id{Namespace: o.Namespace, Name: o.Name}]; w != nil {
-			if !gatewaySettled(&o.Status, &w.Status) {
-				p.add(kindGateway, o, w.Status, encoded(&o.Status), func(status json.RawMessage, now time.Time) (map[string]any, error) {
-					return mergeGateway(status, &w.Status, now)
-				})
-			}
-		} else if last := left.gateways[refOf(kindGateway, o)]; last != nil {
-			p.add(kindGateway, o, "departed", unknown, func(status json.RawMessage, now time.Time) (map[string]any, error) {
-				return takeBackGateway(status, last, now)
+			want = &w.Status
+		}
+		p.listeners(kindGateway, o, &o.Status, want, encoded(&o.Status), left)
+	}
+	sets := indexOf(s.ListenerSets, func(w *translate.ListenerSetStatus) id { return id{Namespace: w.Namespace, Name: w.Name} })
+	for _, o := range u.Objects.ListenerSets {
+		var want *gatewayv1.GatewayStatus
+		if w := sets[id{Namespace: o.Namespace, Name: o.Name}]; w != nil {
+			want = asGateway(&w.Status)
+		}
+		p.listeners(kindListenerSet, o, asGateway(&o.Status), want, encoded(&o.Status), left)
+	}
+}
+
+// listeners plans the status of a Gateway or a ListenerSet.
+func (p *planner) listeners(kind string, o metav1.Object, have, want *gatewayv1.GatewayStatus, cached func() (json.RawMessage, error), left *departed) {
+	if want != nil {
+		if !gatewaySettled(have, want) {
+			p.add(kind, o, want, cached, func(status json.RawMessage, now time.Time) (map[string]any, error) {
+				return mergeGateway(kind, status, want, now)
 			})
 		}
+	} else if last := left.gateways[refOf(kind, o)]; last != nil {
+		p.add(kind, o, "departed", unknown, func(status json.RawMessage, now time.Time) (map[string]any, error) {
+			return takeBackGateway(kind, status, last, now)
+		})
 	}
 }
 

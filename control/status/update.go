@@ -31,21 +31,33 @@ func (u *Update) statuses() *translate.Statuses {
 	out := u.Result.Statuses
 	out.Gateways = slices.Clone(out.Gateways)
 	for i := range out.Gateways {
-		out.Gateways[i].Status = u.served(out.Gateways[i])
+		g := &out.Gateways[i]
+		g.Status = u.served(g.Namespace+"/"+g.Name, &g.Status)
+	}
+	out.ListenerSets = slices.Clone(out.ListenerSets)
+	for i := range out.ListenerSets {
+		s := &out.ListenerSets[i]
+		served := u.served(listenerSetPrefix+s.Namespace+"/"+s.Name, asGateway(&s.Status))
+		s.Status = gatewayv1.ListenerSetStatus{Conditions: served.Conditions}
+		for _, l := range served.Listeners {
+			s.Status.Listeners = append(s.Status.Listeners, gatewayv1.ListenerEntryStatus(l))
+		}
 	}
 	return &out
 }
 
-// served takes the condition Programmed from listeners that this replica does not serve, and from a Gateway that has no
-// other ones.
-func (u *Update) served(g translate.GatewayStatus) gatewayv1.GatewayStatus {
-	out := g.Status
+// listenerSetPrefix begins the names of listeners in the configuration that come from a ListenerSet.
+const listenerSetPrefix = "listenerset/"
+
+// served takes the condition Programmed from listeners that this replica does not serve, and from a Gateway or ListenerSet
+// that has no other ones. Its listeners are called name/listener in the configuration.
+func (u *Update) served(name string, status *gatewayv1.GatewayStatus) gatewayv1.GatewayStatus {
+	out := *status
 	out.Listeners = slices.Clone(out.Listeners)
 	programmed, failed := 0, ""
 	for i := range out.Listeners {
 		l := &out.Listeners[i]
-		name := g.Namespace + "/" + g.Name + "/" + string(l.Name)
-		if why := u.unserved(name); why != "" {
+		if why := u.unserved(name + "/" + string(l.Name)); why != "" {
 			l.Conditions = unprogrammed(l.Conditions, string(gatewayv1.ListenerConditionProgrammed), string(gatewayv1.ListenerReasonInvalid), why)
 			failed = fmt.Sprintf("listener %s is not served: %s", l.Name, why)
 		}
@@ -82,7 +94,7 @@ func unprogrammed(conditions []metav1.Condition, kind, reason, message string) [
 }
 
 // departed are objects that had a status of ours and are not ours any more, with what they had last. Routes and policies
-// need no memory: their entries say whose they are.
+// need no memory: their entries say whose they are. ListenerSets are among the gateways.
 type departed struct {
 	gateways  map[id]*gatewayv1.GatewayStatus
 	ingresses map[id]*networkingv1.IngressStatus
@@ -103,6 +115,11 @@ func (d *departed) follow(before, now *translate.Statuses) {
 			return id{Kind: kindGateway, Namespace: g.Namespace, Name: g.Name}
 		},
 		func(o id, g *translate.GatewayStatus) { d.gateways[o] = &g.Status }, func(o id) { delete(d.gateways, o) })
+	missing(before.ListenerSets, now.ListenerSets,
+		func(g *translate.ListenerSetStatus) id {
+			return id{Kind: kindListenerSet, Namespace: g.Namespace, Name: g.Name}
+		},
+		func(o id, g *translate.ListenerSetStatus) { d.gateways[o] = asGateway(&g.Status) }, func(o id) { delete(d.gateways, o) })
 	missing(before.Ingresses, now.Ingresses,
 		func(g *translate.IngressStatus) id {
 			return id{Kind: kindIngress, Namespace: g.Namespace, Name: g.Name}

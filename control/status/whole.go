@@ -44,7 +44,7 @@ func gatewaySettled(have, want *gatewayv1.GatewayStatus) bool {
 	return true
 }
 
-func mergeGateway(status json.RawMessage, want *gatewayv1.GatewayStatus, now time.Time) (map[string]any, error) {
+func mergeGateway(kind string, status json.RawMessage, want *gatewayv1.GatewayStatus, now time.Time) (map[string]any, error) {
 	var have gatewayv1.GatewayStatus
 	if err := decode(status, &have); err != nil {
 		return nil, err
@@ -66,10 +66,20 @@ func mergeGateway(status json.RawMessage, want *gatewayv1.GatewayStatus, now tim
 		}
 		listeners[i] = w
 	}
-	return map[string]any{
-		"conditions": conditions, "addresses": listOrNull(want.Addresses), "listeners": listOrNull(listeners),
-		"attachedListenerSets": want.AttachedListenerSets,
-	}, nil
+	fields := map[string]any{"conditions": conditions, "listeners": listOrNull(listeners)}
+	if kind == kindGateway {
+		fields["addresses"], fields["attachedListenerSets"] = listOrNull(want.Addresses), want.AttachedListenerSets
+	}
+	return fields, nil
+}
+
+// asGateway reads the status of a ListenerSet as one of a Gateway, which has everything that the former has.
+func asGateway(s *gatewayv1.ListenerSetStatus) *gatewayv1.GatewayStatus {
+	out := &gatewayv1.GatewayStatus{Conditions: s.Conditions}
+	for _, l := range s.Listeners {
+		out.Listeners = append(out.Listeners, gatewayv1.ListenerStatus(l))
+	}
+	return out
 }
 
 // pendingGateway is the status of a Gateway that no controller has looked at, as the Gateway API's schema has it.
@@ -84,7 +94,7 @@ func pending(kind string) metav1.Condition {
 
 // takeBackGateway makes a Gateway that is not ours any more one that nobody has looked at, unless another controller
 // has written in the meantime.
-func takeBackGateway(status json.RawMessage, last *gatewayv1.GatewayStatus, now time.Time) (map[string]any, error) {
+func takeBackGateway(kind string, status json.RawMessage, last *gatewayv1.GatewayStatus, now time.Time) (map[string]any, error) {
 	var have gatewayv1.GatewayStatus
 	if err := decode(status, &have); err != nil || !gatewaySettled(&have, last) {
 		return nil, err
@@ -95,7 +105,7 @@ func takeBackGateway(status json.RawMessage, last *gatewayv1.GatewayStatus, now 
 			fresh.Conditions[i].ObservedGeneration = h.ObservedGeneration
 		}
 	}
-	return mergeGateway(status, fresh, now)
+	return mergeGateway(kind, status, fresh, now)
 }
 
 func ingressSettled(have, want *networkingv1.IngressStatus) bool {

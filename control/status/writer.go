@@ -35,6 +35,8 @@ const (
 	// retryMin and retryMax bound the pause before a write that failed is tried again; it doubles.
 	retryMin = time.Second
 	retryMax = time.Minute
+	// addressPatience is how long a new leader waits for the addresses.
+	addressPatience = 15 * time.Second
 	// awayMax bounds the pause before an API server that did not answer is asked again.
 	awayMax = 5 * time.Second
 )
@@ -45,7 +47,10 @@ type Options struct {
 	ControllerName string
 	// Identity is the name of this replica; it goes into Events.
 	Identity string
-	Log      *slog.Logger
+	// Addresses are waited for, for a while, before the first status of a term is written: what is not known yet would take
+	// the place of what the last leader has written. Nil to wait for none.
+	Addresses *Addresses
+	Log       *slog.Logger
 }
 
 // Writer writes the statuses and Events of the newest Update while it runs.
@@ -135,6 +140,7 @@ func (w *Writer) Run(ctx context.Context) {
 	var events sync.WaitGroup
 	events.Go(func() { w.events.run(ctx) })
 	defer events.Wait()
+	w.awaitAddresses(ctx)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
@@ -152,6 +158,20 @@ func (w *Writer) Run(ctx context.Context) {
 		}
 		next.Reset(pause)
 	}
+}
+
+func (w *Writer) awaitAddresses(ctx context.Context) {
+	if w.opt.Addresses == nil {
+		return
+	}
+	for end := time.Now().Add(addressPatience); time.Now().Before(end); {
+		if _, known := w.opt.Addresses.Current(); known || !sleep(ctx, roundPause) {
+			sleep(ctx, roundPause) // they are being translated
+			return
+		}
+	}
+	w.opt.Log.Warn("statuses are written without addresses, which are not known",
+		"hint", "see the lines before, or use --publish-address or --publish-service")
 }
 
 // round makes the statuses of the newest Update right, and returns when to look again at what failed.

@@ -491,3 +491,41 @@ func TestClassesAndAllKindsOfRoutesGetTheirStatus(t *testing.T) {
 		t.Errorf("supportedFeatures = %s", got)
 	}
 }
+
+func TestAListenerSetGetsItsStatusAndGivesItBack(t *testing.T) {
+	s := newSimulated()
+	o := &gatewayv1.ListenerSet{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "more", Generation: 1}}
+	s.add(kindListenerSet, o, "")
+	b := newBench(s)
+	statuses := translate.Statuses{ListenerSets: []translate.ListenerSetStatus{{Namespace: "shop", Name: "more", Status: gatewayv1.ListenerSetStatus{
+		Conditions: []metav1.Condition{condition("Accepted", true, "Accepted", 1, "added"), condition("Programmed", true, "Programmed", 1, "live")},
+		Listeners:  []gatewayv1.ListenerEntryStatus{gatewayv1.ListenerEntryStatus(listenerStatus("http"))},
+	}}}}
+	offer := func(s2 translate.Statuses, unserved map[string]error) {
+		b.Offer(Update{Objects: &translate.Objects{ListenerSets: []*gatewayv1.ListenerSet{o}}, Result: &translate.Result{Statuses: s2}, Unserved: unserved})
+		b.round(t.Context())
+		o = o.DeepCopy()
+		o.Status = gatewayv1.ListenerSetStatus{}
+		s.read(t, kindListenerSet, o, &o.Status)
+	}
+	offer(statuses, nil)
+	if len(o.Status.Listeners) != 1 || o.Status.Conditions[1].Status != metav1.ConditionTrue {
+		t.Errorf("status = %+v", o.Status)
+	}
+	if s.field(refOf(kindListenerSet, o), "addresses") != "" {
+		t.Error("a ListenerSet has addresses")
+	}
+	offer(statuses, nil)
+	if s.writes() != 1 {
+		t.Errorf("%d writes, want 1", s.writes())
+	}
+	offer(statuses, map[string]error{"listenerset/shop/more/http": errors.New("port 80 is taken")})
+	if o.Status.Conditions[1].Status != metav1.ConditionFalse || o.Status.Listeners[0].Conditions[0].Status != metav1.ConditionFalse {
+		t.Errorf("not served: status = %+v", o.Status)
+	}
+	offer(statuses, nil)
+	offer(translate.Statuses{}, nil)
+	if len(o.Status.Listeners) != 0 || o.Status.Conditions[0].Status != metav1.ConditionUnknown {
+		t.Errorf("given back: status = %+v", o.Status)
+	}
+}
