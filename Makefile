@@ -70,6 +70,14 @@ ghz: ## build ghz, a load generator for gRPC (pinned in test/grpctools)
 grpc: build ## call gRPC services through RAUTA with the interoperability suite of grpc-go (pinned in test/grpc)
 	cd test/grpc && $(GO) vet . && RAUTA=$(CURDIR)/bin/rauta $(GO) test -count=1 .
 
+.PHONY: test-cluster
+test-cluster: ## run the tests that need an API server, which the first run builds in ten minutes (pinned in test/cluster)
+	@if (cd test/cluster && $(GO) mod download && cd plane && $(GO) mod download) >/dev/null 2>&1; then \
+		cd test/cluster && $(GO) vet ./... && $(GO) test -v -run '^$$' -timeout 2h . && $(GO) test -count=1 -timeout 30m .; \
+	else \
+		echo 'test-cluster: skipped, its modules could not be downloaded'; \
+	fi
+
 .PHONY: race
 race: ## run the tests of the data plane with -race -tags invariants
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \

@@ -104,6 +104,7 @@ func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
 		"proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
+		"test/cluster", "test/cluster/plane",
 	}
 }
 
@@ -116,15 +117,15 @@ type owner struct {
 
 func owners() []owner {
 	return []owner{
-		{"k8s.io/client-go", []string{"control", "control/lead", "control/watch", "control/status"},
+		{"k8s.io/client-go", []string{"control", "control/lead", "control/watch", "control/status", "test/cluster/..."},
 			"translate is pure, and the data plane knows no cluster"},
 		{"sigs.k8s.io/gateway-api/pkg/client", []string{"control", "control/watch", "control/status"}, "the same"},
-		{"k8s.io", []string{"control/..."}, "Kubernetes objects never reach the data plane"},
-		{"sigs.k8s.io", []string{"control/...", "cmd/rauta"}, "Kubernetes objects never reach the data plane; cmd prints YAML"},
+		{"k8s.io", []string{"control/...", "test/cluster/..."}, "Kubernetes objects never reach the data plane"},
+		{"sigs.k8s.io", []string{"control/...", "cmd/rauta", "test/cluster/..."}, "Kubernetes objects never reach the data plane; cmd prints YAML"},
 		{"github.com/cilium/ebpf", []string{"bpf/..."}, "one place loads programs"},
 		{"golang.org/x/net/http2", []string{"h2/...", "fastpath/reference", "loadtest/generator"},
 			"one codec per engine; the load test's is outside the product"},
-		{"crypto/tls", []string{"proxy/certs", "proxy/loop", "loadtest/..."},
+		{"crypto/tls", []string{"proxy/certs", "proxy/loop", "loadtest/...", "test/cluster"},
 			"certificates and transports; engines see bytes; the load test is a client"},
 		{"unsafe", []string{"proxy/loop", "fastpath/wire", "proxy/message", "bpf/...", "loadtest/rawio"},
 			"system calls and views; loadtest/rawio makes the same system calls outside the product"},
@@ -132,9 +133,9 @@ func owners() []owner {
 		{"github.com/VictoriaMetrics/metrics", []string{"proxy/observe"}, "one place knows the exposition"},
 		{"github.com/klauspost/cpuid", []string{"fastpath/wire"}, "one place chooses instructions"},
 		{"github.com/fsnotify/fsnotify", []string{"control/watch"}, "one place follows files"},
-		{"github.com/spf13", []string{"cmd/rauta"}, "one command line"},
+		{"github.com/spf13", []string{"cmd/rauta", "test/cluster/plane"}, "one command line"},
 		{"github.com/coder/websocket", []string{"internal/demo"}, "tunnels need no WebSocket library"},
-		{"net/http", []string{"cmd/rauta", "internal/demo", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange"},
+		{"net/http", []string{"cmd/rauta", "internal/demo", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
 			"the data plane has its own HTTP; admin adapts the standard profiles, exchange takes the texts of status codes only"},
 	}
 }
