@@ -85,9 +85,10 @@ func (s *secureConn) hello(serverName string, known bool) func(*loop.Conn, []byt
 	}
 	return func(conn *loop.Conn, received []byte) {
 		a := s.accepted(conn, serverName, route)
-		if handling == snapshot.PassThrough {
+		switch {
+		case handling == snapshot.PassThrough:
 			a.Received = received
-		} else {
+		case names.Terminates: // elsewhere nobody speaks TLS to clients, and a reset is all there is to say
 			a.Farewell = unrecognizedName
 		}
 		s.w.l4.Serve(a)

@@ -454,7 +454,7 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 	}
 	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
 		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS &&
-		p.TCP == prev.TCP && p.L4 == prev.L4 && p.ByServerName == prev.ByServerName {
+		p.TCP == prev.TCP && p.L4 == prev.L4 && p.ByServerName == prev.ByServerName && p.Terminates == prev.Terminates {
 		return prev
 	}
 	p.hosts = route.BuildHosts(hostnames)

@@ -205,6 +205,7 @@ func (s *socket) rival(cfg *config.Listener) *config.Listener {
 func (s *socket) forward(p *Port) {
 	p.TCP = s.first.Protocol == config.ProtocolTCP
 	if !p.TCP {
+		p.Terminates = len(s.tls) > 0
 		p.ByServerName = slices.ContainsFunc(s.configs, func(l *config.Listener) bool { return l.Protocol == config.ProtocolTLS })
 		return
 	}

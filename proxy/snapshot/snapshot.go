@@ -59,6 +59,8 @@ type Port struct {
 	L4  *L4Route
 	// ByServerName: what becomes of a connection is in its ClientHello: see Port.Hello.
 	ByServerName bool
+	// Terminates: some TLS connections on the port end here, so that clients expect RAUTA to speak TLS.
+	Terminates bool
 	// Listeners in the order of the configuration.
 	Listeners []*Listener
 

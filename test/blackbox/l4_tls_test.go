@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,6 +178,24 @@ func TestANameThatNobodyHasReachesNoBackEnd(t *testing.T) {
 		}
 	}
 	m.quiet()
+}
+
+// TestWhereAllPassesThroughNobodySpeaksTLSToClients: not even to say that a name has no route. (Gateway API conformance,
+// TLSRouteHostnameIntersection.)
+func TestWhereAllPassesThroughNobodySpeaksTLSToClients(t *testing.T) {
+	m := startMixed(t, func(_ *server.Options, c *config.Config) { c.Listeners = c.Listeners[2:] })
+	for _, name := range []string{"other.test", "elsewhere.example", ""} {
+		c := tls.Client(m.dial().TCPConn, &tls.Config{InsecureSkipVerify: true, ServerName: name})
+		if err := c.Handshake(); err == nil || !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if m.secure.connections() > 0 {
+		t.Error("a back end was reached")
+	}
+	if _, err := m.secureTo("a.pass.test", m.dial().TCPConn); err != nil {
+		t.Errorf("a name that passes: %v", err)
+	}
 }
 
 func TestARequestForANameThatIsForwardedIsMisdirected(t *testing.T) {
