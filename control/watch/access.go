@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -52,3 +53,6 @@ func (a *Access) load() (*rest.Config, error) {
 	}
 	return cfg, nil
 }
+
+// ParseSelector reads labels that namespaces must have.
+func ParseSelector(text string) (labels.Selector, error) { return labels.Parse(text) }

@@ -1,0 +1,72 @@
+package watch
+
+import "rauta.io/rauta/control/translate"
+
+// namedMax bounds how many Secrets that are no certificates, and how many ConfigMaps, are followed one by one: each is a
+// stream of its own.
+const namedMax = 500
+
+// Refer reads the Secrets and ConfigMaps that objects refer to, and no longer those that they don't. It returns false
+// while some of them have not been read yet; Changed receives when they have. refs is in order, so that what is beyond the
+// limit is always the same.
+func (c *Cluster) Refer(refs []translate.ObjectRef) (complete bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	complete = true
+	for _, t := range c.tables {
+		if t.referred && c.ctx != nil && !c.refer(t, refs) {
+			complete = false
+		}
+	}
+	return complete
+}
+
+// refer is Refer for one kind; c.mu is held.
+func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
+	complete = true
+	wanted := map[scope]bool{}
+	for _, ref := range refs {
+		if ref.Kind != t.kind || !c.inNamespaces(ref.Namespace) || c.inBulk(t, name{ref.Namespace, ref.Name}) {
+			continue
+		}
+		if len(wanted) == namedMax {
+			c.trouble.tooMany(t, namedMax)
+			break
+		}
+		fields := "metadata.name=" + ref.Name
+		if t.others != "" {
+			fields += "," + t.others
+		}
+		at := scope{namespace: ref.Namespace, name: ref.Name, fields: fields}
+		wanted[at] = true
+		if t.sources[at] == nil {
+			c.start(t, at)
+		}
+		complete = complete && t.sources[at].synced
+	}
+	for at, s := range t.sources {
+		if at.name != "" && !wanted[at] {
+			c.end(t, at, s)
+		}
+	}
+	return complete
+}
+
+func (c *Cluster) inNamespaces(namespace string) bool {
+	for _, one := range c.opt.Namespaces {
+		if one == namespace {
+			return true
+		}
+	}
+	return len(c.opt.Namespaces) == 0
+}
+
+// inBulk reports whether an object is known without being followed by itself; c.mu is held.
+func (c *Cluster) inBulk(t *table, k name) bool {
+	for at, s := range t.sources {
+		if at.name == "" && s.objects[k] != nil {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,253 @@
+package watch
+
+import (
+	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// name identifies an object of one kind.
+type name struct{ namespace, name string }
+
+func nameOf(o metav1.Object) name { return name{o.GetNamespace(), o.GetName()} }
+
+// Waiting between attempts to reach the API server. It is short, so that everything is up to date within seconds after an
+// outage, and long enough for some thousand replicas not to be a load.
+const (
+	retryTimeMin = 200 * time.Millisecond
+	retryTimeMax = 3 * time.Second
+)
+
+// An API server that has just come back may say that there are no objects of a kind before it knows better. A list that is
+// empty where there was something is believed after it has been empty emptyTimes more, emptyTime apart. Objects that are
+// deleted while the API server can be reached go at once: there is an event for each.
+const (
+	emptyTimes = 2
+	emptyTime  = 2 * time.Second
+)
+
+// scope is which objects of a kind a source reads.
+type scope struct {
+	namespace string // empty for all
+	name      string // one object only
+	fields    string
+}
+
+// source follows the objects of one kind in one scope. It is the store of a reflector.
+type source struct {
+	cluster *Cluster
+	table   *table
+	scope   scope
+
+	// Protected by cluster.mu.
+	objects map[name]object
+	synced  bool
+	doubted map[name]bool      // objects that an empty list did not have, until it is known whether they are gone
+	cancel  context.CancelFunc // ends the reflector; nil if none is running
+	empty   chan struct{}      // told that a list was empty
+}
+
+// run follows the objects until ctx is done.
+func (s *source) run(ctx context.Context, client rest.Interface) {
+	lw := &lister{client: client, codec: s.cluster.codec, table: s.table, scope: s.scope, told: s.cluster.trouble.told}
+	r := cache.NewReflectorWithOptions(lw, s.table.example, s, cache.ReflectorOptions{
+		Name: s.table.plural, TypeDescription: s.table.kind,
+		Backoff: &wait.Backoff{Duration: retryTimeMin, Factor: 2, Jitter: 0.5, Steps: 8, Cap: retryTimeMax},
+	})
+	go s.doubt(ctx, lw)
+	r.RunWithContext(klog.NewContext(ctx, s.cluster.trouble.library))
+}
+
+// doubt asks again after an empty list, until ctx is done.
+func (s *source) doubt(ctx context.Context, lw *lister) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.empty:
+		}
+		for seen := 0; seen < emptyTimes; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(s.cluster.opt.EmptyTime):
+			}
+			list, err := lw.ListWithContext(ctx, metav1.ListOptions{Limit: 1}) // without a version: from the majority of the storage
+			if err != nil {
+				continue
+			}
+			if !isEmpty(list) {
+				s.cluster.restart(s)
+				return
+			}
+			seen++
+		}
+		s.believe()
+	}
+}
+
+// lister lists and watches one resource.
+type lister struct {
+	client rest.Interface
+	codec  runtime.ParameterCodec
+	table  *table
+	scope  scope
+	told   func(*table, error)
+}
+
+func (l *lister) request(opts *metav1.ListOptions) *rest.Request {
+	opts.FieldSelector = l.scope.fields
+	return l.client.Get().NamespaceIfScoped(l.scope.namespace, l.scope.namespace != "").Resource(l.table.plural).VersionedParams(opts, l.codec)
+}
+
+func (l *lister) ListWithContext(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	list, err := l.request(&opts).Do(ctx).Get()
+	l.told(l.table, err)
+	return list, err
+}
+
+func (l *lister) WatchWithContext(ctx context.Context, opts metav1.ListOptions) (apiwatch.Interface, error) {
+	opts.Watch = true
+	w, err := l.request(&opts).Watch(ctx)
+	l.told(l.table, err)
+	return w, err
+}
+
+// List and Watch are for a reflector that knows no context; it prefers the others.
+func (l *lister) List(opts metav1.ListOptions) (runtime.Object, error) {
+	return l.ListWithContext(context.Background(), opts)
+}
+
+func (l *lister) Watch(opts metav1.ListOptions) (apiwatch.Interface, error) {
+	return l.WatchWithContext(context.Background(), opts)
+}
+
+// Transformer strips objects while they are still being listed.
+func (s *source) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) {
+		if known, ok := o.(object); ok {
+			s.table.strip(known)
+		}
+		return o, nil
+	}
+}
+
+// Add and Update are the same to a store that knows its objects by name.
+func (s *source) Add(o any) error { return s.Update(o) }
+
+// Update keeps the newest state of an object.
+func (s *source) Update(o any) error {
+	fresh, ok := o.(object)
+	if !ok {
+		return nil
+	}
+	s.table.strip(fresh)
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	s.put(fresh)
+	return nil
+}
+
+// put is Update of a stripped object; cluster.mu is held.
+func (s *source) put(fresh object) {
+	k := nameOf(fresh)
+	before, known := s.objects[k]
+	s.objects[k] = fresh
+	delete(s.doubted, k)
+	s.table.serial++
+	if known && s.table.equal(before, fresh) {
+		if before.GetResourceVersion() != fresh.GetResourceVersion() {
+			s.cluster.statusChanged()
+		}
+		return
+	}
+	s.cluster.changed(s.table, before, fresh)
+}
+
+// Delete forgets an object.
+func (s *source) Delete(o any) error {
+	if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+		o = gone.Obj
+	}
+	gone, ok := o.(object)
+	if !ok {
+		return nil
+	}
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	s.remove(nameOf(gone))
+	return nil
+}
+
+// remove is Delete by name; cluster.mu is held.
+func (s *source) remove(k name) {
+	before, known := s.objects[k]
+	if !known {
+		return
+	}
+	delete(s.objects, k)
+	delete(s.doubted, k)
+	s.table.serial++
+	s.cluster.changed(s.table, before, nil)
+}
+
+// Replace takes a complete list.
+func (s *source) Replace(list []any, _ string) error {
+	present := make(map[name]bool, len(list))
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	for _, o := range list {
+		if fresh, ok := o.(object); ok {
+			s.table.strip(fresh)
+			present[nameOf(fresh)] = true
+			s.put(fresh)
+		}
+	}
+	if len(present) == 0 && len(s.objects) > 0 {
+		for k := range s.objects {
+			s.doubted[k] = true
+		}
+		s.cluster.trouble.emptied(s.table, len(s.objects))
+		select {
+		case s.empty <- struct{}{}:
+		default: // it is being looked into already
+		}
+	} else {
+		for k := range s.objects {
+			if !present[k] {
+				s.remove(k)
+			}
+		}
+	}
+	if !s.synced {
+		s.synced = true
+		s.cluster.wake()
+	}
+	return nil
+}
+
+// believe forgets what an empty list did not have.
+func (s *source) believe() {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	for k := range s.doubted {
+		s.remove(k)
+	}
+}
+
+// forget drops everything, because the kind is gone; cluster.mu is held.
+func (s *source) forget() {
+	for k := range s.objects {
+		s.remove(k)
+	}
+}
+
+// Resync is never asked for.
+func (s *source) Resync() error { return nil }
