@@ -33,7 +33,7 @@ type Files struct {
 
 	stamp    string // of what was read last
 	secrets  translate.Memo
-	reported map[string]bool // problems that have been logged; they are logged again only after they were gone
+	problems problemLog
 }
 
 // Load reads, translates and publishes once. A file that can't be read completely changes nothing: the error names
@@ -63,20 +63,19 @@ func (f *Files) Follow(ctx context.Context, poke <-chan os.Signal) error {
 }
 
 func (f *Files) logProblems(loaded *watch.Loaded, problems []translate.Problem) {
-	now := map[string]bool{}
+	var lines []problem
 	for _, p := range Problems(loaded, problems) {
-		text := p.Error()
-		now[text] = true
-		if f.reported[text] {
-			continue
-		}
-		level := slog.LevelWarn
-		if p.Severity == translate.Error {
-			level = slog.LevelError
-		}
-		f.Log.Log(context.Background(), level, "configuration problem", "problem", text)
+		lines = append(lines, problem{levelOf(p.Severity), p.Error()})
 	}
-	f.reported = now
+	f.problems.log = f.Log
+	f.problems.report(lines)
+}
+
+func levelOf(s translate.Severity) slog.Level {
+	if s == translate.Error {
+		return slog.LevelError
+	}
+	return slog.LevelWarn
 }
 
 // Problems joins what reading and translating found, each with the place of its object.

@@ -29,7 +29,7 @@ func (p *process) startAdmin() error {
 		Explain: func(method, url string, headers []string) (any, error) {
 			return server.Explain(p.server.Live().Current(), method, url, headers)
 		},
-		Ready:    p.server.Ready,
+		Ready:    p.ready,
 		Registry: p.registry,
 	})
 	go func() {

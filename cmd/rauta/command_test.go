@@ -112,7 +112,15 @@ func TestExplainTellsTheOutcomeAndWhy(t *testing.T) {
 func TestWrongCommandLinesExitWithTwoAndSayWhatIsExpected(t *testing.T) {
 	for line, want := range map[string]string{
 		"nonsense":                                           `unknown command "nonsense"`,
-		"serve":                                              "--config is missing",
+		"serve":                                              "give --config PATH for files, or --kubeconfig FILE",
+		"serve --config x --kubeconfig y":                    "--kubeconfig is about a cluster",
+		"serve --config x --watch-namespace a":               "--watch-namespace is about a cluster",
+		"serve --kubeconfig missing.yaml":                    "missing.yaml",
+		"serve --context c":                                  "--context \"c\": is about a kubeconfig",
+		"serve --watch-namespace=":                           "--watch-namespace is empty",
+		"serve --watch-selector ==":                          `--watch-selector "=="`,
+		"serve --kube-api-qps 0":                             "--kube-api-qps 0: must be positive",
+		"serve --kube-api-burst 0":                           "--kube-api-burst 0: must be at least 1",
 		"serve path":                                         `unexpected argument "path": give the configuration with --config`,
 		"serve --config x --nonsense":                        "unknown flag: --nonsense",
 		"serve --config x --workers=-1":                      "--workers -1: must be from 1",

@@ -55,7 +55,8 @@ type process struct {
 
 	registry  *observe.Registry
 	server    *server.Server
-	files     *control.Files
+	files     *control.Files   // nil without --config
+	cluster   *control.Cluster // nil with it
 	accessLog *accessLog
 	admin     *admin.Admin
 }
@@ -78,11 +79,19 @@ func (p *process) start(stdout io.Writer) error {
 	if p.server, err = server.New(p.serverOptions(tuning)); err != nil {
 		return err
 	}
+	if len(p.opt.paths) == 0 {
+		if err := p.openCluster(); err != nil {
+			return err
+		}
+	}
 	if err := p.server.Start(); err != nil {
 		return err
 	}
 	if err := p.startAdmin(); err != nil {
 		return err
+	}
+	if p.cluster != nil {
+		return nil // what there is to serve comes later
 	}
 	p.files = &control.Files{Paths: p.opt.paths, Options: p.opt.translate, To: p.server, Log: p.log}
 	return p.load()
@@ -97,7 +106,8 @@ func (p *process) serverOptions(tuning loop.Tuning) server.Options {
 		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
 		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
 		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine], MemoryLimit: tuning.ContainerLimit,
-		DrainDelay: p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
+		ReadyWithoutSockets: len(p.opt.paths) == 0,
+		DrainDelay:          p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
 	}
 }
 
@@ -132,7 +142,7 @@ func (p *process) wait(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 	poke := make(chan os.Signal, 1)
 	following := make(chan error, 1)
-	go func() { following <- p.files.Follow(ctx, poke) }()
+	go func() { following <- p.follow(ctx, poke) }()
 	for {
 		select {
 		case <-ctx.Done():

@@ -49,6 +49,7 @@ type serveOptions struct {
 	overlap     bool
 	strictNames bool
 	translate   translate.Options
+	cluster     clusterOptions
 	onReady     func() // called once everything is being served, if not nil
 
 	// Filled in by validate.
@@ -61,13 +62,15 @@ const serveLong = `Serve HTTP as the configuration says.
 PATH is a file or a folder of YAML with Gateway API and Ingress objects, their Services and EndpointSlices. Changes are
 followed; a file that can't be read keeps the last good state in force. Back ends on loopback addresses are allowed.
 
-Signals: SIGHUP reads the configuration again now, SIGUSR1 opens the access log anew, SIGTERM and SIGINT finish what is
+Without --config the objects are read from the API server of a kubeconfig, or of the cluster that RAUTA runs in.
+
+Signals: SIGHUP reads files again now, SIGUSR1 opens the access log anew, SIGTERM and SIGINT finish what is
 under way and exit with 0; a second one exits at once.`
 
 func newServe() *cobra.Command {
 	o := &serveOptions{}
 	cmd := &cobra.Command{
-		Use:   "serve --config PATH...",
+		Use:   "serve [--config PATH...]",
 		Short: "Serve HTTP as the configuration says",
 		Long:  serveLong,
 		Args:  cobra.ArbitraryArgs,
@@ -110,14 +113,13 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 		"answer 400 to field names that look like framing or forwarding fields (X_Forwarded_For), instead of dropping them")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
+	o.cluster.flags(f)
 	return f
 }
 
 // validate checks every flag and fills in what follows from them.
 func (o *serveOptions) validate() error {
 	switch {
-	case len(o.paths) == 0:
-		return usagef("--config is missing: give a file or folder of YAML")
 	case o.workers < 0 || o.workers > workersMax:
 		return usagef("--workers %d: must be from 1 to %d, or 0 for one per core", o.workers, workersMax)
 	case !slices.Contains(engines(), o.engine):
@@ -156,6 +158,10 @@ func (o *serveOptions) validate() error {
 	if err := validateMeaning(&o.translate); err != nil {
 		return err
 	}
+	if err := o.cluster.validate(len(o.paths) > 0); err != nil {
+		return err
+	}
+	o.translate.AllowLoopback = len(o.paths) > 0
 	o.translate.WithoutTLS, o.translate.WithoutL4 = o.engine != engineLoop, o.engine != engineLoop
 	return o.validateAddresses()
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Label is one label of an info metric.
@@ -11,13 +12,15 @@ type Label struct{ Name, Value string }
 
 // hook is a metric whose value is asked for at each scrape.
 type hook struct {
-	name    string // without labels
-	series  string // with them
-	kind    string // when the table does not have it
-	value   func() float64
-	labels  func() []Label // info metrics
-	each    func(emit func(value float64, labels ...Label))
-	ordinal int // of registration, to keep labels of one name in order
+	name   string // without labels
+	series string // with them
+	kind   string // when the table does not have it
+	value  func() float64
+	labels func() []Label // info metrics
+	each   func(emit func(value float64, labels ...Label))
+	// durations is a histogram.
+	durations *histogram
+	ordinal   int // of registration, to keep labels of one name in order
 }
 
 // Gauge registers a value that each scrape asks for. name may carry labels in exposition syntax. f must not block.
@@ -39,6 +42,13 @@ func (r *Registry) Info(name string, f func() []Label) {
 // Gauges registers a gauge with as many series as each scrape finds: f calls emit once for each of them. f must not block.
 func (r *Registry) Gauges(name string, f func(emit func(value float64, labels ...Label))) {
 	r.register(hook{series: name, kind: "gauge", each: f})
+}
+
+// Durations registers a histogram and returns what adds to it, for any goroutine. name has no labels.
+func (r *Registry) Durations(name string) func(time.Duration) {
+	h := &histogram{}
+	r.register(hook{series: name, kind: "histogram", durations: h})
+	return func(d time.Duration) { h.add(int64(d)) }
 }
 
 func (r *Registry) register(h hook) {
@@ -235,6 +245,12 @@ func (r *Registry) writeHooks(x *exposition) {
 		}
 		if h.each != nil {
 			h.each(func(value float64, labels ...Label) { x.single(x.infoSeries(h.name, labels), value) })
+			continue
+		}
+		if h.durations != nil {
+			var sum histogramSum
+			sum.include(h.durations)
+			x.histogram(h.name, "", &sum, false)
 			continue
 		}
 		series, value := h.series, 1.0

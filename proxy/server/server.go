@@ -40,6 +40,9 @@ type Options struct {
 	MemoryLimit int64
 	// Overlap allows another process to listen on the same addresses, for a hand-over.
 	Overlap bool
+	// ReadyWithoutSockets: sockets that can't be opened do not keep the server from being ready, because whoever may write
+	// an object could keep every replica from starting with a port that is taken.
+	ReadyWithoutSockets bool
 	// DrainDelay is how long Drain goes on accepting after it has become unready; DrainTime how long requests may then
 	// take to finish.
 	DrainDelay, DrainTime time.Duration
@@ -104,6 +107,8 @@ type Server struct {
 	pressure  atomic.Uint32 // a Pressure
 	stop      chan struct{} // closed by Drain
 	used      func() uint64 // bytes of memory
+	// compiled takes how long compiling a configuration took.
+	compiled func(time.Duration)
 	// connections is how many client connections the loops may have.
 	connections int
 }
@@ -114,6 +119,7 @@ func New(opt Options) (*Server, error) {
 		return nil, errors.New("a server needs at least one worker")
 	}
 	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, openUDP: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
+	s.compiled = opt.Registry.Durations("rauta_config_compile_seconds")
 	s.live = snapshot.NewLive(snapshot.Options{
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind, NextProtos: nextProtos(&opt), WithoutL4: opt.Plane != nil,
 		WithoutBackendTLS: opt.Plane != nil, WithoutBackendHTTP2: opt.Plane != nil,
@@ -166,7 +172,11 @@ func (s *Server) Live() *snapshot.Live { return s.live }
 func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	start := time.Now()
 	next, changed, removed, err := s.live.Publish(cfg, eps)
+	if changed {
+		s.compiled(time.Since(start))
+	}
 	if s.draining.Load() {
 		return err
 	}
@@ -182,7 +192,7 @@ func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
 		s.opt.Log.Info("configuration published", "generation", next.Generation, "hash", fmt.Sprintf("%x", next.Hash[:6]),
 			"listeners", len(next.Config.Listeners), "routes", len(next.Routes), "clusters", len(next.Clusters))
 	}
-	s.ready.Store(s.ready.Load() || len(s.open)+len(s.openUDP) == len(next.Ports)+len(next.UDPPorts))
+	s.ready.Store(s.ready.Load() || s.opt.ReadyWithoutSockets || len(s.open)+len(s.openUDP) == len(next.Ports)+len(next.UDPPorts))
 	if changed {
 		s.trimLater()
 	}
@@ -243,7 +253,7 @@ func (s *Server) setSockets(next *snapshot.Snapshot) error {
 			continue
 		}
 		if err := s.plane.Open(p.Addr); err != nil {
-			errs = append(errs, fmt.Errorf("listener %s: %w", p.Listeners[0].Name, err))
+			errs = append(errs, &config.ListenerError{Listeners: namesOf(p.Listeners), Err: err})
 			continue
 		}
 		s.open[p.Addr] = true
@@ -259,6 +269,14 @@ func (s *Server) setSockets(next *snapshot.Snapshot) error {
 	return errors.Join(append(errs, s.setUDPSockets(next)...)...)
 }
 
+func namesOf(listeners []*snapshot.Listener) []string {
+	out := make([]string, len(listeners))
+	for i, l := range listeners {
+		out[i] = l.Name
+	}
+	return out
+}
+
 // setUDPSockets does the same for datagrams. A plane that does not forward any has no ports for them.
 func (s *Server) setUDPSockets(next *snapshot.Snapshot) (errs []error) {
 	plane, ok := s.plane.(datagramPlane)
@@ -272,7 +290,7 @@ func (s *Server) setUDPSockets(next *snapshot.Snapshot) (errs []error) {
 			continue
 		}
 		if err := plane.OpenUDP(p.Addr); err != nil {
-			errs = append(errs, fmt.Errorf("listener %s: %w", p.Listeners[0], err))
+			errs = append(errs, &config.ListenerError{Listeners: p.Listeners, Err: err})
 			continue
 		}
 		s.openUDP[p.Addr] = true

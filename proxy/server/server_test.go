@@ -145,6 +145,23 @@ func TestASocketThatIsTakenIsTriedAgain(t *testing.T) {
 	resp.Body.Close()
 }
 
+func TestInAClusterASocketThatIsTakenKeepsNobodyFromBeingReady(t *testing.T) {
+	s, port := startServer(t, 1, func(s *Server) { s.opt.ReadyWithoutSockets = true })
+	squatter, err := net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer squatter.Close()
+	cfg, eps := everythingTo(port, "127.0.0.1:1")
+	err = s.Publish(cfg, eps)
+	if unserved := config.Unserved(cfg, err); len(unserved) != 1 || unserved[cfg.Listeners[0].Name] == nil {
+		t.Errorf("not served are %v", unserved)
+	}
+	if ok, why := s.Ready(); !ok {
+		t.Errorf("not ready: %s", why)
+	}
+}
+
 func TestAnAddressAndAllAddressesShareAPortInAnyOrder(t *testing.T) {
 	answer := func(status int) config.Route {
 		return config.Route{Name: "httproute/default/" + strconv.Itoa(status), Rules: []config.Rule{{

@@ -1,0 +1,336 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/control/watch"
+	"rauta.io/rauta/proxy/config"
+)
+
+// When a change is translated. Changes come in bursts, so it is waited until there is quiet for a moment; translating and
+// publishing may take at most half of one core, so the next time is as far away as the last one was long.
+const (
+	quietTime      = 2 * time.Millisecond
+	changeDelayMax = 8 * time.Millisecond
+	restTimeMax    = 500 * time.Millisecond
+	// statusTime bounds how often the sink is told of nothing but statuses, its own among them.
+	statusTime = 500 * time.Millisecond
+	// patience is how long a publication waits for Secrets and ConfigMaps that objects refer to for the first time, and
+	// startPatience the same for the very first one, before which nothing is served.
+	patience      = 2 * time.Second
+	startPatience = 10 * time.Second
+	// storedTime is how long it is waited for the API server before what has been stored is served.
+	storedTime = 3 * time.Second
+	// unservedTime is how often sockets that are taken are tried again, and thereby whether their statuses still hold.
+	unservedTime = 5 * time.Second
+	// datesTime is how often everything is looked at again because time goes by: certificates expire.
+	datesTime = time.Hour
+)
+
+// Source is where objects are read: watch.Cluster.
+type Source interface {
+	// Run reads until ctx is done.
+	Run(ctx context.Context)
+	// Changed receives when there is something to Take, or when Synced or Refer may say something else.
+	Changed() <-chan struct{}
+	Take() watch.Change
+	// Synced reports whether everything has been read once, and if not, what is missing.
+	Synced() (bool, string)
+	Objects() *translate.Objects
+	// Refer reads the Secrets and ConfigMaps that objects refer to; false while some have not been read.
+	Refer(refs []translate.ObjectRef) bool
+	EndpointSlices(of watch.ServiceName) (*corev1.Service, []*discoveryv1.EndpointSlice, bool)
+}
+
+// Plane is a data plane whose endpoints can be changed by themselves.
+type Plane interface {
+	Publisher
+	SetEndpoints(cluster string, eps []config.Endpoint)
+}
+
+// Stage is a part of the way of a change.
+type Stage int
+
+// Stages.
+const (
+	StageLag       Stage = iota // from the arrival of a change to the beginning of its translation
+	StageTranslate              // Translate
+	StagePublish                // the data plane's part: compile, sockets
+	StageServed                 // from the arrival of a change to its being served
+	StageEndpoints              // the same for endpoints, which are not translated
+	StageCount
+)
+
+// Cluster is a configuration in an API server.
+type Cluster struct {
+	Source  Source
+	Options translate.Options
+	To      Plane
+	Log     *slog.Logger
+	// Sink is told what comes of changes; nil for nobody.
+	Sink Sink
+	// Stored returns what was served before this process began, for the case that the API server does not answer; nil if
+	// nothing is stored.
+	Stored func() (*config.Config, config.Endpoints, error)
+	// Changed is called after every change of what is served, with the exception of what was stored. Nil for nobody.
+	Changed func()
+	// Measured takes the durations of stages; nil for nobody.
+	Measured func(Stage, time.Duration)
+	// Addresses receives the addresses that statuses are to have in place of Options.Addresses; nil for none.
+	Addresses <-chan []string
+
+	// Owned by Run.
+	memo     translate.Memo
+	problems problemLog
+	// begun: something has been published that the API server says.
+	begun   bool
+	current *translation                   // what is served
+	served  map[watch.ServiceName][]string // clusters of current by Service
+	eps     config.Endpoints               // of them
+	dirty   time.Time                      // when the first change was seen that is not translated yet; zero if there is none
+	last    time.Time                      // the end of the last publication
+	took    time.Duration                  // how long translating and publishing took then
+	quiet   time.Time                      // when the newest change was seen
+	working chan *translation              // receives what is being translated; nil if nothing is
+	touched map[watch.ServiceName]bool     // Services whose endpoints have changed since that began
+	held    *translation                   // what waits for Secrets and ConfigMaps, until heldTill
+	till    time.Time
+	status  time.Time // when the sink is to be told of statuses; zero if it need not be
+	retry   time.Time // when current is to be published again because sockets are missing; zero if all are there
+	err     error     // what the last publication of current returned
+}
+
+// translation is one run of Translate.
+type translation struct {
+	objects *translate.Objects
+	result  *translate.Result
+	since   time.Time // of the first change in it
+	took    time.Duration
+	failure error // why there is no result
+}
+
+// Run publishes what the API server says until ctx is done.
+func (c *Cluster) Run(ctx context.Context) {
+	c.problems.log = c.Log
+	reading := make(chan struct{})
+	go func() {
+		defer close(reading)
+		c.Source.Run(ctx)
+	}()
+	stored := time.After(storedTime)
+	dates := time.NewTicker(datesTime)
+	defer dates.Stop()
+	for {
+		var due <-chan time.Time
+		if at := c.due(); !at.IsZero() {
+			due = time.After(time.Until(at))
+		}
+		select {
+		case <-ctx.Done():
+			<-reading
+			return
+		case <-c.Source.Changed():
+			c.take()
+		case t := <-c.working:
+			c.working = nil
+			c.translated(t)
+		case addresses := <-c.Addresses:
+			c.Options.Addresses = addresses
+			c.touch(time.Now())
+		case <-dates.C:
+			c.touch(time.Now())
+		case <-stored:
+			c.restore()
+		case <-due:
+			c.act(time.Now())
+		}
+	}
+}
+
+// touch makes a translation due.
+func (c *Cluster) touch(since time.Time) {
+	if c.dirty.IsZero() {
+		c.dirty = since
+	}
+	c.quiet = time.Now()
+}
+
+// take looks at what has changed: endpoints are set at once, everything else waits for its time.
+func (c *Cluster) take() {
+	if !c.begun && c.current == nil && c.working == nil && c.held == nil {
+		if ok, _ := c.Source.Synced(); !ok {
+			return
+		}
+		c.touch(time.Now()) // even if there is not a single object
+	}
+	change := c.Source.Take()
+	if change.Objects {
+		c.touch(change.Since)
+	}
+	if change.Statuses && c.status.IsZero() {
+		c.status = time.Now().Add(statusTime)
+	}
+	for _, service := range change.Services {
+		if c.working != nil || c.held != nil {
+			c.touched[service] = true
+		}
+		c.setEndpoints(service, change.Since)
+	}
+	if c.held != nil && c.dirty.IsZero() && c.Source.Refer(c.held.result.References) {
+		c.till = time.Now()
+	}
+}
+
+// due is when act has something to do; zero if nothing is known to come.
+func (c *Cluster) due() (at time.Time) {
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if c.working == nil {
+		sooner(c.translateAt())
+		if c.held != nil && c.dirty.IsZero() {
+			sooner(c.till)
+		}
+		sooner(c.retry)
+	}
+	sooner(c.status)
+	return at
+}
+
+// translateAt is when the changes there are will be translated.
+func (c *Cluster) translateAt() time.Time {
+	if c.dirty.IsZero() {
+		return time.Time{}
+	}
+	at := c.quiet.Add(quietTime)
+	if latest := c.dirty.Add(changeDelayMax); latest.Before(at) {
+		at = latest
+	}
+	if rested := c.last.Add(min(c.took, restTimeMax)); rested.After(at) {
+		at = rested
+	}
+	return at
+}
+
+// act does what is due.
+func (c *Cluster) act(now time.Time) {
+	if c.working == nil {
+		switch at := c.translateAt(); {
+		case !at.IsZero() && !now.Before(at):
+			c.translate(now)
+		case c.held != nil && c.dirty.IsZero() && !now.Before(c.till):
+			c.publish(c.held)
+		case !c.retry.IsZero() && !now.Before(c.retry) && c.held == nil:
+			c.publish(c.current)
+		}
+	}
+	if !c.status.IsZero() && !now.Before(c.status) {
+		c.status = time.Time{}
+		if c.Sink != nil && c.begun && c.working == nil && c.held == nil && c.dirty.IsZero() {
+			c.current.objects = c.Source.Objects()
+			c.tell()
+		}
+	}
+}
+
+// translate begins a translation beside this loop, so that endpoints can be set meanwhile.
+func (c *Cluster) translate(now time.Time) {
+	t := &translation{since: c.dirty, objects: c.Source.Objects()}
+	if c.held != nil {
+		t.since = c.held.since
+	}
+	c.measure(StageLag, now.Sub(c.dirty))
+	c.dirty = time.Time{}
+	if c.touched == nil || c.held == nil {
+		c.touched = map[watch.ServiceName]bool{}
+	}
+	options := c.Options
+	options.Now, options.Memo = now, &c.memo
+	done := make(chan *translation, 1)
+	c.working = done
+	go func() {
+		t.run(options)
+		t.took = time.Since(now)
+		done <- t
+	}()
+}
+
+// run translates. Whatever an object holds, it must not end the process, which serves those of others.
+func (t *translation) run(options translate.Options) {
+	defer func() {
+		if r := recover(); r != nil {
+			t.failure = fmt.Errorf("translate the objects of the cluster: panic: %v\n%s", r, debug.Stack())
+		}
+	}()
+	t.result = translate.Translate(t.objects, options)
+}
+
+// translated publishes a translation, unless objects that it has not seen are on their way.
+func (c *Cluster) translated(t *translation) {
+	c.measure(StageTranslate, t.took)
+	c.took, c.last = t.took, time.Now()
+	if t.failure != nil {
+		c.Log.Error("this is a defect of RAUTA: please report it; what is served stays in force", "error", t.failure)
+		c.To.Failed(t.failure)
+		return
+	}
+	complete := c.Source.Refer(t.result.References)
+	if c.held == nil {
+		c.till = time.Now().Add(patience)
+		if !c.begun {
+			c.till = time.Now().Add(startPatience)
+		}
+	}
+	if !complete && time.Now().Before(c.till) {
+		c.held = t
+		return
+	}
+	c.publish(t)
+}
+
+// publish makes a translation what is served.
+func (c *Cluster) publish(t *translation) {
+	c.held, c.retry = nil, time.Time{}
+	again := t == c.current
+	if !again {
+		c.current = t
+		c.index()
+		for service := range c.touched { // newer than the translation
+			c.refresh(service)
+		}
+		c.report(t.result.Problems)
+	}
+	start := time.Now()
+	err := c.To.Publish(t.result.Config, c.eps)
+	end := time.Now()
+	if !again {
+		if err != nil {
+			c.Log.Error("parts of the configuration are left out", "error", err)
+		}
+		c.measure(StagePublish, end.Sub(start))
+		c.measure(StageServed, end.Sub(t.since))
+		c.took, c.last = t.took+end.Sub(start), end
+	}
+	news := !again || fmt.Sprint(err) != fmt.Sprint(c.err)
+	c.err = err
+	if config.Unserved(t.result.Config, err) != nil {
+		c.retry = end.Add(unservedTime)
+	}
+	c.begun = true
+	if !again && c.Changed != nil {
+		c.Changed()
+	}
+	if news {
+		c.tell()
+	}
+}

@@ -1,0 +1,333 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/control/watch"
+	"rauta.io/rauta/proxy/config"
+)
+
+// source is an API server that says what a test wants.
+type source struct {
+	changed chan struct{}
+
+	mu       sync.Mutex
+	synced   bool
+	objects  translate.Objects
+	change   watch.Change
+	complete bool
+	referred []translate.ObjectRef
+}
+
+func (s *source) Run(ctx context.Context)  { <-ctx.Done() }
+func (s *source) Changed() <-chan struct{} { return s.changed }
+
+func (s *source) Take() watch.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.change
+	s.change = watch.Change{}
+	return taken
+}
+
+func (s *source) Synced() (bool, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.synced, "objects"
+}
+
+func (s *source) Objects() *translate.Objects {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.objects
+	return &o
+}
+
+func (s *source) Refer(refs []translate.ObjectRef) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.referred = refs
+	return s.complete
+}
+
+func (s *source) EndpointSlices(of watch.ServiceName) (*corev1.Service, []*discoveryv1.EndpointSlice, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, svc := range s.objects.Services {
+		if svc.Namespace == of.Namespace && svc.Name == of.Name {
+			return svc, s.objects.EndpointSlices, true
+		}
+	}
+	return nil, nil, false
+}
+
+// set changes what the API server says, and tells of it.
+func (s *source) set(change func(*source)) {
+	s.mu.Lock()
+	change(s)
+	if s.change.Since.IsZero() {
+		s.change.Since = time.Now()
+	}
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// dataPlane says what happens to it.
+type dataPlane struct {
+	published chan *config.Config
+	endpoints chan []config.Endpoint
+
+	mu  sync.Mutex
+	eps config.Endpoints
+	err error
+}
+
+func (p *dataPlane) Publish(cfg *config.Config, eps config.Endpoints) error {
+	p.mu.Lock()
+	p.eps = eps
+	err := p.err
+	p.mu.Unlock()
+	p.published <- cfg
+	return err
+}
+
+func (p *dataPlane) SetEndpoints(_ string, eps []config.Endpoint) { p.endpoints <- eps }
+func (p *dataPlane) Failed(error)                                 {}
+
+// updates is a Sink.
+type updates chan Update
+
+func (u updates) Published(one Update) { u <- one }
+
+const testTime = 30 * time.Second // more than any machine needs
+
+func receive[T any](t *testing.T, what string, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(testTime):
+		t.Fatalf("never: %s", what)
+	}
+	return v
+}
+
+// quietly fails if there is something to receive after a while.
+func quietly[T any](t *testing.T, what string, from <-chan T) {
+	t.Helper()
+	select {
+	case v := <-from:
+		t.Fatalf("%s: %+v", what, v)
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
+func slice(addresses ...string) *discoveryv1.EndpointSlice {
+	port := int32(8080)
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: "app-1", Namespace: "d", Labels: map[string]string{discoveryv1.LabelServiceName: "app"}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Port: &port}},
+	}
+	for _, a := range addresses {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}})
+	}
+	return s
+}
+
+// served is a Gateway on a port, with a route to a Service.
+func served(port gatewayv1.PortNumber, address string) translate.Objects {
+	backend := gatewayv1.PortNumber(80)
+	return translate.Objects{
+		GatewayClasses: []*gatewayv1.GatewayClass{{
+			ObjectMeta: metav1.ObjectMeta{Name: "rauta"}, Spec: gatewayv1.GatewayClassSpec{ControllerName: translate.DefaultControllerName},
+		}},
+		Gateways: []*gatewayv1.Gateway{{
+			ObjectMeta: metav1.ObjectMeta{Name: "gw", Namespace: "d"},
+			Spec: gatewayv1.GatewaySpec{GatewayClassName: "rauta", Listeners: []gatewayv1.Listener{
+				{Name: "http", Port: port, Protocol: gatewayv1.HTTPProtocolType}}},
+		}},
+		HTTPRoutes: []*gatewayv1.HTTPRoute{{
+			ObjectMeta: metav1.ObjectMeta{Name: "r", Namespace: "d"},
+			Spec: gatewayv1.HTTPRouteSpec{
+				CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Name: "gw"}}},
+				Rules: []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+					BackendObjectReference: gatewayv1.BackendObjectReference{Name: "app", Port: &backend}}}}}},
+			},
+		}},
+		Services: []*corev1.Service{{
+			ObjectMeta: metav1.ObjectMeta{Name: "app", Namespace: "d"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+		}},
+		EndpointSlices: []*discoveryv1.EndpointSlice{slice(address)},
+	}
+}
+
+func live(t *testing.T, adjust func(*Cluster)) (*source, *dataPlane, updates) {
+	t.Helper()
+	s := &source{changed: make(chan struct{}, 1), complete: true}
+	p := &dataPlane{published: make(chan *config.Config, 100), endpoints: make(chan []config.Endpoint, 100)}
+	u := make(updates, 100)
+	c := &Cluster{Source: s, To: p, Sink: u, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	if adjust != nil {
+		adjust(c)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		c.Run(ctx)
+		close(done)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return s, p, u
+}
+
+func TestNothingIsPublishedBeforeEverythingHasBeenRead(t *testing.T) {
+	s, p, u := live(t, nil)
+	s.set(func(s *source) { s.objects, s.change.Objects = served(80, "10.0.0.1"), true })
+	quietly(t, "published from half of the objects", p.published)
+	s.set(func(s *source) { s.synced = true })
+	if cfg := receive(t, "the first configuration", p.published); len(cfg.Listeners) != 1 || cfg.Listeners[0].Port != 80 {
+		t.Errorf("published %+v", cfg)
+	}
+	if one := receive(t, "the sink is told", u); one.Objects == nil || len(one.Result.Statuses.Gateways) != 1 || one.Err != nil {
+		t.Errorf("told %+v", one)
+	}
+}
+
+func TestAClusterWithoutObjectsIsServedToo(t *testing.T) {
+	s, p, _ := live(t, nil)
+	s.set(func(s *source) { s.synced = true })
+	receive(t, "the empty configuration", p.published)
+}
+
+func TestEndpointsAreSetWithoutATranslation(t *testing.T) {
+	kept := make(chan struct{}, 100)
+	s, p, _ := live(t, func(c *Cluster) { c.Changed = func() { kept <- struct{}{} } })
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	receive(t, "the first configuration", p.published)
+	receive(t, "the keeper is told", kept)
+	s.set(func(s *source) {
+		s.objects.EndpointSlices = []*discoveryv1.EndpointSlice{slice("10.0.0.2", "10.0.0.3")}
+		s.change.Services = []watch.ServiceName{{Namespace: "d", Name: "app"}}
+	})
+	eps := receive(t, "the new endpoints", p.endpoints)
+	if len(eps) != 2 || eps[0].Address != "10.0.0.2:8080" || eps[1].Address != "10.0.0.3:8080" {
+		t.Errorf("set %+v", eps)
+	}
+	receive(t, "the keeper is told of endpoints", kept)
+	quietly(t, "endpoints alone were translated", p.published)
+	s.set(func(s *source) {
+		s.objects.EndpointSlices = nil
+		s.change.Services = []watch.ServiceName{{Namespace: "d", Name: "app"}}
+	})
+	if eps := receive(t, "no endpoints", p.endpoints); len(eps) != 0 {
+		t.Errorf("set %+v", eps)
+	}
+}
+
+func TestAChangeOfObjectsIsPublishedWithTheNewestEndpoints(t *testing.T) {
+	s, p, _ := live(t, nil)
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	receive(t, "the first configuration", p.published)
+	s.set(func(s *source) {
+		s.objects = served(81, "10.0.0.2")
+		s.change.Objects, s.change.Services = true, []watch.ServiceName{{Namespace: "d", Name: "app"}}
+	})
+	if cfg := receive(t, "the change", p.published); cfg.Listeners[0].Port != 81 {
+		t.Errorf("published %+v", cfg.Listeners)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if eps := p.eps["d/app:80"]; len(eps) != 1 || eps[0].Address != "10.0.0.2:8080" {
+		t.Errorf("published endpoints %+v", p.eps)
+	}
+}
+
+func TestAPublicationWaitsForWhatIsReferredToForTheFirstTime(t *testing.T) {
+	s, p, _ := live(t, nil)
+	s.set(func(s *source) { s.objects, s.synced, s.complete = served(80, "10.0.0.1"), true, false })
+	quietly(t, "published before a Secret was read", p.published)
+	s.set(func(s *source) { s.complete = true })
+	receive(t, "the first configuration", p.published)
+}
+
+func TestWhatIsStoredIsServedWhileTheAPIServerIsAway(t *testing.T) {
+	stored := &config.Config{Listeners: []config.Listener{{Name: "kept", Port: 82}}}
+	s, p, u := live(t, func(c *Cluster) {
+		c.Stored = func() (*config.Config, config.Endpoints, error) { return stored, nil, nil }
+	})
+	if cfg := receive(t, "what is stored", p.published); cfg != stored {
+		t.Errorf("published %+v", cfg)
+	}
+	quietly(t, "statuses of what is stored", u)
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	if cfg := receive(t, "what the API server says", p.published); cfg.Listeners[0].Port != 80 {
+		t.Errorf("published %+v", cfg)
+	}
+}
+
+func TestListenersWithoutASocketAreToldAndTriedAgain(t *testing.T) {
+	s, p, u := live(t, nil)
+	taken := errors.New("the port is taken")
+	p.err = &config.ListenerError{Listeners: []string{"d/gw/http"}, Err: taken}
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	first := receive(t, "the first configuration", p.published)
+	if one := receive(t, "the sink is told", u); !errors.Is(one.Unserved[first.Listeners[0].Name], taken) {
+		t.Errorf("told %+v", one)
+	}
+	p.mu.Lock()
+	p.err = nil
+	p.mu.Unlock()
+	if again := receive(t, "another try", p.published); again != first {
+		t.Error("another configuration was published")
+	}
+	if one := receive(t, "the sink is told of the success", u); one.Unserved != nil || one.Err != nil {
+		t.Errorf("told %+v", one)
+	}
+}
+
+func TestStatusesThatOthersWriteAreToldWithoutAPublication(t *testing.T) {
+	s, p, u := live(t, nil)
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	receive(t, "the first configuration", p.published)
+	first := receive(t, "the sink is told", u)
+	s.set(func(s *source) {
+		s.objects.Gateways = slices.Clone(s.objects.Gateways)
+		s.objects.Gateways[0] = s.objects.Gateways[0].DeepCopy()
+		s.objects.Gateways[0].ResourceVersion = "2"
+		s.change.Statuses = true
+	})
+	if one := receive(t, "the sink is told", u); one.Objects.Gateways[0].ResourceVersion != "2" || one.Result.Config != first.Result.Config {
+		t.Errorf("told %+v", one)
+	}
+	quietly(t, "a status was published", p.published)
+}
+
+func TestAPanicOfATranslationLeavesWhatIsServed(t *testing.T) {
+	s, p, _ := live(t, nil)
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	receive(t, "the first configuration", p.published)
+	s.set(func(s *source) { s.objects.Gateways, s.change.Objects = []*gatewayv1.Gateway{nil}, true })
+	quietly(t, "something was published", p.published)
+	s.set(func(s *source) { s.objects, s.change.Objects = served(81, "10.0.0.1"), true })
+	if cfg := receive(t, "the next change", p.published); cfg.Listeners[0].Port != 81 {
+		t.Errorf("published %+v", cfg)
+	}
+}
