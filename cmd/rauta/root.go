@@ -25,6 +25,6 @@ func newRoot(onStart func()) *cobra.Command {
 		PersistentPreRun:  func(*cobra.Command, []string) { onStart() },
 		DisableAutoGenTag: true,
 	}
-	root.AddCommand(newServe(), newCheck(), newExplain(), newVersion(), newDemo())
+	root.AddCommand(newServe(), newCheck(), newExplain(), newProbe(), newVersion(), newDemo())
 	return root
 }

@@ -35,6 +35,7 @@ type serveOptions struct {
 	bind        string
 	admin       string
 	metrics     string
+	probeSocket string
 	workers     int
 	engine      string
 	trusted     []string
@@ -98,6 +99,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.StringVar(&o.bind, "bind", "", "address of listeners that name none (default: all addresses)")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of /config, /explain, /listeners, /clusters and /debug/pprof; off for none")
 	f.StringVar(&o.metrics, "metrics", ":9091", "address of /metrics, /healthz and /readyz; off for none")
+	f.StringVar(&o.probeSocket, "probe-socket", "", "path of a Unix socket with the same pages for 'rauta probe'")
 	f.IntVar(&o.workers, "workers", 0, "event loops (default: one per usable core)")
 	f.StringVar(&o.engine, "engine", engineLoop, "data plane: "+strings.Join(engines(), " or "))
 	f.StringSliceVar(&o.trusted, "trusted-proxies", nil, "CIDRs whose X-Forwarded-*, Forwarded and X-Request-Id are believed")

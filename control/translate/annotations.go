@@ -70,6 +70,8 @@ type Annotation struct {
 	Doc       string
 	// validate returns what is wrong with a value.
 	validate func(value string) error
+	// admits is the same as an expression of CEL that is true of values without fault, for the API server: see admission.go.
+	admits string
 }
 
 const (
@@ -85,69 +87,91 @@ const (
 	proxyProtocolCIDRsMax = 64
 )
 
-// Annotations is the table of all annotations, by name. docs/annotations.md is made from it.
+// Annotations is the table of all annotations, by name. docs/annotations.md and deploy/base/admission.yaml are made from it.
 func Annotations() []Annotation {
 	service, route := []string{kindService}, []string{kindHTTPRoute, kindGRPCRoute, kindIngress}
-	return append(append(backendAnnotations(service), clientAnnotations()...), []Annotation{{
+	all := slices.Concat(backendAnnotations(service), clientAnnotations(), serviceAnnotations(service), routeAnnotations(route))
+	slices.SortFunc(all, func(a, b Annotation) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+func serviceAnnotations(service []string) []Annotation {
+	return []Annotation{{
 		Name: annotationConnectTimeout, Kinds: service, Type: "duration from 1ms to 24h, such as 500ms",
 		Default: "5s", OnInvalid: "the default",
 		Doc:      "How long a new connection to an endpoint may take before another endpoint is tried.",
+		admits:   celDuration(false),
 		validate: func(v string) error { _, err := parseTimeout(v, false); return err },
 	}, {
 		Name: annotationHashOn, Kinds: service, Type: "`source-ip`, `header:NAME`, `cookie:NAME` or `path`",
 		Default: "`source-ip` with load-balancer `maglev`", OnInvalid: "the default",
 		Doc: "What decides about the endpoint, so that the same client or object stays on the same one. Implies " +
 			"load-balancer `maglev`. A request without the header or cookie is spread at random.",
+		admits:   celHashOn,
 		validate: func(v string) error { _, err := parseHashOn(v); return err },
 	}, {
+		Name: annotationLoadBalancer, Kinds: service, Type: "`p2c`, `round-robin`, `random` or `maglev`",
+		Default: "`p2c`, or `maglev` with hash-on", OnInvalid: "the default",
+		Doc: "How an endpoint is picked: the less busy of two random ones, in turn, at random, or by consistent hashing " +
+			"of what hash-on names.",
+		admits:   celOneOf("p2c", "round-robin", "random", "maglev"),
+		validate: func(v string) error { _, err := parsePolicy(v); return err },
+	}, {
+		Name: annotationMaxConnections, Kinds: service, Type: "number from 0 to 1000000; 0 means no limit",
+		Default: "no limit", OnInvalid: "1024",
+		Doc:      "Connections to one endpoint, over all workers of one RAUTA.",
+		admits:   celNumber(0, countMax),
+		validate: func(v string) error { _, err := parseCount(v, 0); return err },
+	}, {
+		Name: annotationMaxPending, Kinds: service, Type: "number from 1 to 1000000",
+		Default: "1024", OnInvalid: "the default",
+		Doc:      "Requests of one worker that may wait for a connection to one endpoint; further ones are answered 503.",
+		admits:   celNumber(1, countMax),
+		validate: func(v string) error { _, err := parseCount(v, 1); return err },
+	}}
+}
+
+// routeAnnotations are those of routes, and of what they are attached to.
+func routeAnnotations(route []string) []Annotation {
+	return []Annotation{{
 		Name: annotationHSTS, Kinds: route, Type: "`max-age=SECONDS`, then `; includeSubDomains` and `; preload` if wanted",
 		Default: "no Strict-Transport-Security", OnInvalid: "the default",
 		Doc: "Strict-Transport-Security of responses over HTTPS, RAUTA's own answers included, instead of what the back end " +
 			"says. Responses over plain HTTP have none.",
+		admits:   celHSTS,
 		validate: func(v string) error { _, err := config.ParseHSTS(v); return err },
 	}, {
 		Name: annotationIdleTimeout, Kinds: []string{kindTLSRoute, kindTCPRoute, kindUDPRoute},
 		Type: "duration from 1ms to 24h; 0s means none", Default: "1h, for a UDPRoute 60s", OnInvalid: "the default",
 		Doc: "How long a connection, or the datagrams of one client, may be silent in both directions before RAUTA forgets " +
 			"about it.",
+		admits:   celDuration(true),
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
-	}, {
-		Name: annotationLoadBalancer, Kinds: service, Type: "`p2c`, `round-robin`, `random` or `maglev`",
-		Default: "`p2c`, or `maglev` with hash-on", OnInvalid: "the default",
-		Doc: "How an endpoint is picked: the less busy of two random ones, in turn, at random, or by consistent hashing " +
-			"of what hash-on names.",
-		validate: func(v string) error { _, err := parsePolicy(v); return err },
 	}, {
 		Name: annotationMaxBodySize, Kinds: route, Type: "quantity of bytes such as 512Ki or 10Mi; 0 means no limit",
 		Default: "no limit", OnInvalid: "1Mi, so that a typing error doesn't lift the limit",
 		Doc:      "Largest request body; a larger one is answered 413.",
+		admits:   celBytes,
 		validate: func(v string) error { _, err := parseBytes(v); return err },
-	}, {
-		Name: annotationMaxConnections, Kinds: service, Type: "number from 0 to 1000000; 0 means no limit",
-		Default: "no limit", OnInvalid: "1024",
-		Doc:      "Connections to one endpoint, over all workers of one RAUTA.",
-		validate: func(v string) error { _, err := parseCount(v, 0); return err },
-	}, {
-		Name: annotationMaxPending, Kinds: service, Type: "number from 1 to 1000000",
-		Default: "1024", OnInvalid: "the default",
-		Doc:      "Requests of one worker that may wait for a connection to one endpoint; further ones are answered 503.",
-		validate: func(v string) error { _, err := parseCount(v, 1); return err },
 	}, {
 		Name: annotationProxyProtocol, Kinds: []string{kindGateway}, Type: "comma-separated list of up to 64 CIDRs",
 		Default: "no PROXY protocol", OnInvalid: "the Gateway is not accepted, because either guess would be unsafe",
 		Doc: "Addresses of the load balancers in front. Connections from there must begin with a PROXY protocol header " +
 			"(version 1 or 2), others are refused. All Gateways on a port must agree.",
+		admits:   celCIDRs,
 		validate: func(v string) error { _, err := parseCIDRs(v); return err },
 	}, {
 		Name: annotationRequestTimeout, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
 		Default: "none", OnInvalid: "the default",
 		Doc: "Time from the end of the request head to the end of the response; crossing it is answered 504. It also caps " +
 			"the `grpc-timeout` of a gRPC call. `timeouts.request` of a rule comes first.",
+		admits:   celDuration(true),
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
 	}, {
 		Name: annotationResponseTimeout, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
 		Default: "60s, none for gRPC", OnInvalid: "the default",
 		Doc:      "Time from the end of the request to the head of the response; crossing it is answered 504.",
+		admits:   celDuration(true),
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
 	}, {
 		Name: annotationSSLRedirect, Kinds: []string{kindIngress}, Type: "`true`, `false` or `force`",
@@ -155,14 +179,16 @@ func Annotations() []Annotation {
 		Doc: "Whether requests over plain HTTP are redirected to HTTPS with 308: those for hosts in the Ingress's `tls` " +
 			"section, all of them with `force`, or none. What a trusted proxy says in X-Forwarded-Proto counts. With Gateway API " +
 			"use a RequestRedirect.",
+		admits:   celOneOf("true", "false", "force"),
 		validate: func(v string) error { _, err := parseSSLRedirect(v); return err },
 	}, {
 		Name: annotationTunnelIdle, Kinds: route, Type: "duration from 1ms to 24h; 0s means none",
 		Default: "none", OnInvalid: "the default",
 		Doc: "How long both ends of a tunnel, such as a WebSocket, may be silent before it is closed. Pings count as a sign " +
 			"of life.",
+		admits:   celDuration(true),
 		validate: func(v string) error { _, err := parseTimeout(v, true); return err },
-	}}...)
+	}}
 }
 
 // checkAnnotations reports unknown names, wrong kinds and values that can't be read. The places that use a value fall

@@ -21,11 +21,21 @@ func TestTheDocumentationIsMadeFromTheTable(t *testing.T) {
 	golden(t, path, []byte(AnnotationsMarkdown()))
 }
 
+func TestTheAdmissionPoliciesAreMadeFromTheTable(t *testing.T) {
+	text := AdmissionPolicies()
+	golden(t, filepath.Join("..", "..", "deploy", "base", "admission.yaml"), []byte(text))
+	for _, kind := range []string{kindGateway, kindGRPCRoute, kindHTTPRoute, kindIngress, kindService, kindTCPRoute, kindTLSRoute, kindUDPRoute} {
+		if !strings.Contains(text, strings.ToLower(kind)) || !strings.Contains(text, "\n      \""+kind+"\": [") {
+			t.Errorf("no policy is about objects of kind %s", kind)
+		}
+	}
+}
+
 func TestTheTableIsCompleteAndInOrder(t *testing.T) {
 	var names []string
 	for _, a := range Annotations() {
 		names = append(names, a.Name)
-		if len(a.Kinds) == 0 || a.Type == "" || a.Default == "" || a.OnInvalid == "" || a.Doc == "" || a.validate == nil {
+		if len(a.Kinds) == 0 || a.Type == "" || a.Default == "" || a.OnInvalid == "" || a.Doc == "" || a.validate == nil || !strings.Contains(a.admits, "@") {
 			t.Errorf("%s: the row has gaps", a.Name)
 		}
 		if !strings.HasPrefix(a.Name, annotationPrefix) || strings.ContainsAny(a.Type+a.Default+a.OnInvalid, "|\n") {

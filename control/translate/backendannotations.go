@@ -28,6 +28,7 @@ func backendAnnotations(service []string) []Annotation {
 			"with HTTP/2; H2C and GRPC are HTTP/2 in plain text. On an Ingress it is for Services without one. It comes before the " +
 			"appProtocol of a port. With TLS the certificate of the back end is verified: against the " +
 			"authorities that a BackendTLSPolicy or backend-tls-ca names, or else those of the machine.",
+		admits: celOneOf("HTTP", "HTTPS", "H2C", "GRPC", "GRPCS"),
 		validate: func(v string) error {
 			if _, ok := backendProtocols()[v]; !ok {
 				return errors.New("is not a protocol for back ends")
@@ -38,11 +39,13 @@ func backendAnnotations(service []string) []Annotation {
 		Name: annotationBackendCA, Kinds: service, Type: "`configmap/NAME` or `secret/NAME`, in the namespace of the Service",
 		Default: "the authorities of the machine", OnInvalid: fails,
 		Doc:      "Whose certificates a back end with TLS may have: PEM in `ca.crt` of the object. Has no effect if there is a BackendTLSPolicy.",
+		admits:   celAuthority,
 		validate: func(v string) error { _, _, err := parseAuthority(v, ""); return err },
 	}, {
 		Name: annotationBackendClient, Kinds: service, Type: "name of a Secret of type kubernetes.io/tls in the namespace of the Service",
 		Default: "the certificate of the Gateway, if it has one", OnInvalid: fails,
-		Doc: "What is shown to back ends with TLS that ask for a client certificate.",
+		Doc:    "What is shown to back ends with TLS that ask for a client certificate.",
+		admits: celName,
 		validate: func(v string) error {
 			if !validName(v) {
 				return errors.New("is not the name of a Secret")
@@ -54,6 +57,7 @@ func backendAnnotations(service []string) []Annotation {
 		Default: "`SERVICE.NAMESPACE.svc`", OnInvalid: fails,
 		Doc: "What a back end with TLS is asked for (SNI), and what its certificate must be valid for. Has no effect if there is a " +
 			"BackendTLSPolicy.",
+		admits: celHostname,
 		validate: func(v string) error {
 			if problem := hostnameError(v, false); problem != "" {
 				return errors.New(problem)
@@ -64,6 +68,7 @@ func backendAnnotations(service []string) []Annotation {
 		Name: annotationBackendVerify, Kinds: service, Type: "`on` or `off`", Default: "`on`", OnInvalid: "the default",
 		Doc: "`off` accepts any certificate of a back end with TLS: whoever is between it and RAUTA can read and change everything. Has " +
 			"no effect if there is a BackendTLSPolicy.",
+		admits: celOneOf(verifyOn, verifyOff),
 		validate: func(v string) error {
 			if v != verifyOn && v != verifyOff {
 				return errors.New("is neither on nor off")

@@ -217,24 +217,28 @@ func clientAnnotations() []Annotation {
 		Default: "clients are not asked for certificates", OnInvalid: "no client is let in over HTTPS",
 		Doc: "Authorities, as PEM in `ca.crt`, whose certificates clients of the Ingress's hosts need. It goes for all rules of " +
 			"a host, those of other Ingresses too. Plain HTTP is redirected to HTTPS. With Gateway API use `tls.frontend`.",
+		admits:   celAuthority,
 		validate: func(v string) error { _, _, err := parseAuthority(v, ""); return err },
 	}, {
 		Name: annotationClientDepth, Kinds: []string{kindIngress}, Type: "number from 1 to 16",
 		Default: "no limit", OnInvalid: "no client is let in over HTTPS",
 		Doc: "How many certificates of authorities a client's chain may have, the trusted one included. The " +
 			"`auth-tls-verify-depth` of ingress-nginx does not count that one.",
+		admits:   celNumber(1, config.ClientDepthLimit),
 		validate: func(v string) error { _, err := parseClientDepth(v); return err },
 	}, {
 		Name: annotationClientFacts, Kinds: []string{kindIngress},
 		Type:    "comma-separated list of `certificate`, `chain`, `pem`, `verify`, `subject`, `issuer`, `serial`, `fingerprint`",
 		Default: "nothing", OnInvalid: "no client is let in over HTTPS",
 		Doc:      "What back ends are told about a client's certificate; docs/configuration.md has the fields of each.",
+		admits:   celFacts(),
 		validate: func(v string) error { _, err := parseClientFacts(v); return err },
 	}, {
 		Name: annotationClientVerify, Kinds: []string{kindIngress}, Type: "`require`, `optional` or `unverified`",
 		Default: "`require`", OnInvalid: "no client is let in over HTTPS",
 		Doc: "Whether a client needs a valid certificate, may have none, or may have any, of which the back end is told what it " +
 			"is worth: `on`, `optional` and `optional_no_ca` of ingress-nginx.",
+		admits:   celOneOf("require", "optional", "unverified"),
 		validate: func(v string) error { _, err := parseClientMode(v); return err },
 	}}
 }

@@ -75,14 +75,14 @@ type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// Serve answers on both listeners until Shutdown; a nil listener is left out.
-func (a *Admin) Serve(admin, metrics net.Listener) error {
+// Serve answers on all listeners until Shutdown; a nil listener is left out. What metrics shows, probe shows too.
+func (a *Admin) Serve(admin, metrics, probe net.Listener) error {
 	var wait sync.WaitGroup
-	errs := make([]error, 2)
+	errs := make([]error, 3)
 	for i, s := range []struct {
 		server   *fasthttp.Server
 		listener net.Listener
-	}{{a.admin, admin}, {a.metrics, metrics}} {
+	}{{a.admin, admin}, {a.metrics, metrics}, {a.metrics, probe}} {
 		if s.listener == nil {
 			continue
 		}

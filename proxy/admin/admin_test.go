@@ -43,7 +43,7 @@ func run(t *testing.T, change func(*Sources)) running {
 		}
 	}
 	done := make(chan error, 1)
-	go func() { done <- a.Serve(l[0], l[1]) }()
+	go func() { done <- a.Serve(l[0], l[1], nil) }()
 	t.Cleanup(func() {
 		if err := a.Shutdown(); err != nil {
 			t.Error(err)
