@@ -124,9 +124,24 @@ func run(ctx context.Context, arguments []string, output io.Writer) error {
 	return nil
 }
 
+// twoBuilds are RAUTA and the other build of it that it is compared with.
+func twoBuilds(o *options) ([]*peers.Contender, error) {
+	base, err1 := peers.RAUTA(o.base, "loop")
+	own, err2 := peers.RAUTA(o.rauta, "loop")
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	base.Name = baseName
+	return []*peers.Contender{base, own}, nil
+}
+
 // findContenders returns those that are installed, and a line for each that is not. Only a program that was asked for
 // by path must be there.
 func findContenders(o *options) (found []*peers.Contender, missing []string, err error) {
+	if o.base != "" {
+		found, err := twoBuilds(o)
+		return found, nil, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding this program's own file: %w", err)

@@ -154,6 +154,28 @@ func TestTheSummaryHasOneLineForEachScenarioOfTheLoop(t *testing.T) {
 	if lines := strings.SplitAfter(got, "\n"); len(lines) != 4 || lines[2] != want {
 		t.Errorf("got\n%s\nwant the one line\n%s", got, want)
 	}
+	got = summaryTable([]Row{
+		{Scenario: "a", Contender: baseName, CPUNanos: 2600},
+		{Scenario: "a", Contender: baseName + againSuffix, CPUNanos: 2600, Ratios: ratio(baseName, 0.99)},
+		{Scenario: "a", Contender: rautaName, CPUNanos: 2500, PerTurn: 12, Saturation: 0.9, Ratios: ratio(baseName, 0.96)},
+	})
+	if !strings.Contains(got, "| a | 2.50 | 0.960 [0.960, 0.960] | 0.990 [0.990, 0.990] | 0.90 | 12.0 | 0 |\n") || strings.Contains(got, nginxName) {
+		t.Errorf("two builds: got\n%s", got)
+	}
+}
+
+func TestTwoBuildsAreComparedWithoutThePeers(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "rauta")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho rauta 1.2.3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	found, missing, err := findContenders(&options{rauta: program, base: program})
+	if err != nil || len(missing) > 0 || len(found) != 2 || found[0].Name != baseName || found[1].Name != rautaName {
+		t.Errorf("got %+v, missing %v, %v", found, missing, err)
+	}
+	if _, _, err := findContenders(&options{rauta: program, base: program + "-old"}); err == nil || !strings.Contains(err.Error(), "rauta-old") {
+		t.Errorf("a base that is not there: %v", err)
+	}
 }
 
 func TestTurnsAndRequestsAreSummedOverTheirLabelsOnly(t *testing.T) {

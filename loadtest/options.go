@@ -14,6 +14,8 @@ type options struct {
 	rautaGiven  bool
 	nginx       string // "": the one in the search path
 	haproxy     string
+	base        string  // another build of RAUTA; "": the peers
+	perSecond   float64 // at fixed rates; 0: half of the slowest's most
 	folder      string
 	short       bool
 	browser     bool
@@ -42,6 +44,8 @@ func parseOptions(arguments []string) (*options, error) {
 	flags.StringVar(&o.rauta, "rauta", "bin/rauta", "the RAUTA program; must exist when the flag is given")
 	flags.StringVar(&o.nginx, "nginx", "", "the nginx program; must exist when the flag is given (default: the one in the search path)")
 	flags.StringVar(&o.haproxy, "haproxy", "", "the haproxy program, likewise")
+	flags.StringVar(&o.base, "base", "", "another build of RAUTA to compare with, twice, instead of with the peers")
+	flags.Float64Var(&o.perSecond, "rate", 0, "requests/s where the rate is fixed (default: half of the slowest's most)")
 	flags.StringVar(&o.folder, "out", "loadtest/out", "folder for the table and the JSON files")
 	flags.BoolVar(&o.browser, "browser", false, "send the eight header fields of a browser instead of two")
 	flags.IntVar(&o.connections, "connections", 64, "client connections per contender")
@@ -80,6 +84,8 @@ func (o *options) validate() error {
 		return errors.New("-body must be between 0 and 64 MiB")
 	case o.restarts < 1 || o.rounds < 1:
 		return errors.New("-restarts and -rounds must be at least 1")
+	case o.perSecond < 0:
+		return errors.New("-rate must not be negative")
 	case o.slice < time.Millisecond || o.slice > 10*time.Second:
 		return errors.New("-slice must be between 1ms and 10s")
 	}

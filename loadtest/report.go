@@ -37,12 +37,13 @@ type Row struct {
 }
 
 // bases are the contenders that others are compared with, in the order of the columns.
-var bases = []string{bareLoopName, nginxName, haproxyName}
+var bases = []string{bareLoopName, nginxName, haproxyName, baseName}
 
 const (
 	bareLoopName = "bare loop"
 	nginxName    = "nginx"
 	haproxyName  = "haproxy"
+	baseName     = "rauta base" // the other build, where there is one
 	rautaName    = "rauta loop"
 	// referenceName takes no part where it would only slow down the others.
 	referenceName = "rauta reference"
@@ -52,7 +53,7 @@ const (
 )
 
 var tableColumns = []string{"scenario", "contender", "CPU µs/request", "user µs", "system µs", "to bare loop [95% CI]", "to nginx [95% CI]",
-	"to haproxy [95% CI]", "requests/s", "core busy", "core taken", "requests/turn", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
+	"to haproxy [95% CI]", "to base [95% CI]", "requests/s", "core busy", "core taken", "requests/turn", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
 
 // unreportedColumns are of no interest once a run has been found to be sound.
 var unreportedColumns = []string{"core taken", "requests"}
@@ -91,12 +92,22 @@ func summaryTable(rows []Row) string {
 		}
 	}
 	var b strings.Builder
-	b.WriteString("| scenario | CPU µs/request | to nginx [95% CI] | to haproxy [95% CI] | same program again | core busy | requests/turn | failed |\n" +
-		strings.Repeat("| --- ", 8) + "|\n")
+	compared := bases[1:3]
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.Contender == baseName }) {
+		compared = bases[3:]
+	}
+	b.WriteString("| scenario | CPU µs/request |")
+	for _, base := range compared {
+		b.WriteString(" to " + base + " [95% CI] |")
+	}
+	b.WriteString(" same program again | core busy | requests/turn | failed |\n" + strings.Repeat("| --- ", 6+len(compared)) + "|\n")
 	for i := range rows {
 		if r := &rows[i]; r.Contender == rautaName && r.CPUNanos > 0 {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", r.Scenario, figure(r.CPUNanos/1000, 2),
-				r.ratioCell(nginxName), r.ratioCell(haproxyName), again[r.Scenario], figure(r.Saturation, 2), figure(r.PerTurn, 1), r.Failed)
+			fmt.Fprintf(&b, "| %s | %s |", r.Scenario, figure(r.CPUNanos/1000, 2))
+			for _, base := range compared {
+				b.WriteString(" " + r.ratioCell(base) + " |")
+			}
+			fmt.Fprintf(&b, " %s | %s | %s | %d |\n", again[r.Scenario], figure(r.Saturation, 2), figure(r.PerTurn, 1), r.Failed)
 		}
 	}
 	return b.String()

@@ -69,7 +69,7 @@ func (l *lab) pairedCommand() generator.Command {
 	}
 }
 
-// runKeepalive has the bare loop take part twice.
+// runKeepalive has the bare loop, or the other build, take part twice.
 func runKeepalive(ctx context.Context, l *lab) ([]Row, error) {
 	entrants := l.everyone()
 	again := entrants[0]
@@ -121,6 +121,9 @@ func runHalfload(ctx context.Context, l *lab) ([]Row, error) {
 
 // atHalfRate offers everyone half of what the slowest can do.
 func (l *lab) atHalfRate(ctx context.Context, name string, entrants []entrant, command generator.Command) ([]Row, error) {
+	if l.options.perSecond > 0 {
+		return l.atRate(ctx, name, entrants, command, l.options.perSecond, "offered")
+	}
 	quick, err := l.measure(ctx, &plan{entrants: entrants, restarts: 1, command: command})
 	if err != nil {
 		return nil, err
@@ -134,12 +137,16 @@ func (l *lab) atHalfRate(ctx context.Context, name string, entrants []entrant, c
 	if slowest == "" {
 		return rows(name, quick), nil
 	}
-	command.Kind, command.PerSecond = generator.Rate, rate*halfloadShare
+	return l.atRate(ctx, name, entrants, command, rate*halfloadShare, "offered, half of "+slowest+"'s most")
+}
+
+func (l *lab) atRate(ctx context.Context, name string, entrants []entrant, command generator.Command, perSecond float64, why string) ([]Row, error) {
+	command.Kind, command.PerSecond = generator.Rate, perSecond
 	command.Rounds, command.SliceNanos = halfloadRounds, int64(halfloadSlice)
 	all, err := l.measure(ctx, &plan{entrants: entrants, restarts: min(halfloadRestarts, l.options.restarts), command: command})
 	lines := rows(name, all)
 	for i := range lines {
-		lines[i].Remark = fmt.Sprintf("%.0f requests/s offered, half of %s's most", command.PerSecond, slowest)
+		lines[i].Remark = fmt.Sprintf("%.0f requests/s %s", perSecond, why)
 	}
 	return lines, err
 }

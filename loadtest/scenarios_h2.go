@@ -46,7 +46,7 @@ func requestsByHost(routes int, browser bool) []string {
 	return heads
 }
 
-// among is each contender that can speak it, and haproxy a second time, to show how far two equal programs lie apart.
+// among is each contender that can speak it, and haproxy or the other build a second time, to show how far two equal programs lie apart.
 func (l *lab) among(s peers.Speech) []entrant {
 	var entrants []entrant
 	for _, e := range l.everyone() {
@@ -55,7 +55,7 @@ func (l *lab) among(s peers.Speech) []entrant {
 		}
 		e.speech = s
 		entrants = append(entrants, e)
-		if e.label == haproxyName {
+		if e.label == haproxyName || e.label == baseName {
 			e.label += againSuffix
 			entrants = append(entrants, e)
 		}

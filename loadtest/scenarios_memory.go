@@ -160,7 +160,7 @@ func (l *lab) routesOnce(ctx context.Context, c *peers.Contender, routes int) ([
 		return []Row{line}, ctx.Err()
 	}
 	defer l.stop(routed)
-	base, err := l.start(ctx, entrant{label: bareLoopName, contender: l.contenders[0]})
+	base, err := l.start(ctx, l.everyone()[0])
 	if err != nil {
 		return nil, err
 	}
