@@ -185,25 +185,30 @@ func (w *Worker) Run() error {
 	return nil
 }
 
-// wait fills w.events: with what is there, or, when there is nothing to do at all, by sleeping.
+// wait fills w.events: with what is there, or, when there is nothing else to do, by sleeping until something is. The
+// sleep itself looks first, so that a turn costs one system call for that and not two.
 func (w *Worker) wait() error {
-	n, errno := w.pollNow()
 	now := w.time.read()
 	w.turnEnded(now)
-	if n == 0 && len(w.ready) == 0 && len(w.turnEnd) == 0 {
+	n, errno := 0, syscall.Errno(0)
+	busy := len(w.ready) > 0 || len(w.turnEnd) > 0
+	if !busy {
 		w.mailbox.sleeping.Store(true)
 		// The last look comes after the flag: see wake.
-		if w.mailbox.head.Load() == nil && !w.stopping.Load() {
+		busy = w.mailbox.head.Load() != nil || w.stopping.Load()
+		if !busy {
 			n, errno = w.sleep(now)
 		}
 		w.mailbox.sleeping.Store(false)
-		now = w.time.read()
+	}
+	if busy {
+		n, errno = w.pollNow()
 	}
 	if errno != 0 && errno != unix.EINTR {
 		return errno
 	}
 	w.batch = n
-	w.turnBegan = now
+	w.turnBegan = w.time.read()
 	return nil
 }
 
@@ -220,6 +225,8 @@ func (w *Worker) sleep(now clock.Time) (int, syscall.Errno) {
 		}
 		runtime.Gosched()
 		now = w.time.read()
+	} else if n, errno := w.pollNow(); n > 0 || errno != 0 {
+		return n, errno // the scheduler's bookkeeping would cost more than the call
 	}
 	return w.pollWait(w.sleepMillis(now))
 }
