@@ -98,6 +98,15 @@ func (o *routeObject) backendUse() backendUse {
 
 // backend resolves a reference to a cluster, or to the reason why there is none.
 func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field string) config.Backend {
+	effect := "requests are answered 500"
+	if use := c.object.backendUse(); use.opaque {
+		effect = "connections are refused"
+	}
+	return c.backendElse(ref, field, effect)
+}
+
+// backendElse is backend; effect says what becomes of what should have gone there.
+func (c *routeCompiler) backendElse(ref *gatewayv1.BackendObjectReference, field, effect string) config.Backend {
 	if group, kind := deref(ref.Group, ""), deref(ref.Kind, "Service"); (group != "" && group != "core") || kind != "Service" {
 		c.unresolved(gatewayv1.RouteReasonInvalidKind, field+".kind", "refer to a Service",
 			fmt.Sprintf("back ends of kind %q in group %q are not supported", kind, group))
@@ -128,10 +137,6 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 	b, failure := c.t.cluster(target, func(p *corev1.ServicePort) bool { return p.Port == wanted }, fmt.Sprint(wanted), use)
 	switch {
 	case failure != nil && failure.reason == "":
-		effect := "requests are answered 500"
-		if use.opaque {
-			effect = "connections are refused"
-		}
 		c.report.errorf(field, failure.hint, "%s; %s", failure.message, effect)
 		return config.Backend{Invalid: failure.invalid}
 	case failure != nil:

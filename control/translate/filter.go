@@ -33,7 +33,7 @@ func (c *routeCompiler) filterList(list []gatewayv1.HTTPRouteFilter, field strin
 		f := &list[i]
 		where := fmt.Sprintf("%s.filters[%d]", field, i)
 		compiled, reason := c.filter(f, where, r)
-		if reason == "" && seen[f.Type] {
+		if reason == "" && seen[f.Type] && f.Type != gatewayv1.HTTPRouteFilterRequestMirror {
 			c.defect(where, "merge the two", "the filter %s is there twice", f.Type)
 			reason = reasonInvalidFilter
 		}
@@ -42,7 +42,9 @@ func (c *routeCompiler) filterList(list []gatewayv1.HTTPRouteFilter, field strin
 			failed = reason
 			continue
 		}
-		out = append(out, compiled)
+		if compiled != (config.Filter{}) {
+			out = append(out, compiled)
+		}
 	}
 	if hasFilter(list, gatewayv1.HTTPRouteFilterRequestRedirect) && hasFilter(list, gatewayv1.HTTPRouteFilterURLRewrite) {
 		c.defect(field+".filters", "keep one of them", "RequestRedirect and URLRewrite can't be used together")
@@ -55,6 +57,7 @@ func hasFilter(list []gatewayv1.HTTPRouteFilter, t gatewayv1.HTTPRouteFilterType
 	return slices.ContainsFunc(list, func(f gatewayv1.HTTPRouteFilter) bool { return f.Type == t })
 }
 
+// filter compiles one filter, to nothing where there is nothing to be done. The second result is as of filterList.
 func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *gatewayv1.HTTPRouteRule) (config.Filter, string) {
 	before := len(c.defects)
 	var out config.Filter
@@ -71,13 +74,15 @@ func (c *routeCompiler) filter(f *gatewayv1.HTTPRouteFilter, field string, r *ga
 		out.Redirect = c.redirect(f.RequestRedirect, field+".requestRedirect", r)
 	case gatewayv1.HTTPRouteFilterURLRewrite:
 		out.Rewrite = c.rewrite(f.URLRewrite, field+".urlRewrite", r)
+	case gatewayv1.HTTPRouteFilterRequestMirror:
+		out = c.mirror(f.RequestMirror, field+".requestMirror")
 	case gatewayv1.HTTPRouteFilterCORS:
 		out = c.cors(f.CORS, field+".cors")
 	default:
 		c.defect(field+".type", "remove the filter", "the filter %q is not supported yet; the requests are answered 500", f.Type)
 		return out, reasonUnsupportedFilter
 	}
-	if len(c.defects) == before {
+	if len(c.defects) == before && out != (config.Filter{}) {
 		if err := config.CheckFilter(&out); err != nil {
 			c.defect(field, "correct the filter", "%s", err)
 		}

@@ -94,10 +94,19 @@ func (t *translator) result() *Result {
 // keepUsedClusters publishes the clusters that a route leads to. Those of routes that attach to nothing are left out.
 func (t *translator) keepUsedClusters() {
 	used := map[string]bool{}
+	mirrors := func(filters []config.Filter) {
+		for i := range filters {
+			if m := filters[i].Mirror; m != nil {
+				used[m.Cluster] = true
+			}
+		}
+	}
 	for i := range t.config.Routes {
 		for j := range t.config.Routes[i].Rules {
+			mirrors(t.config.Routes[i].Rules[j].Filters)
 			for _, b := range t.config.Routes[i].Rules[j].Backends {
 				used[b.Cluster] = true
+				mirrors(b.Filters)
 			}
 		}
 	}

@@ -203,6 +203,17 @@ type Filter struct {
 	HSTS *HSTS `json:"hsts,omitempty"`
 	// CORS answers preflights and marks responses, RAUTA's own answers included.
 	CORS *CORS `json:"cors,omitempty"`
+	// Mirror sends a copy of requests elsewhere. A list of filters may have several.
+	Mirror *Mirror `json:"mirror,omitempty"`
+}
+
+// Mirror sends copies of requests to a cluster; what comes back is thrown away.
+type Mirror struct {
+	// Cluster is a Cluster.Name.
+	Cluster string `json:"cluster"`
+	// Numerator of Denominator requests are mirrored; 0 of 0 means all.
+	Numerator   uint32 `json:"numerator,omitempty"`
+	Denominator uint32 `json:"denominator,omitempty"`
 }
 
 // RequireHTTPS says where to.

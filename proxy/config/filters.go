@@ -51,10 +51,24 @@ func CheckFilter(f *Filter) error {
 		set++
 		err = within("cors", checkCORS(f.CORS))
 	}
+	if f.Mirror != nil {
+		set++
+		err = within("mirror", checkMirror(f.Mirror))
+	}
 	if set != 1 {
 		return fmt.Errorf("a filter sets exactly one of its fields, this one sets %d", set)
 	}
 	return err
+}
+
+func checkMirror(m *Mirror) error {
+	switch {
+	case m.Cluster == "":
+		return errors.New("no cluster")
+	case m.Numerator > m.Denominator:
+		return fmt.Errorf("%d of %d requests is more than all", m.Numerator, m.Denominator)
+	}
+	return nil
 }
 
 func within(field string, err error) error {

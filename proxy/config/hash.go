@@ -273,6 +273,11 @@ func (d *digest) filters(list []Filter) {
 			d.flag(c.AllowCredentials)
 			d.number(int64(c.MaxAge))
 		}
+		if m := f.Mirror; d.flag(m != nil) {
+			d.text(m.Cluster)
+			d.number(int64(m.Numerator))
+			d.number(int64(m.Denominator))
+		}
 	}
 }
 

@@ -194,7 +194,7 @@ func (v *validator) rule(route, index int) {
 		report(PartRule, 0, err, "retry.%s", field)
 	}
 	for i := range r.Filters {
-		if err := CheckFilter(&r.Filters[i]); err != nil {
+		if err := v.filter(&r.Filters[i]); err != nil {
 			report(PartRuleFilters, 0, err, "filters[%d]", i)
 		}
 	}
@@ -204,11 +204,22 @@ func (v *validator) rule(route, index int) {
 	for i := range r.Backends {
 		b := &r.Backends[i]
 		for j := range b.Filters {
-			if err := CheckFilter(&b.Filters[j]); err != nil {
+			if err := v.filter(&b.Filters[j]); err != nil {
 				report(PartBackend, i, err, "backends[%d].filters[%d]", i, j)
 			}
 		}
 	}
+}
+
+// filter is CheckFilter with what a filter refers to.
+func (v *validator) filter(f *Filter) error {
+	if err := CheckFilter(f); err != nil {
+		return err
+	}
+	if f.Mirror != nil && !v.clusterNames[f.Mirror.Cluster] {
+		return fmt.Errorf("mirror: cluster %q does not exist", f.Mirror.Cluster)
+	}
+	return nil
 }
 
 // backends checks weights and clusters.

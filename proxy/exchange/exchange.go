@@ -77,6 +77,9 @@ type Exchange struct {
 	body      filter.BodyFilter
 	bodySpace filter.BodySpace
 
+	// mirrors have not got the whole request yet.
+	mirrors *mirror
+
 	// The attempt under way.
 	attempt attempt
 	unsent  int // attempts that no back end has looked at
@@ -149,6 +152,9 @@ func (x *Exchange) Start() {
 	}
 	if x.filter() {
 		x.pick(nil)
+		if x.mirrors != nil { // and the exchange is not over already
+			x.beginMirrors()
+		}
 	}
 }
 
@@ -191,6 +197,9 @@ func (x *Exchange) OnRequestData(p []byte) {
 		}
 	}
 	x.keepBody(p)
+	for m := x.mirrors; m != nil; m = m.next {
+		m.data(p)
+	}
 	if x.attempt.stream != nil && !x.attempt.stream.SendData(p) {
 		x.down.PauseBody()
 	}
@@ -212,6 +221,9 @@ func (x *Exchange) OnRequestEnd(trailers *message.Head) {
 	x.requestEnded = true
 	trailers = passable(trailers, true)
 	x.keepTrailers(trailers)
+	if x.mirrors != nil {
+		x.endMirrors(trailers)
+	}
 	if x.attempt.stream != nil {
 		x.sent()
 		x.attempt.stream.SendEnd(trailers)
@@ -295,6 +307,9 @@ func (x *Exchange) finish(reason string) {
 	x.limits.stop(x)
 	if x.tunnel != nil {
 		x.w.tunnels.Remove(&x.tunnel.place)
+	}
+	if x.mirrors != nil {
+		x.abandonMirrors()
 	}
 	x.phase = phaseOver
 	r := &x.rec

@@ -33,15 +33,27 @@ func (x *Exchange) filter() bool {
 		x.Answer(500, reasonInvalidBackend)
 		return false
 	}
+	if len(x.rule.Mirrors) > 0 {
+		x.mirrorTo(x.rule.Mirrors)
+	}
 	a = b.Filters.Request(&x.Req, &ctx)
 	x.crossOrigin = ctx.CrossOrigin
 	if a != nil {
+		x.dropMirrors()
 		x.answerFilter(a)
 		return false
 	}
 	x.backend = b
-	if x.body = x.rule.Filters.Body(&x.Req, &x.bodySpace); x.body == nil {
-		x.body = b.Filters.Body(&x.Req, &x.bodySpace)
+	if len(b.Mirrors) > 0 {
+		x.mirrorTo(b.Mirrors)
+	}
+	chain := x.rule.Filters
+	if x.body = chain.Body(&x.Req, &x.bodySpace); x.body == nil {
+		chain = b.Filters
+		x.body = chain.Body(&x.Req, &x.bodySpace)
+	}
+	if x.body != nil && x.mirrors != nil {
+		x.editMirrors(chain)
 	}
 	return true
 }

@@ -30,6 +30,15 @@ func TestWhateverHappensAnExchangeFinishesOnce(t *testing.T) {
 						rule.Timeouts.TunnelIdle = config.Duration(30 * time.Second)
 					}
 					rule.BodyBytesMax = 200
+					if seed%3 == 1 {
+						rule.Retry = &config.Retry{Attempts: int(seed % 4), Codes: []int{500, 504}, Backoff: config.Duration(time.Second)}
+					}
+					if seed%4 == 1 {
+						rule.Filters = []config.Filter{
+							{Mirror: &config.Mirror{Cluster: clusterName}},
+							{Mirror: &config.Mirror{Cluster: clusterName, Numerator: 1, Denominator: 2}},
+						}
+					}
 				}),
 			}
 			for range 400 {
@@ -169,10 +178,15 @@ func (r *schedule) backEnd() {
 		return
 	}
 	b := busy[r.rng.IntN(len(busy))]
-	x := b.sink.(*Exchange)
-	begun := x.phase != phaseHead
+	begun, tunnel := false, false
+	switch sink := b.sink.(type) {
+	case *Exchange:
+		begun, tunnel = sink.phase != phaseHead || sink.attempt.retired, sink.phase == phaseTunnel
+	case *mirror:
+		begun = sink.status >= 200
+	}
 	switch n := r.rng.IntN(12); {
-	case n == 0 && x.phase == phaseTunnel:
+	case n == 0 && tunnel:
 		if !b.half {
 			b.half = true
 			b.sink.OnEnd(nil) // its half of the tunnel
@@ -197,7 +211,7 @@ func (r *schedule) backEnd() {
 	case !begun:
 		b.head([]int{200, 204, 404, 500, 503}[r.rng.IntN(5)])
 	case b.paused || b.half:
-	case x.phase == phaseTunnel || n < 8:
+	case tunnel || n < 8:
 		b.data("0123456789")
 	default:
 		b.end()
@@ -224,6 +238,9 @@ func (r *schedule) wind() {
 	}
 	if n := r.s.w.Active(); n != 0 {
 		t.Errorf("%d exchanges are still active", n)
+	}
+	if n := len(r.s.w.mirrors.underWay); n != 0 {
+		t.Errorf("mirrors are under way: %v", r.s.w.mirrors.underWay)
 	}
 	if n := len(r.s.logged()); n != r.begun {
 		t.Errorf("%d records of %d exchanges", n, r.begun)

@@ -57,6 +57,8 @@ type Worker struct {
 	closingTunnels bool              // CloseTunnels was called
 
 	replays replays
+	mirrors mirrors
+
 	scratch []byte // room for body filters; it grows with the largest piece that an engine reads
 	random  uint64 // xorshift state
 	active  int

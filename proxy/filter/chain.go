@@ -79,6 +79,7 @@ func Compile(filters []config.Filter) (*Chain, error) {
 			c.request = append(c.request, step{rewrite: newRewrite(f.Rewrite)})
 		case f.GRPCWeb != nil:
 			c.grpcWeb = true
+		case f.Mirror != nil: // the exchange's business
 		case f.RequireHTTPS != nil:
 			to := &config.Redirect{Scheme: message.SchemeHTTPS.String(), Port: f.RequireHTTPS.Port, Status: f.RequireHTTPS.Status}
 			c.request = append(c.request, step{secure: newRedirect(to)})

@@ -201,6 +201,7 @@ func (r *Registry) writeShards(x *exposition) {
 	x.byLabel("rauta_parse_errors_total", "reason", parse)
 	x.scalar("rauta_fields_dropped_total", float64(fields))
 	x.byLabel("rauta_http2_resets_total", "way", r.sumResets())
+	x.byLabel("rauta_mirrored_requests_total", "result", r.sumMirrors())
 	x.family("rauta_loop_stall_seconds")
 	x.histogram("rauta_loop_stall_seconds", "", &stall, false)
 	x.scalar("rauta_access_log_dropped_total", float64(logDropped))

@@ -64,6 +64,9 @@ func TestARecordBecomesCountersAndAHistogram(t *testing.T) {
 	}
 	r.Shard(0).ParseError(1)
 	r.Shard(1).Retry()
+	r.Shard(0).Mirrored(MirrorAnswered, r.Endpoint("a/svc:80", "10.0.0.9:80"), 404)
+	r.Shard(1).Mirrored(MirrorAnswered, nil, 0)
+	r.Shard(1).Mirrored(MirrorIncomplete, nil, 0)
 	r.Shard(0).ConnOpened()
 	r.Shard(0).ConnOpened()
 	r.Shard(1).ConnClosed()
@@ -82,6 +85,9 @@ func TestARecordBecomesCountersAndAHistogram(t *testing.T) {
 		`rauta_bytes_total{direction="in"} 60`,
 		`rauta_bytes_total{direction="out"} 120`,
 		`rauta_retries_total 1`,
+		`rauta_mirrored_requests_total{result="answered"} 2`,
+		`rauta_mirrored_requests_total{result="incomplete"} 1`,
+		`rauta_backend_requests_total{cluster="a/svc:80",endpoint="10.0.0.9:80",code="4xx"} 1`,
 		`rauta_connections 1`,
 		`rauta_connections_total 2`,
 	} {

@@ -21,6 +21,7 @@ type Shard struct {
 	fieldsDropped atomic.Uint64
 	logDropped    atomic.Uint64
 	resets        [resetCount]atomic.Uint64
+	mirrors       [mirrorResultCount]atomic.Uint64
 	stall         histogram
 	parseErrors   [parseReasonsMax]atomic.Uint64
 	reasons       [reasonsMax]atomic.Pointer[reasonCount]

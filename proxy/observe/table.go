@@ -61,6 +61,8 @@ func workerMetrics() []Metric {
 			"Request header fields that were not forwarded because their names are ambiguous to back ends."},
 		{"rauta_http2_resets_total", "counter", []string{"way"},
 			`HTTP/2 streams that were reset, by who did it to whom ("from_client", "to_client", "from_backend", "to_backend").`},
+		{"rauta_mirrored_requests_total", "counter", []string{"result"},
+			`Copies of requests for mirrors, by result ("answered", "failed", "timeout", "dropped": too many or too slow, "incomplete": the request was given up). Those that were sent are in rauta_backend_requests_total, too.`},
 		{"rauta_loop_stall_seconds", "histogram", []string{"le"},
 			"Turns of an event loop that took 10 ms and more, and kept ready connections waiting."},
 		{"rauta_loop_turns_total", "counter", worker, "Turns of an event loop: looks for events with what was done about them."},

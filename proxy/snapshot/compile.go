@@ -181,7 +181,13 @@ func (c *compiler) routes(digest config.Digest) {
 // sameClusters reports whether the back ends of a route of the last generation are still the right ones.
 func (c *compiler) sameClusters(r *Route) bool {
 	for i := range r.Rules {
+		if !c.sameMirrors(r.Rules[i].Mirrors) {
+			return false
+		}
 		for j := range r.Rules[i].Backends {
+			if !c.sameMirrors(r.Rules[i].Backends[j].Mirrors) {
+				return false
+			}
 			cfg := &r.Rules[i].config.Backends[j]
 			if cfg.Invalid == "" && c.next.Clusters[cfg.Cluster] != r.Rules[i].Backends[j].target {
 				return false
@@ -246,7 +252,7 @@ func (c *compiler) rule(routeIndex, index int, r *config.Route) Rule {
 	if err != nil { // reported by config.Validate
 		chain = filter.Refuse(500, reasonInvalidFilter)
 	}
-	rule.Filters = chain
+	rule.Filters, rule.Mirrors = chain, c.mirrors(cfg.Filters)
 	for i := range cfg.Backends {
 		b := &rule.Backends[i]
 		*b = c.backend(&cfg.Backends[i])
@@ -282,7 +288,7 @@ func (c *compiler) backend(cfg *config.Backend) Backend {
 	case err != nil:
 		b.Invalid = err.Error()
 	default:
-		b.Cluster, b.Filters = b.target, chain
+		b.Cluster, b.Filters, b.Mirrors = b.target, chain, c.mirrors(cfg.Filters)
 	}
 	return b
 }

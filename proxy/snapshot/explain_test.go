@@ -40,6 +40,9 @@ func shop() (*config.Config, config.Endpoints) {
 						Name:    "canary",
 						Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/cart"}, Method: "POST", Headers: []config.ValueMatch{{Name: "x-canary", Value: "y.*", Regex: true}}}},
 						Filters: []config.Filter{
+							{Mirror: &config.Mirror{Cluster: "default/cart-next:80", Numerator: 1, Denominator: 10}},
+							{Mirror: &config.Mirror{Cluster: "default/cart:80"}},
+							{CORS: &config.CORS{AllowOrigins: []string{"https://shop.example.com", "https://*.example.org"}, AllowCredentials: true}},
 							{Rewrite: &config.Rewrite{Hostname: "cart.internal", Path: &config.PathModifier{Kind: config.PathPrefix, Value: "/"}}},
 							{RequestHeaders: &config.HeaderEdit{Remove: []string{"Cookie"}, Set: []config.Header{{Name: "Authorization", Value: "Basic c2VjcmV0"}}, Add: []config.Header{{Name: "X-From", Value: "edge"}}}},
 						},

@@ -128,6 +128,8 @@ type Rule struct {
 	// Filters run before a back end is picked; nil for none.
 	Filters  *filter.Chain
 	Backends []Backend
+	// Mirrors of requests as the rule's filters leave them.
+	Mirrors []Mirror
 	// RequestTimeout, BackendTimeout and ResponseTimeout are in nanoseconds (config.Timeouts); 0 means the default, below
 	// 0 none.
 	RequestTimeout  int64
@@ -150,6 +152,8 @@ type Backend struct {
 	Cluster *upstream.Cluster
 	// Filters run after the rule's; nil for none.
 	Filters *filter.Chain
+	// Mirrors of requests as these filters leave them.
+	Mirrors []Mirror
 	// Invalid says why this choice can't be used: its share of requests is answered 500 (Gateway API).
 	Invalid string
 	Weight  uint32

@@ -193,6 +193,8 @@ func filtersText(b *strings.Builder, indent string, filters []config.Filter) {
 			text = "gRPC-Web becomes gRPC"
 		case f.CORS != nil:
 			text = "CORS: " + corsText(f.CORS)
+		case f.Mirror != nil:
+			text = "mirror: " + mirrorText(f.Mirror)
 		}
 		fmt.Fprintf(b, "%sfilter %s\n", indent, text)
 	}
@@ -207,6 +209,13 @@ func corsText(c *config.CORS) string {
 		return "origins " + origins + " with credentials"
 	}
 	return "origins " + origins
+}
+
+func mirrorText(m *config.Mirror) string {
+	if m.Denominator == 0 {
+		return m.Cluster
+	}
+	return fmt.Sprintf("%s, %d of %d requests", m.Cluster, m.Numerator, m.Denominator)
 }
 
 func editText(e *config.HeaderEdit) string {
