@@ -56,3 +56,15 @@ func TestHostnamesAreLowerCaseDNSNames(t *testing.T) {
 		t.Error("a wildcard is taken for a precise host name")
 	}
 }
+
+func TestNamesOfObjectsAreThoseThatKubernetesAllows(t *testing.T) {
+	for name, valid := range map[string]bool{
+		"a": true, "a-b.c": true, "10.0.0.1": true, "2001": true, strings.Repeat("a", 253): true,
+		"": false, "A": false, "-a": false, "a-": false, "a.-b": false, "a..b": false, ".a": false, "a.": false, "a/b": false, "a_b": false,
+		"é": false, strings.Repeat("a", 254): false,
+	} {
+		if validName(name) != valid {
+			t.Errorf("%q: %v", name, !valid)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package translate
 import (
 	"cmp"
 	"encoding/json"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -129,13 +128,26 @@ func ordered[T metav1.Object](t *translator, kind string, objects []T) []T {
 
 // validName and validNamespace keep separators out of names, so that no two objects make the same identity: a/b-c is not
 // a-b/c. An API server has checked this already, a file has not.
-func validName(name string) bool { return hostnameError(name, false) == "" || validAddressName(name) }
-
-// validAddressName admits names that look like IP addresses, which objects may have.
-func validAddressName(name string) bool {
-	a, err := netip.ParseAddr(name)
-	return err == nil && a.Is4()
+func validName(name string) bool {
+	if name == "" || len(name) > objectNameBytesMax {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		for i := range len(label) {
+			if c := label[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || i == 0 || i == len(label)-1) {
+				return false
+			}
+		}
+		if label == "" {
+			return false
+		}
+	}
+	return true
 }
+
+// objectNameBytesMax is the longest name of an object; its labels may be as long, other than those of host names
+// (https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names).
+const objectNameBytesMax = 253
 
 func validNamespace(name string) bool {
 	return name == "" || !strings.Contains(name, ".") && hostnameError(name, false) == ""
