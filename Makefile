@@ -78,6 +78,17 @@ test-cluster: ## run the tests that need an API server, which the first run buil
 		echo 'test-cluster: skipped, its modules could not be downloaded'; \
 	fi
 
+.PHONY: conformance
+conformance: ## run the conformance suite of the Gateway API (RUN=regexp: some of its tests; CHANNEL=standard or experimental)
+	@mkdir -p bin docs/conformance; cd test/cluster && $(GO) test -v -run '^$$' -timeout 2h .
+	@cd test/conformance && $(GO) vet . && for channel in $(or $(CHANNEL),standard experimental); do \
+		log=$(CURDIR)/bin/conformance-$$channel.log; echo "conformance: channel $$channel, everything goes to $$log"; \
+		if $(GO) test -count=1 -v -timeout 2h . -args -channel $$channel -only '$(RUN)' -rauta-version '$(VERSION)' \
+			-report $(CURDIR)/docs/conformance/v1.6.3-$$channel.yaml >$$log 2>&1; \
+		then grep -a '^conformance:\|^cluster:' $$log; \
+		else grep -a '^conformance:\|^cluster:' $$log || tail -n 30 $$log; exit 1; fi; \
+	done
+
 .PHONY: race
 race: ## run the tests of the data plane with -race -tags invariants
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \

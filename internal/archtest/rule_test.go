@@ -104,7 +104,7 @@ func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
 		"proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
-		"test/cluster", "test/cluster/plane",
+		"test/cluster", "test/cluster/plane", "test/conformance",
 	}
 }
 

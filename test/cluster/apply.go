@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,12 +57,19 @@ func (p *Plane) DryRun(ctx context.Context, manifests string) error {
 	return err
 }
 
-// ApplyFolder applies every YAML file of a folder, not of folders below it, in the order of their names.
-func (p *Plane) ApplyFolder(ctx context.Context, folder string) error {
+// manifestsIn returns the YAML files of a folder, in the order of their names, without what is for kustomize.
+func manifestsIn(folder string) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	files = slices.DeleteFunc(files, func(file string) bool { return filepath.Base(file) == "kustomization.yaml" })
 	if err == nil && len(files) == 0 {
 		err = fmt.Errorf("%s has no YAML files", folder)
 	}
+	return files, err
+}
+
+// ApplyFolder applies every YAML file of a folder, not of folders below it, in the order of their names.
+func (p *Plane) ApplyFolder(ctx context.Context, folder string) error {
+	files, err := manifestsIn(folder)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (p *Plane) InstallDefinitions(ctx context.Context, folder string) error {
 	if err := p.ApplyFolder(ctx, folder); err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+	files, err := manifestsIn(folder)
 	if err != nil {
 		return err
 	}

@@ -29,12 +29,8 @@ func Main(m *testing.M, programs ...Program) {
 	if os.Getenv(podVariable) != "" {
 		fatal(becomePod())
 	}
-	if filepath.Base(os.Args[0]) == backendProgram {
-		if err := backend(os.Args[1:]); err != nil {
-			fatal(err)
-		}
-		os.Exit(0)
-	}
+	programs = append(programs, Program{Name: backendProgram, Run: backend})
+	becomeProgram(programs)
 	if os.Getenv(folderVariable) != "" {
 		if err := enterNetwork(); err != nil {
 			fatal(fmt.Errorf("set up the network: %w", err))
@@ -80,13 +76,6 @@ func runInside(ctx context.Context, programs []Program) (code int, err error) {
 	if err := os.Symlink(plane, filepath.Join(folder, "bin", planeProgram)); err != nil {
 		return 0, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return 0, err
-	}
-	if err := os.Symlink(self, filepath.Join(folder, "bin", backendProgram)); err != nil {
-		return 0, err
-	}
 	for _, p := range programs {
 		if err := p.build(ctx, filepath.Join(folder, "bin")); err != nil {
 			return 0, err
@@ -129,20 +118,61 @@ func run(ctx context.Context, c *exec.Cmd) (code int, err error) {
 // Folder is where programs and state of this run are; it goes with the run.
 func Folder() string { return os.Getenv(folderVariable) }
 
-// Program is a Go program that Main builds for the tests, which run it with Path.
-type Program struct {
-	Name    string
-	Module  string // a folder, seen from test/cluster
-	Package string
+// becomeProgram runs the program that this process was started as, if it is one.
+func becomeProgram(programs []Program) {
+	for _, p := range programs {
+		if p.Run == nil || p.Name != filepath.Base(os.Args[0]) {
+			continue
+		}
+		if err := p.Run(os.Args[1:]); err != nil {
+			fatal(fmt.Errorf("%s: %w", p.Name, err))
+		}
+		os.Exit(0)
+	}
 }
 
-// RAUTA is the program that this is all about.
-func RAUTA() Program { return Program{Name: "rauta", Module: "../..", Package: "./cmd/rauta"} }
+// Program is a program that pods and tests run; Path says where it is. The test binary is that program under another name, or
+// it has been built, or Main builds it.
+type Program struct {
+	Name string
+
+	Run func(arguments []string) error // the test binary under this name
+
+	Built string // the path of a program, "" to build it
+
+	Module  string // a folder, seen from test/cluster
+	Package string
+	Prepare func() error // before it is built, nil if nothing has to be done
+}
+
+// RAUTA is the program that this is all about. The environment variable RAUTA may name one that has been built already.
+func RAUTA() Program {
+	return Program{Name: "rauta", Built: os.Getenv("RAUTA"), Module: "../..", Package: "./cmd/rauta"}
+}
 
 // Path returns where a program that Main was asked for is.
 func Path(name string) string { return filepath.Join(Folder(), "bin", name) }
 
 func (p Program) build(ctx context.Context, folder string) error {
+	if p.Run != nil {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return os.Symlink(self, filepath.Join(folder, p.Name))
+	}
+	if p.Built != "" {
+		built, err := filepath.Abs(p.Built)
+		if err != nil {
+			return err
+		}
+		return os.Symlink(built, filepath.Join(folder, p.Name))
+	}
+	if p.Prepare != nil {
+		if err := p.Prepare(); err != nil {
+			return fmt.Errorf("prepare %s: %w", p.Name, err)
+		}
+	}
 	module := p.Module
 	if !filepath.IsAbs(module) {
 		here, err := moduleFolder("rauta.io/rauta/test/cluster")
