@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -97,6 +98,7 @@ func (p *process) openCluster() error {
 		Source: objects, Options: p.opt.translate, To: p.server, Log: p.log,
 		Measured: func(s control.Stage, d time.Duration) { stages[s](d) },
 	}
+	p.keepState()
 	p.registerNumbers(objects)
 	p.log.Info("reading from the API server", "server", access.Host, "namespaces", p.opt.cluster.namespaces, "selector", p.opt.cluster.selector)
 	return nil
@@ -135,7 +137,12 @@ func (p *process) follow(ctx context.Context, poke <-chan os.Signal) error {
 	if p.files != nil {
 		return p.files.Follow(ctx, poke)
 	}
+	var keeping sync.WaitGroup
+	if p.keeper != nil {
+		keeping.Go(func() { p.keeper.Run(ctx) })
+	}
 	p.cluster.Run(ctx)
+	keeping.Wait()
 	return nil
 }
 

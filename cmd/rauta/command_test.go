@@ -121,6 +121,8 @@ func TestWrongCommandLinesExitWithTwoAndSayWhatIsExpected(t *testing.T) {
 		"serve --watch-selector ==":                          `--watch-selector "=="`,
 		"serve --kube-api-qps 0":                             "--kube-api-qps 0: must be positive",
 		"serve --kube-api-burst 0":                           "--kube-api-burst 0: must be at least 1",
+		"serve --config x --state-dir y":                     "--state-dir is about a cluster",
+		"serve --kubeconfig x --state-key-file y":            "--state-key-file: has no use without --state-dir",
 		"serve path":                                         `unexpected argument "path": give the configuration with --config`,
 		"serve --config x --nonsense":                        "unknown flag: --nonsense",
 		"serve --config x --workers=-1":                      "--workers -1: must be from 1",

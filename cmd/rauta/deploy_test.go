@@ -206,7 +206,10 @@ func TestThePodsRunWithFlagsThatExistAndFitTheRest(t *testing.T) {
 		spec := w.template.Spec
 		c := spec.Containers[0]
 		o := w.options(t)
-		o.paths = []string{"any"} // where objects come from is not the subject
+		if o.state.dir == "" || o.cluster.given() != "" || len(o.paths) > 0 {
+			t.Errorf("%s: no state is kept, or it is not the cluster of the pod that is served", w.name)
+		}
+		o.paths, o.state = []string{"any"}, stateOptions{} // there is no cluster to check the flags against
 		if err := o.validate(); err != nil {
 			t.Errorf("%s: %v", w.name, err)
 		}

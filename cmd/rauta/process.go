@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"rauta.io/rauta/control"
+	"rauta.io/rauta/control/store"
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/fastpath/wire"
 	"rauta.io/rauta/proxy/admin"
@@ -57,6 +58,7 @@ type process struct {
 	server    *server.Server
 	files     *control.Files   // nil without --config
 	cluster   *control.Cluster // nil with it
+	keeper    *store.Keeper    // nil without --state-dir
 	accessLog *accessLog
 	admin     *admin.Admin
 }
@@ -142,7 +144,15 @@ func (p *process) wait(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 	poke := make(chan os.Signal, 1)
 	following := make(chan error, 1)
-	go func() { following <- p.follow(ctx, poke) }()
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		following <- p.follow(ctx, poke)
+	}()
+	defer func() {
+		cancel()
+		<-followed // what is not stored yet is being stored
+	}()
 	for {
 		select {
 		case <-ctx.Done():

@@ -51,6 +51,7 @@ type serveOptions struct {
 	strictNames bool
 	translate   translate.Options
 	cluster     clusterOptions
+	state       stateOptions
 	onReady     func() // called once everything is being served, if not nil
 
 	// Filled in by validate.
@@ -116,6 +117,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
 	o.cluster.flags(f)
+	o.state.flags(f)
 	return f
 }
 
@@ -158,6 +160,9 @@ func (o *serveOptions) validate() error {
 		return err
 	}
 	if err := validateMeaning(&o.translate); err != nil {
+		return err
+	}
+	if err := o.state.validate(len(o.paths) > 0); err != nil {
 		return err
 	}
 	if err := o.cluster.validate(len(o.paths) > 0); err != nil {
