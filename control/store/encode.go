@@ -26,6 +26,7 @@ type content struct {
 	Config       config.Config    `json:"config"` // without what follows
 	Certificates []certificate    `json:"certificates,omitempty"`
 	TicketKeys   [][]byte         `json:"ticketKeys,omitempty"`
+	KeySets      []keySet         `json:"ticketKeySets,omitempty"`
 	Endpoints    config.Endpoints `json:"endpoints,omitempty"`
 }
 
@@ -34,15 +35,35 @@ type certificate struct {
 	Key []byte `json:"key"` // in place of the embedded one
 }
 
+type keySet struct {
+	Name string   `json:"name"`
+	Keys [][]byte `json:"keys,omitempty"`
+}
+
+func reveal(keys []config.Secret) (out [][]byte) {
+	for _, key := range keys {
+		out = append(out, key.Reveal())
+	}
+	return out
+}
+
+func conceal(keys [][]byte) (out []config.Secret) {
+	for _, key := range keys {
+		out = append(out, config.Secret(key))
+	}
+	return out
+}
+
 func encode(s State) ([]byte, error) {
 	hash := config.Hash(s.Config)
 	c := content{At: s.At, Hash: hash[:], Config: *s.Config, Endpoints: s.Endpoints}
-	c.Config.Certificates, c.Config.TicketKeys = nil, nil
+	c.Config.Certificates, c.Config.TicketKeys, c.Config.TicketKeySets = nil, nil, nil
 	for _, one := range s.Config.Certificates {
 		c.Certificates = append(c.Certificates, certificate{one, one.Key.Reveal()})
 	}
-	for _, key := range s.Config.TicketKeys {
-		c.TicketKeys = append(c.TicketKeys, key.Reveal())
+	c.TicketKeys = reveal(s.Config.TicketKeys)
+	for _, set := range s.Config.TicketKeySets {
+		c.KeySets = append(c.KeySets, keySet{set.Name, reveal(set.Keys)})
 	}
 	var out bytes.Buffer
 	w, err := gzip.NewWriterLevel(&out, gzip.BestSpeed)
@@ -72,8 +93,9 @@ func decode(plain []byte) (State, error) {
 		one.Certificate.Key = config.Secret(one.Key)
 		c.Config.Certificates = append(c.Config.Certificates, one.Certificate)
 	}
-	for _, key := range c.TicketKeys {
-		c.Config.TicketKeys = append(c.Config.TicketKeys, config.Secret(key))
+	c.Config.TicketKeys = conceal(c.TicketKeys)
+	for _, set := range c.KeySets {
+		c.Config.TicketKeySets = append(c.Config.TicketKeySets, config.TicketKeySet{Name: set.Name, Keys: conceal(set.Keys)})
 	}
 	if hash := config.Hash(&c.Config); !bytes.Equal(hash[:], c.Hash) {
 		return State{}, errors.New("it is not what was stored; it is not used")

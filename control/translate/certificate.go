@@ -216,11 +216,12 @@ const (
 	optionCipherSuites = annotationPrefix + "tls-cipher-suites"
 	optionClientDepth  = annotationClientDepth
 	optionClientFacts  = annotationClientFacts
+	optionTicketKeys   = annotationPrefix + "session-ticket-keys"
 )
 
 // readOptions reads the options of a listener. One that can't be read keeps the listener from being served: whoever
 // wrote it wanted to restrict something.
-func (l *listener) readOptions() {
+func (l *listener) readOptions(t *translator) {
 	tls := &config.TLS{}
 	options := l.spec.TLS.Options
 	for _, name := range slices.Sorted(maps.Keys(options)) {
@@ -245,9 +246,11 @@ func (l *listener) readOptions() {
 		case optionClientFacts:
 			l.clients.set = true
 			l.clients.facts, err = parseClientFacts(value)
+		case optionTicketKeys:
+			tls.TicketKeys, err = t.ticketKeysOf(l, field, value)
 		default:
 			l.report.warnf(l.field+"."+field, "use one of "+strings.Join([]string{
-				optionClientDepth, optionClientFacts, optionCipherSuites, optionMaxVersion, optionMinVersion}, ", "),
+				optionClientDepth, optionClientFacts, optionTicketKeys, optionCipherSuites, optionMaxVersion, optionMinVersion}, ", "),
 				"the option %q is not known and has no effect", name)
 		}
 		if err != nil {

@@ -187,7 +187,7 @@ func (l *listener) readTLS(t *translator) {
 			fmt.Sprintf("a listener with protocol %s can't have the mode %q", l.spec.Protocol, mode))
 		return
 	}
-	l.readOptions()
+	l.readOptions(t)
 	l.readClientAuth(t)
 	l.readCertificates(t)
 }

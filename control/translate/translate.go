@@ -23,6 +23,7 @@ func Translate(o *Objects, opt Options) *Result {
 		sets:      map[key]*listenerSet{},
 
 		certificates: map[key]*certificate{},
+		ticketKeySet: map[key]bool{},
 		policies:     map[key][]*backendPolicy{},
 		uses:         map[servicePort]map[*gateway]bool{},
 	}
@@ -53,6 +54,7 @@ type translator struct {
 	ports    map[portKey]portUse
 
 	certificates map[key]*certificate // of the Secrets that were looked at
+	ticketKeySet map[key]bool         // that are in config.TicketKeySets
 
 	allPolicies []*backendPolicy
 	policies    map[key][]*backendPolicy          // by Service, those that have it or a port of it

@@ -36,12 +36,22 @@ type Certificate struct {
 type Store struct {
 	// TicketKeys is config.Config.TicketKeys, without those that can't be used.
 	TicketKeys []config.Secret
+	// TicketKeySets is config.Config.TicketKeySets by name, likewise.
+	TicketKeySets map[string][]config.Secret
 
 	byName map[string]*Certificate
 }
 
 // Lookup returns a certificate, nil if there is none of the name or it can't be used.
 func (s *Store) Lookup(name string) *Certificate { return s.byName[name] }
+
+// ticketKeys are those of a listener.
+func (s *Store) ticketKeys(t *config.TLS) []config.Secret {
+	if t.TicketKeys == "" {
+		return s.TicketKeys
+	}
+	return s.TicketKeySets[t.TicketKeys]
+}
 
 // NewStore parses certificates; those that prev has with the same content are taken from there. errs are by index in
 // list, nil where nothing is wrong; of two with one name the first counts.

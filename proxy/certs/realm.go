@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"rauta.io/rauta/proxy/config"
 )
@@ -24,20 +25,20 @@ type Realm struct {
 }
 
 // realm returns the one of a group for what is asked of clients; that of the last generation if nothing has changed.
-func (g *group) realm(old *group, auth *config.ClientAuth, keys []config.Secret) *Realm {
+func (g *group) realm(old *group, auth *config.ClientAuth) *Realm {
 	for _, r := range g.realms {
 		if r.auth.settings().Equal(auth) {
 			return r
 		}
 	}
-	r := &Realm{hostname: g.hostname, socket: g.socket, policy: g.policy, ticketKeys: keys}
+	r := &Realm{hostname: g.hostname, socket: g.socket, policy: g.policy, ticketKeys: g.ticketKeys}
 	if old != nil {
 		for _, before := range old.realms {
 			if !before.auth.settings().Equal(auth) {
 				continue
 			}
 			r.auth = before.auth
-			if before.policy.equal(&r.policy) && equalKeys(before.ticketKeys, keys) {
+			if before.policy.equal(&r.policy) && equalKeys(before.ticketKeys, r.ticketKeys) {
 				r = before
 			}
 			break
@@ -104,18 +105,8 @@ func (r *Realm) derive(material []byte) (key [32]byte) {
 	return key
 }
 
-func sameKey(a, b config.Secret) bool { return bytes.Equal(a.Reveal(), b.Reveal()) }
-
 func equalKeys(a, b []config.Secret) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !sameKey(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(x, y config.Secret) bool { return bytes.Equal(x.Reveal(), y.Reveal()) })
 }
 
 // clientAuth is config.ClientAuth, compiled; nil asks nothing of clients.

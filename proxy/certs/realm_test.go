@@ -307,6 +307,61 @@ func TestReplicasWithTheSameKeysTakeUpEachOthersSessions(t *testing.T) {
 	}
 }
 
+// TestKeysOfAListenerCountForItAlone, whatever the others have.
+func TestKeysOfAListenerCountForItAlone(t *testing.T) {
+	ours := newAuthority(t)
+	certificate := issue(t, "c", "ecdsa", "a.example.com")
+	replica := func(shared []config.Secret, own map[string][]config.Secret, listeners ...Listener) *Table {
+		s := store(t, certificate)
+		s.TicketKeys, s.TicketKeySets = shared, own
+		return NewTable(nil, s, listeners)
+	}
+	named := func(hostname, set string, auth *config.ClientAuth) Listener {
+		l := asks(hostname, auth)
+		l.TLS.TicketKeys = set
+		return l
+	}
+	first, other := named("a.example.com", "one", nil), named("b.example.com", "one", nil)
+	asking := named("a.example.com", "one", &config.ClientAuth{Mode: config.ClientAuthUnverified, CA: ours.pem})
+	elsewhere := first
+	elsewhere.Socket = ":8443"
+	one := map[string][]config.Secret{"one": keys(1)}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for _, c := range []struct {
+			what          string
+			first, second *Table
+			to            string
+			want          bool
+		}{
+			{"the same set", replica(nil, one, first), replica(keys(9), one, first), "a.example.com", true},
+			{"rotated", replica(nil, one, first), replica(nil, map[string][]config.Secret{"one": keys(2, 1)}, first), "a.example.com", true},
+			{"other keys", replica(keys(9), one, first), replica(keys(9), map[string][]config.Secret{"one": keys(2)}, first), "a.example.com", false},
+			{"a set without keys", replica(keys(9), map[string][]config.Secret{"one": nil}, first),
+				replica(keys(9), map[string][]config.Secret{"one": nil}, first), "a.example.com", false},
+			{"a set that does not exist", replica(keys(9), nil, first), replica(keys(9), nil, first), "a.example.com", false},
+			{"those of all listeners", replica(keys(9), one, first), replica(keys(9), one, asks("a.example.com", nil)), "a.example.com", false},
+			{"another listener with the same set", replica(nil, one, first, other), replica(nil, one, first, other), "b.example.com", false},
+			{"another port with the same set", replica(nil, one, first), replica(nil, one, elsewhere), "a.example.com", false},
+			{"clients are asked there", replica(nil, one, first), replica(nil, one, asking), "a.example.com", false},
+		} {
+			if got := resumes(t, version, c.first, "a.example.com", c.second, c.to); got != c.want {
+				t.Errorf("%s, version %x: resumed %v", c.what, version, got)
+			}
+		}
+	}
+	s := store(t, certificate)
+	s.TicketKeySets = one
+	before := NewTable(nil, s, []Listener{first, other})
+	s.TicketKeySets = map[string][]config.Secret{"one": keys(1)}
+	if NewTable(before, s, []Listener{first, other}) != before {
+		t.Error("equal keys made another table")
+	}
+	s.TicketKeySets = map[string][]config.Secret{"one": keys(2)}
+	if NewTable(before, s, []Listener{first, other}) == before {
+		t.Error("other keys made the same table")
+	}
+}
+
 func TestHostsThatAskForDifferentThingsAreDifferentRealms(t *testing.T) {
 	ours, other := newAuthority(t), newAuthority(t)
 	s := store(t, issue(t, "c", "ecdsa", "a.example.com"))

@@ -23,9 +23,8 @@ type Listener struct {
 
 // Table is the TLS side of one port. After SetNextProtos it never changes, and is for any goroutine.
 type Table struct {
-	groups     []*group
-	names      names // of groups, by the hostnames of listeners
-	ticketKeys []config.Secret
+	groups []*group
+	names  names // of groups, by the hostnames of listeners
 
 	port   *tls.Config
 	refuse *tls.Config
@@ -50,6 +49,9 @@ type settings struct {
 	opaque   bool
 	policy   policy
 	hosts    []host
+
+	ticketKeys []config.Secret // what those of session tickets are made from; none: crypto/tls makes them
+	ownKeys    bool            // a listener has named its own
 }
 
 // host is one server name within a group; "" is every name that has no entry of its own.
@@ -71,6 +73,7 @@ func (p *policy) equal(q *policy) bool {
 
 func (s *settings) equal(o *settings) bool {
 	return s.hostname == o.hostname && s.socket == o.socket && s.opaque == o.opaque && s.policy.equal(&o.policy) &&
+		equalKeys(s.ticketKeys, o.ticketKeys) &&
 		slices.EqualFunc(s.hosts, o.hosts, func(a, b host) bool {
 			return a.name == b.name && slices.Equal(a.certificates, b.certificates) && a.auth.Equal(b.auth)
 		})
@@ -80,12 +83,12 @@ func (s *settings) equal(o *settings) bool {
 // nothing changed. Session tickets stay valid from one table to the next as long as the listener's policy does.
 //
 // Listeners of one hostname, which share their routes, share certificates and policy too: the highest of their oldest
-// versions counts, the newest version and the cipher suites of the first that restricts them, and what any of them asks of
-// clients; what they ask must be the same, or their clients are refused.
+// versions counts, the newest version, the cipher suites and the ticket keys of the first that names some, and what any of
+// them asks of clients; what they ask must be the same, or their clients are refused.
 func NewTable(prev *Table, store *Store, listeners []Listener, nextProtos ...string) *Table {
-	t := &Table{names: newNames(), ticketKeys: store.TicketKeys}
+	t := &Table{names: newNames()}
 	all := merge(store, listeners)
-	if prev != nil && slices.Equal(prev.port.NextProtos, nextProtos) && slices.EqualFunc(prev.ticketKeys, t.ticketKeys, sameKey) &&
+	if prev != nil && slices.Equal(prev.port.NextProtos, nextProtos) &&
 		slices.EqualFunc(prev.groups, all, func(a *group, b settings) bool { return a.settings.equal(&b) }) {
 		return prev
 	}
@@ -94,7 +97,7 @@ func NewTable(prev *Table, store *Store, listeners []Listener, nextProtos ...str
 		old := prev.group(&s)
 		for i := range s.hosts {
 			h := &s.hosts[i]
-			r := g.realm(old, h.auth, t.ticketKeys)
+			r := g.realm(old, h.auth)
 			g.names.add(h.name, i)
 			g.of = append(g.of, r)
 			g.configs = append(g.configs, g.config(h.certificates, r))
@@ -127,6 +130,9 @@ func merge(store *Store, listeners []Listener) []settings {
 		}
 		s := &out[i]
 		s.policy.restrict(l.TLS)
+		if own := l.TLS.TicketKeys != ""; !s.ownKeys {
+			s.ticketKeys, s.ownKeys = store.ticketKeys(l.TLS), own
+		}
 		s.add(places, "", store, l.TLS.Certificates, l.TLS.ClientAuth)
 		for _, h := range l.TLS.Hosts {
 			s.add(places, h.Hostname, store, h.Certificates, h.ClientAuth)

@@ -27,6 +27,8 @@ type Config struct {
 	// one encrypts, the others decrypt only. Replicas with the same ones take up each other's sessions. Without any, every
 	// process has keys of its own, which it renews daily.
 	TicketKeys []Secret `json:"ticketKeys,omitempty"`
+	// TicketKeySets are the same for single listeners, in order of Name. Listeners refer to them by Name.
+	TicketKeySets []TicketKeySet `json:"ticketKeySets,omitempty"`
 }
 
 // Protocol of a listener.

@@ -58,6 +58,14 @@ func NewDigest(c *Config) Digest {
 	for _, key := range c.TicketKeys {
 		d.text(string(key.Reveal()))
 	}
+	d.count(len(c.TicketKeySets))
+	for i := range c.TicketKeySets {
+		d.text(c.TicketKeySets[i].Name)
+		d.count(len(c.TicketKeySets[i].Keys))
+		for _, key := range c.TicketKeySets[i].Keys {
+			d.text(string(key.Reveal()))
+		}
+	}
 	out.All = d.sum()
 	return out
 }
@@ -154,6 +162,7 @@ func (d *digest) tls(t *TLS) {
 	d.text(string(t.MaxVersion))
 	d.texts(t.CipherSuites)
 	d.clientAuth(t.ClientAuth)
+	d.text(t.TicketKeys)
 }
 
 // certificate includes the key: a hash of 256 bits does not tell anything about it.

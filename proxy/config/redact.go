@@ -30,9 +30,10 @@ func Redact(c *Config) *Config {
 	for i := range out.Listeners {
 		out.Listeners[i].TLS = redactTLS(out.Listeners[i].TLS)
 	}
-	out.TicketKeys = slices.Clone(c.TicketKeys)
-	for i := range out.TicketKeys {
-		out.TicketKeys[i] = Secret(redacted)
+	out.TicketKeys = redactKeys(c.TicketKeys)
+	out.TicketKeySets = slices.Clone(c.TicketKeySets)
+	for i := range out.TicketKeySets {
+		out.TicketKeySets[i].Keys = redactKeys(out.TicketKeySets[i].Keys)
 	}
 	out.Clusters = slices.Clone(c.Clusters)
 	for i := range out.Clusters {
@@ -43,6 +44,14 @@ func Redact(c *Config) *Config {
 		}
 	}
 	return &out
+}
+
+func redactKeys(keys []Secret) []Secret {
+	out := slices.Clone(keys)
+	for i := range out {
+		out[i] = Secret(redacted)
+	}
+	return out
 }
 
 // redactTLS drops what was put beside the certificates of authorities.

@@ -97,7 +97,8 @@ func TestRedactHidesCredentialsInHeaderEditsAndLeavesTheOriginal(t *testing.T) {
 func TestRedactShowsCertificatesWithoutKeys(t *testing.T) {
 	const certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 	const misplaced = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
-	c := &Config{Certificates: []Certificate{{Name: "a/b", Chain: "c2VjcmV0\n" + certificate + misplaced + certificate, Key: Secret("c2VjcmV0")}},
+	keys := []TicketKeySet{{Name: "a/tickets", Keys: []Secret{Secret("c2VjcmV0")}}}
+	c := &Config{TicketKeySets: keys, TicketKeys: keys[0].Keys, Certificates: []Certificate{{Name: "a/b", Chain: "c2VjcmV0\n" + certificate + misplaced + certificate, Key: Secret("c2VjcmV0")}},
 		Clusters: []Cluster{{TLS: &BackendTLS{CA: misplaced + certificate}}, {}}}
 	shown := Redact(c)
 	text, err := json.Marshal(shown)
@@ -113,7 +114,12 @@ func TestRedactShowsCertificatesWithoutKeys(t *testing.T) {
 	if shown.Clusters[0].TLS.CA != certificate {
 		t.Errorf("the authorities are shown as %q", shown.Clusters[0].TLS.CA)
 	}
-	if string(c.Certificates[0].Key.Reveal()) != "c2VjcmV0" || c.Clusters[0].TLS.CA != misplaced+certificate {
+	for _, s := range append(shown.TicketKeys, shown.TicketKeySets[0].Keys...) {
+		if string(s.Reveal()) != redacted {
+			t.Errorf("a key of session tickets is %q", s.Reveal())
+		}
+	}
+	if string(keys[0].Keys[0].Reveal()) != "c2VjcmV0" || string(c.Certificates[0].Key.Reveal()) != "c2VjcmV0" || c.Clusters[0].TLS.CA != misplaced+certificate {
 		t.Error("the original has changed")
 	}
 }

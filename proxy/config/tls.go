@@ -46,6 +46,8 @@ type TLS struct {
 	CipherSuites []string `json:"cipherSuites,omitempty"`
 	// ClientAuth, if set, asks clients for a certificate; Hosts have their own say.
 	ClientAuth *ClientAuth `json:"clientAuth,omitempty"`
+	// TicketKeys names the one of Config.TicketKeySets that counts instead of Config.TicketKeys; "" for none.
+	TicketKeys string `json:"ticketKeys,omitempty"`
 }
 
 // TLSHost is a server name with certificates of its own.
@@ -177,10 +179,21 @@ func (v *validator) references(index int, l *Listener) {
 			}
 		}
 	}
+	if name := l.TLS.TicketKeys; name != "" && !v.ticketKeySetNames[name] {
+		v.report(Error{Part: PartTLSReference, Index: index, Path: fmt.Sprintf("listeners[%q].tls.ticketKeys", l.Name),
+			Err: fmt.Errorf("ticketKeySet %q does not exist", name)})
+	}
 	check(l.TLS.Certificates, "certificates")
 	for i := range l.TLS.Hosts {
 		check(l.TLS.Hosts[i].Certificates, fmt.Sprintf("hosts[%d].certificates", i))
 	}
+}
+
+// TicketKeySet are keys as in Config.TicketKeys for the listeners that name it. Without any each process has its own.
+type TicketKeySet struct {
+	// Name is unique: "namespace/secret".
+	Name string   `json:"name"`
+	Keys []Secret `json:"keys,omitempty"`
 }
 
 // TicketKeyBytesMin and TicketKeyBytesMax bound the material of a session ticket key: 256 bits are what AES-256 takes.
@@ -201,6 +214,20 @@ func (v *validator) ticketKeys() {
 	for i, key := range v.config.TicketKeys {
 		if err := CheckTicketKey(key.Reveal()); err != nil {
 			v.report(Error{Part: PartTicketKey, Index: i, Path: fmt.Sprintf("ticketKeys[%d]", i), Err: err})
+		}
+	}
+	v.ticketKeySetNames = make(map[string]bool, len(v.config.TicketKeySets))
+	for i := range v.config.TicketKeySets {
+		s := &v.config.TicketKeySets[i]
+		if err := checkUnique(v.ticketKeySetNames, s.Name); err != nil {
+			v.report(Error{Part: PartTicketKeySet, Index: i, Path: fmt.Sprintf("ticketKeySets[%d].name", i), Err: err})
+			continue
+		}
+		for j, key := range s.Keys {
+			if err := CheckTicketKey(key.Reveal()); err != nil {
+				v.report(Error{Part: PartTicketKeySet, Index: i, Path: fmt.Sprintf("ticketKeySets[%q].keys[%d]", s.Name, j), Err: err})
+				break
+			}
 		}
 	}
 }

@@ -44,6 +44,8 @@ const (
 	PartL4Backend
 	// PartTicketKey: Config.TicketKeys[Index].
 	PartTicketKey
+	// PartTicketKeySet: Config.TicketKeySets[Index]. Its listeners have keys that nobody shares.
+	PartTicketKeySet
 )
 
 // Error is one problem of a Config.
@@ -81,8 +83,9 @@ type validator struct {
 	routeNames   map[string]bool
 	l4RouteNames map[string]bool
 
-	certificateNames map[string]bool
-	errs             []error
+	certificateNames  map[string]bool
+	ticketKeySetNames map[string]bool
+	errs              []error
 }
 
 func (v *validator) report(e Error) { v.errs = append(v.errs, &e) }

@@ -20,11 +20,12 @@ func valid() *Config {
 			{Name: "m", Port: 80, Protocol: ProtocolHTTP},
 			{Name: "n", Port: 80, Protocol: ProtocolHTTP},
 			{Name: "s", Port: 443, Protocol: ProtocolHTTPS, TLS: &TLS{
-				Certificates: []string{"t"}, MinVersion: TLS12, MaxVersion: TLS13, CipherSuites: CipherSuiteNames(),
+				Certificates: []string{"t"}, MinVersion: TLS12, MaxVersion: TLS13, TicketKeys: "k", CipherSuites: CipherSuiteNames(),
 				Hosts: []TLSHost{{Hostname: "a.example.com", Certificates: []string{"t"}}, {Hostname: "*.example.com"}},
 			}},
 		},
-		Certificates: []Certificate{{Name: "t", Chain: "chain", Key: Secret("key")}},
+		Certificates:  []Certificate{{Name: "t", Chain: "chain", Key: Secret("key")}},
+		TicketKeySets: []TicketKeySet{{Name: "k", Keys: []Secret{make(Secret, TicketKeyBytesMin)}}},
 		Routes: []Route{{Name: "r", Rules: []Rule{{
 			Name: "0",
 			Matches: []Match{{
@@ -91,6 +92,9 @@ func TestEveryProblemIsLocatedAndExplained(t *testing.T) {
 		{func(c *Config) { c.Listeners[3].TLS.Hosts[1].Hostname = "a.example.com" }, PartListener, `listeners["s"].tls.hosts[1].hostname: hostname "a.example.com" is there twice`},
 		{func(c *Config) { c.Listeners[3].TLS.Certificates[0] = "x" }, PartTLSReference, `listeners["s"].tls.certificates[0]: certificate "x" does not exist`},
 		{func(c *Config) { c.Listeners[3].TLS.Hosts[0].Certificates[0] = "x" }, PartTLSReference, `listeners["s"].tls.hosts[0].certificates[0]: certificate "x"`},
+		{func(c *Config) { c.Listeners[3].TLS.TicketKeys = "x" }, PartTLSReference, `listeners["s"].tls.ticketKeys: ticketKeySet "x" does not exist`},
+		{func(c *Config) { c.TicketKeySets = append(c.TicketKeySets, c.TicketKeySets[0]) }, PartTicketKeySet, `ticketKeySets[1].name: name "k" is used twice`},
+		{func(c *Config) { c.TicketKeySets[0].Keys[0] = Secret("short") }, PartTicketKeySet, `ticketKeySets["k"].keys[0]: a key for session tickets has 32 to`},
 		{func(c *Config) { c.Certificates = append(c.Certificates, c.Certificates[0]) }, PartCertificate, `certificates[1].name: name "t" is used twice`},
 		{func(c *Config) { c.Certificates[0].Key = nil }, PartCertificate, `certificates["t"]: the chain or the key is empty`},
 		{func(c *Config) { c.Listeners[0].Attached[0].Route = "x" }, PartAttachment, `listeners["l"].attached[0].route: route "x" does not exist`},

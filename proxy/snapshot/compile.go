@@ -49,6 +49,8 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 
 		Certificates: slices.Clone(cfg.Certificates),
 		TicketKeys:   slices.Clone(cfg.TicketKeys),
+
+		TicketKeySets: slices.Clone(cfg.TicketKeySets),
 	}
 	c := &compiler{
 		opt: opt, prev: prev,
@@ -117,30 +119,6 @@ func (c *compiler) clientOf(settings *config.Cluster, prev *upstream.Cluster) (*
 		before = prev.TLS()
 	}
 	return certs.NewClient(before, c.next.certificates, settings.TLS)
-}
-
-// certificates parses what is new. A certificate that can't be used leaves the listeners that name it without it, and a
-// listener without any refuses every handshake.
-func (c *compiler) certificates() {
-	store, errs := certs.NewStore(c.prev.certificates, c.next.Config.Certificates)
-	for i, err := range errs {
-		one := &c.next.Config.Certificates[i]
-		if c.bad[place{part: config.PartCertificate, index: i}] != nil {
-			continue
-		}
-		if err == nil {
-			*one = store.Lookup(one.Name).Source // equal, and shares its memory
-		} else {
-			path := fmt.Sprintf("certificates[%q]", one.Name)
-			c.problem(&config.Error{Part: config.PartCertificate, Index: i, Path: path, Err: err})
-		}
-	}
-	for i, key := range c.next.Config.TicketKeys {
-		if c.bad[place{part: config.PartTicketKey, index: i}] == nil {
-			store.TicketKeys = append(store.TicketKeys, key)
-		}
-	}
-	c.next.certificates = store
 }
 
 func sameCluster(a, b config.Cluster) bool {

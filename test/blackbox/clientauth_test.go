@@ -231,14 +231,21 @@ func TestAReplicaWithTheSameKeysTakesUpASessionWhereClientsAreAskedTheSame(t *te
 		after   []config.Secret
 		ask     bool // the second asks for certificates
 		resumed bool
+		own     bool // the keys are those of the listener
 	}{
-		"the same keys": {[]config.Secret{material(1)}, false, true}, "rotated": {[]config.Secret{material(2), material(1)}, false, true},
-		"another key": {[]config.Secret{material(2)}, false, false}, "own keys": {nil, false, false},
-		"clients are asked there": {[]config.Secret{material(1)}, true, false},
+		"the listener's keys":       {after: []config.Secret{material(1)}, resumed: true, own: true},
+		"the listener's other keys": {after: []config.Secret{material(2)}, own: true},
+		"the same keys":             {after: []config.Secret{material(1)}, resumed: true},
+		"rotated":                   {after: []config.Secret{material(2), material(1)}, resumed: true},
+		"another key":               {after: []config.Secret{material(2)}}, "own keys": {},
+		"clients are asked there": {after: []config.Secret{material(1)}, ask: true},
 	} {
 		replica := func(port uint16, ask bool, keys ...config.Secret) *tlsRig {
 			return startTLS(t, told(t), func(_ *server.Options, cfg *config.Config) {
-				cfg.TicketKeys = keys
+				if cfg.TicketKeys = keys; c.own {
+					cfg.TicketKeys, cfg.TicketKeySets = nil, []config.TicketKeySet{{Name: "default/own", Keys: keys}}
+					cfg.Listeners[0].TLS.TicketKeys = "default/own"
+				}
 				if port != 0 {
 					cfg.Listeners[0].Port = port
 				}
