@@ -72,7 +72,9 @@ func (c *routeCompiler) l4Backends(refs []gatewayv1.BackendRef) []config.Backend
 	}
 	var out []config.Backend
 	for i := range refs {
-		if b, ok := c.weighted(&refs[i], fmt.Sprintf("spec.rules[0].backendRefs[%d]", i)); ok {
+		where := fmt.Sprintf("spec.rules[0].backendRefs[%d]", i)
+		if b, ok := c.weighted(&refs[i], where); ok {
+			c.checkHash(b.Cluster, where)
 			out = append(out, b)
 		}
 	}
@@ -80,4 +82,13 @@ func (c *routeCompiler) l4Backends(refs []gatewayv1.BackendRef) []config.Backend
 		return nil
 	}
 	return out
+}
+
+// checkHash reports that a Service wants its endpoints chosen by what nobody sees who does not look into connections.
+func (c *routeCompiler) checkHash(cluster, where string) {
+	if on := c.t.clusters[cluster].HashOn; on != nil && on.Kind != config.HashSourceIP {
+		c.report.warnf(where, "set "+annotationHashOn+" of the Service to source-ip, or refer to another Service",
+			"the Service has its endpoints picked by %s, and a %s knows the client's address only: clients are spread at random",
+			on.Kind, c.object.kind)
+	}
 }

@@ -400,9 +400,13 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 		}
 		programmed = condition(gatewayv1.ListenerConditionProgrammed, false, reason, generation, message)
 	}
+	kinds := l.kinds
+	if l.refused == string(gatewayv1.ListenerReasonUnsupportedProtocol) {
+		kinds = []gatewayv1.RouteGroupKind{} // none is, here
+	}
 	return gatewayv1.ListenerStatus{
 		Name:           l.spec.Name,
-		SupportedKinds: l.kinds,
+		SupportedKinds: kinds,
 		AttachedRoutes: l.attached,
 		Conditions:     conditions(accepted, programmed, resolved, conflicted),
 	}
