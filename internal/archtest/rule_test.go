@@ -95,6 +95,7 @@ func additions() []edge {
 		{"loadtest/generator", "loadtest/procfs", "CPU time of the proxy under test"},
 		{"loadtest/generator", "loadtest/rawio", "raw sockets"},
 		{"loadtest/generator", "loadtest/stats", "latency histograms"},
+		{"loadtest/changes", "loadtest/stats", "histograms of how long changes take"},
 		{"loadtest/peers", "loadtest/generator", "what the back end answers"},
 	}
 }
