@@ -153,7 +153,7 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 			if name, ok := route.name(); ok && l.servable() {
 				used[route] = true
 				l.attachments = append(l.attachments, config.Attachment{Route: name, Hostnames: hostnames[i]})
-				l.claims = append(l.claims, claim{kind: o.kind, route: o.kind + " " + o.GetNamespace() + "/" + o.GetName(), hostnames: hostnames[i]})
+				l.claims.add(o.kind, o.GetNamespace()+"/"+o.GetName(), hostnames[i])
 			}
 		}
 		if ok {
@@ -248,30 +248,6 @@ func anyProgrammed(listeners map[*listener]bool) bool {
 // reasonHostnameConflict is that of listeners; the Gateway API names none for routes.
 const reasonHostnameConflict = gatewayv1.RouteConditionReason(gatewayv1.ListenerReasonHostnameConflict)
 
-// claim is a route that a listener serves for some hostnames.
-type claim struct {
-	kind, route string
-	hostnames   []string
-}
-
-// excludes returns the older route of another kind that keeps hostnames from a route, or nil: HTTPRoutes and GRPCRoutes
-// can't share a hostname on one listener, because their order of precedence is not the same (Gateway API,
-// GRPCRouteSpec.hostnames).
-func (l *listener) excludes(kind string, hostnames []string) *claim {
-	for i := range l.claims {
-		c := &l.claims[i]
-		if c.kind == kind {
-			continue
-		}
-		for _, h := range hostnames {
-			if len(intersect(h, c.hostnames)) > 0 {
-				return c
-			}
-		}
-	}
-	return nil
-}
-
 // match finds the listeners that a parentRef selects and that take the route. Whether a listener is programmed plays
 // no part: attachment rests on allowedRoutes and parentRefs alone (Gateway API, ListenerStatus.attachedRoutes).
 func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
@@ -296,9 +272,9 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 		if len(both) == 0 {
 			continue
 		}
-		if other := l.excludes(o.kind, both); other != nil {
+		if other := l.claims.against(o.kind, both); other != nil {
 			excluded = fmt.Sprintf("listener %s of %s has the older %s for a common hostname, and one hostname can't have both kinds",
-				l.spec.Name, p.name(), other.route)
+				l.spec.Name, p.name(), other.kind+" "+other.name)
 			continue
 		}
 		matched = append(matched, l)

@@ -39,7 +39,7 @@ type listener struct {
 
 	attached    int32
 	attachments []config.Attachment
-	claims      []claim
+	claims      claims
 }
 
 // reasonInvalidOption is for options of tls that can't be read.
