@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 )
 
 // api writes objects. It knows no more of Kubernetes than paths and JSON.
@@ -96,13 +97,23 @@ func kindOf(collection string) (apiVersion, kind string) {
 	return apiVersion, kinds[parts[len(parts)-1]]
 }
 
+// createTimes is how often creating an object is tried: a busy API server may refuse.
+const createTimes = 5
+
 // create creates an object; one of its name may be there.
-func (a *api) create(ctx context.Context, path string, o object) error {
+func (a *api) create(ctx context.Context, path string, o object) (err error) {
 	o["apiVersion"], o["kind"] = kindOf(path)
-	if err := a.do(ctx, http.MethodPost, path, "application/json", o); !errors.Is(err, errExists) {
-		return err
+	for n := range createTimes {
+		err = a.do(ctx, http.MethodPost, path, "application/json", o)
+		if err == nil || errors.Is(err, errExists) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(time.Duration(n) * time.Second)
 	}
-	return nil
+	if errors.Is(err, errExists) {
+		return nil
+	}
+	return err
 }
 
 // patch merges a change into an object.
