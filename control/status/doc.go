@@ -1,5 +1,5 @@
-// Package status tells the users of a cluster what has become of their objects: it writes statuses and Events, and it knows
-// under which addresses RAUTA is reached.
+// Package status tells the users of a cluster what has become of their objects: it writes statuses and Events, it knows under
+// which addresses RAUTA is reached, and it looks after the Services that stand for Gateways.
 //
 // It owns the writing: what differs, what belongs to other controllers and stays, conflicts, refusals, rates. It does not
 // own what the statuses say (control/translate) or who may write them (control/lead). cmd/rauta connects it to the live

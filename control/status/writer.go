@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,10 +60,12 @@ type Writer struct {
 	opt    Options
 	api    api
 	events *events
-	limit  *rate.Limiter
-	seed   maphash.Seed
-	now    func() time.Time
-	poke   chan struct{} // holds one token when there is a new Update
+	// services is nil where nobody looks after the Services of Gateways: in tests of everything else.
+	services *services
+	limit    *rate.Limiter
+	seed     maphash.Seed
+	now      func() time.Time
+	poke     chan struct{} // holds one token when there is a new Update
 
 	counters counters
 
@@ -103,7 +106,13 @@ func New(cfg *rest.Config, opt Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newWriter(a, e, opt), nil
+	s, err := newServiceClient(own, cmp.Or(opt.ControllerName, translate.DefaultControllerName))
+	if err != nil {
+		return nil, err
+	}
+	w := newWriter(a, e, opt)
+	w.services = newServices(s, opt.Log)
+	return w, nil
 }
 
 func newWriter(a api, client eventClient, opt Options) *Writer {
@@ -139,6 +148,9 @@ func (w *Writer) Run(ctx context.Context) {
 	clear(w.failed)
 	var events sync.WaitGroup
 	events.Go(func() { w.events.run(ctx) })
+	if w.services != nil {
+		events.Go(func() { w.services.run(ctx) })
+	}
 	defer events.Wait()
 	w.awaitAddresses(ctx)
 	next := time.NewTimer(0)
@@ -184,6 +196,9 @@ func (w *Writer) round(ctx context.Context) time.Duration {
 		return retryMax
 	}
 	w.events.offer(u)
+	if w.services != nil {
+		w.services.offer(u.Result.Statuses.GatewayServices)
+	}
 	p := planner{controller: w.opt.ControllerName, seed: w.seed}
 	jobs := w.due(p.plan(u, &left))
 	results := make([]error, len(jobs))

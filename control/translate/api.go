@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -147,6 +148,7 @@ type Statuses struct {
 	GatewayClasses     []GatewayClassStatus `json:"gatewayClasses,omitempty"`
 	Gateways           []GatewayStatus      `json:"gateways,omitempty"`
 	ListenerSets       []ListenerSetStatus  `json:"listenerSets,omitempty"`
+	GatewayServices    []GatewayService     `json:"gatewayServices,omitempty"`
 	HTTPRoutes         []RouteStatus        `json:"httpRoutes,omitempty"`
 	GRPCRoutes         []RouteStatus        `json:"grpcRoutes,omitempty"`
 	TLSRoutes          []RouteStatus        `json:"tlsRoutes,omitempty"`
@@ -175,6 +177,19 @@ type GatewayStatus struct {
 	Namespace string                  `json:"namespace"`
 	Name      string                  `json:"name"`
 	Status    gatewayv1.GatewayStatus `json:"status"`
+}
+
+// GatewayService is a Service that stands for a Gateway in the API server, without endpoints and without an address: it carries
+// the labels and annotations of spec.infrastructure for whoever looks for them on Services. It belongs to the Gateway, and
+// goes with it.
+type GatewayService struct {
+	Namespace   string               `json:"namespace"`
+	Name        string               `json:"name"`
+	Gateway     string               `json:"gateway"`
+	GatewayUID  types.UID            `json:"gatewayUID,omitempty"`
+	Labels      map[string]string    `json:"labels,omitempty"`
+	Annotations map[string]string    `json:"annotations,omitempty"`
+	Ports       []corev1.ServicePort `json:"ports,omitempty"`
 }
 
 // ListenerSetStatus is the status of one ListenerSet.

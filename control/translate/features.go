@@ -38,7 +38,6 @@ func (t *translator) lacks(feature features.FeatureName) bool {
 	about := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(name, word) })
 	}
-	return about("Mirror") ||
-		t.opt.WithoutL4 && about("TLSRoute", "TCPRoute", "UDPRoute") ||
+	return t.opt.WithoutL4 && about("TLSRoute", "TCPRoute", "UDPRoute") ||
 		t.opt.WithoutTLS && about("BackendTLS", "ClientCertificate", "HTTPSListener")
 }

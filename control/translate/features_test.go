@@ -24,7 +24,7 @@ func TestAClassSaysWhichFeaturesAreSupported(t *testing.T) {
 		t.Errorf("%d features, which must be sorted: %v", len(all), all)
 	}
 	for _, one := range []string{"Gateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute", "ListenerSet", "ReferenceGrant",
-		"BackendTLSPolicy", "GatewayStaticAddresses", "HTTPRouteCORS", "TLSRouteModeMixed", "HTTPRouteRetryCodes"} {
+		"BackendTLSPolicy", "GatewayStaticAddresses", "HTTPRouteCORS", "HTTPRouteRequestPercentageMirror", "GatewayInfrastructure", "TLSRouteModeMixed", "HTTPRouteRetryCodes"} {
 		if !slices.Contains(all, one) {
 			t.Errorf("%s is missing in %v", one, all)
 		}

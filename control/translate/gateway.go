@@ -256,6 +256,9 @@ func (t *translator) gatewayStatuses() {
 			status.Conditions = append(status.Conditions, condition(gatewayv1.GatewayConditionInsecureFrontendValidationMode, true,
 				gatewayv1.GatewayReasonConfigurationChanged, generation, "clients get in with any certificate and with none"))
 		}
+		if service, ok := g.service(t.opt.ControllerName); ok {
+			t.statuses.GatewayServices = append(t.statuses.GatewayServices, service)
+		}
 		t.statuses.Gateways = append(t.statuses.Gateways, GatewayStatus{
 			Namespace: g.object.Namespace, Name: g.object.Name, Status: status})
 	}
