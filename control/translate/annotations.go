@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -90,7 +89,9 @@ const (
 // Annotations is the table of all annotations, by name. docs/annotations.md and deploy/base/admission.yaml are made from it.
 func Annotations() []Annotation {
 	service, route := []string{kindService}, []string{kindHTTPRoute, kindGRPCRoute, kindIngress}
-	all := slices.Concat(backendAnnotations(service), clientAnnotations(), serviceAnnotations(service), routeAnnotations(route))
+	bare := []string{kindGRPCRoute, kindIngress} // the API has no field or filter there
+	all := slices.Concat(backendAnnotations(service), clientAnnotations(), serviceAnnotations(service), routeAnnotations(route),
+		corsAnnotations(bare), retryAnnotations(bare), []Annotation{mirrorAnnotation()})
 	slices.SortFunc(all, func(a, b Annotation) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -286,11 +287,16 @@ type ruleLimits struct {
 	hsts              string
 	request, response config.Duration
 	tunnelIdle        config.Duration
+	cors              *config.CORS
+	retry             *config.Retry
 }
 
-func limitsOf(o metav1.Object) ruleLimits {
+func limitsOf(kind string, o metav1.Object) ruleLimits {
 	var out ruleLimits
 	values := o.GetAnnotations()
+	if kind != kindHTTPRoute { // which says it in its rules
+		out.cors, out.retry = corsOf(values), retryOf(values)
+	}
 	if v, set := values[annotationMaxBodySize]; set {
 		n, err := parseBytes(v)
 		if err != nil {
@@ -323,6 +329,13 @@ func (l ruleLimits) apply(r *config.Rule) {
 		r.Timeouts.Request = l.request
 	}
 	r.Timeouts.TunnelIdle = l.tunnelIdle
+	if l.cors != nil {
+		r.Filters = slices.Insert(r.Filters, 0, config.Filter{CORS: l.cors})
+		r.Matches = withPreflights(r)
+	}
+	if l.retry != nil {
+		r.Retry = l.retry
+	}
 }
 
 // proxyProtocol reads the annotation of a Gateway and refuses the Gateway if it can't.
@@ -413,13 +426,7 @@ func parseBytes(v string) (int64, error) {
 	return n, nil
 }
 
-func parseCount(v string, least int) (int, error) {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < least || n > countMax {
-		return 0, fmt.Errorf("is not a number from %d to %d", least, countMax)
-	}
-	return n, nil
-}
+func parseCount(v string, least int) (int, error) { return parseNumber(v, least, countMax) }
 
 func countOr(v string, least, otherwise int) int {
 	if n, err := parseCount(v, least); err == nil {

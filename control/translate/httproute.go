@@ -82,7 +82,7 @@ func (t *translator) compileRoute(o *routeObject, rules []routeRule, report repo
 	if len(rules) == 0 { // the default of the API: everything, to no back end
 		rules = []routeRule{{&gatewayv1.HTTPRouteRule{}, func(*routeCompiler, string) []config.Match { return anyMatch() }}}
 	}
-	limits := limitsOf(o)
+	limits := limitsOf(o.kind, o)
 	var bad, messages []string
 	for i := range rules {
 		c.defects = nil

@@ -124,11 +124,13 @@ type ingressCompiler struct {
 	object *networkingv1.Ingress
 	report reporter
 	limits ruleLimits
+	mirror *config.Mirror // nil for none
 	routes []*hostRoute
 }
 
 func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
-	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(o)}
+	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(kindIngress, o)}
+	c.mirror = c.mirrorTarget()
 	for i := range o.Spec.Rules {
 		c.rule(&o.Spec.Rules[i], i)
 	}
@@ -146,6 +148,9 @@ func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
 // another host doesn't rename anything.
 func (c *ingressCompiler) add(host string, rule config.Rule) {
 	c.limits.apply(&rule)
+	if c.mirror != nil {
+		rule.Filters = append(rule.Filters, config.Filter{Mirror: c.mirror})
+	}
 	if c.redirects(host) {
 		rule.Filters = append([]config.Filter{{RequireHTTPS: c.t.opt.requireHTTPS()}}, rule.Filters...)
 	}
@@ -235,20 +240,45 @@ func (c *ingressCompiler) backend(b *networkingv1.IngressBackend, field string) 
 		c.report.errorf(field+".resource", "use a service", "back ends other than Services are not supported; requests are answered 500")
 		return []config.Backend{{Weight: 1, Invalid: invalidKind}}
 	}
-	target := key{c.object.Namespace, b.Service.Name}
-	port := b.Service.Port
-	wanted, described := func(p *corev1.ServicePort) bool { return p.Port == port.Number }, strconv.Itoa(int(port.Number))
-	if port.Name != "" {
-		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
-	}
-	var ports []servicePort
-	leads, failure := c.t.cluster(target, wanted, described, backendUse{
-		transport: corev1.ProtocolTCP, ports: &ports, asked: c.object.Annotations[annotationBackendProtocol],
-	})
-	c.t.use(nil, ports)
+	leads, failure := c.service(b.Service)
 	if failure != nil {
 		c.report.errorf(field+".service", failure.hint, "%s; requests are answered 500", failure.message)
 		return []config.Backend{{Weight: 1, Invalid: failure.invalid}}
 	}
 	return []config.Backend{leads}
+}
+
+// service resolves a port of a Service.
+func (c *ingressCompiler) service(s *networkingv1.IngressServiceBackend) (config.Backend, *refFailure) {
+	port := s.Port
+	wanted, described := func(p *corev1.ServicePort) bool { return p.Port == port.Number }, strconv.Itoa(int(port.Number))
+	if port.Name != "" {
+		wanted, described = func(p *corev1.ServicePort) bool { return p.Name == port.Name }, strconv.Quote(port.Name)
+	}
+	var ports []servicePort
+	defer func() { c.t.use(nil, ports) }()
+	return c.t.cluster(key{c.object.Namespace, s.Name}, wanted, described, backendUse{
+		transport: corev1.ProtocolTCP, ports: &ports, asked: c.object.Annotations[annotationBackendProtocol],
+	})
+}
+
+// mirrorTarget is where the annotation sends copies; nil for nowhere.
+func (c *ingressCompiler) mirrorTarget() *config.Mirror {
+	value, set := c.object.Annotations[annotationMirror]
+	name, port, err := parseMirror(value)
+	if !set || err != nil {
+		return nil
+	}
+	service := &networkingv1.IngressServiceBackend{Name: name}
+	if number, err := strconv.ParseUint(port, 10, 16); err == nil {
+		service.Port.Number = int32(number)
+	} else {
+		service.Port.Name = port
+	}
+	b, failure := c.service(service)
+	if failure != nil {
+		c.report.errorf("metadata.annotations["+annotationMirror+"]", failure.hint, "%s; the requests are served without the mirror", failure.message)
+		return nil
+	}
+	return &config.Mirror{Cluster: b.Cluster}
 }

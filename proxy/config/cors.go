@@ -83,7 +83,7 @@ func checkOrigin(origin string) error {
 		return fmt.Errorf("origin %q does not have the form https://host or https://host:port", origin)
 	}
 	if port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '0' {
 			return fmt.Errorf("origin %q has a port that is not between 1 and 65535", origin)
 		}
 	}

@@ -21,6 +21,7 @@ func TestPoliciesOfCORSAreChecked(t *testing.T) {
 		`allowOrigins[0]: origin "https://a.example:"`:      {AllowOrigins: []string{"https://a.example:"}},
 		`origin "https://a.example:0" has a port`:           {AllowOrigins: []string{"https://a.example:0"}},
 		`origin "https://a.example:65536" has a port`:       {AllowOrigins: []string{"https://a.example:65536"}},
+		`origin "https://a.example:080" has a port`:         {AllowOrigins: []string{"https://a.example:080"}},
 		`hostname "a.example/path" is not valid`:            {AllowOrigins: []string{"https://a.example/path"}},
 		`hostname "A.example" is not valid`:                 {AllowOrigins: []string{"https://A.example"}},
 		`hostname "a.*.example" is not valid`:               {AllowOrigins: []string{"https://a.*.example"}},
