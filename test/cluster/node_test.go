@@ -148,6 +148,47 @@ func TestTwoPodsWithTheSamePortOfTheHostNeedTwoNodes(t *testing.T) {
 	awaitReady(t, p, ns, 2)
 }
 
+func TestACommandMaySayWhetherAPodIsReady(t *testing.T) {
+	p := plane(t)
+	ns := namespace(t, p)
+	apply := func(name, command string) {
+		p.Apply(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: %s}
+spec:
+  containers:
+  - name: app
+    image: backend
+    readinessProbe: {exec: {command: %s}}
+`, name, ns, command))
+	}
+	get := func(name string) *corev1.Pod {
+		pod, err := p.Client().CoreV1().Pods(ns).Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pod
+	}
+	apply("never", `["false"]`)
+	apply("soon", `["true"]`)
+	Eventually(t, "a ready pod", func() error {
+		if !readyCondition(get("soon")) {
+			return errors.New("it is not ready")
+		}
+		return nil
+	})
+	Eventually(t, "the other one's start", func() error {
+		if get("never").Status.Phase != corev1.PodRunning {
+			return errors.New("it does not run")
+		}
+		return nil
+	})
+	if readyCondition(get("never")) {
+		t.Error("a pod whose probe fails is ready")
+	}
+}
+
 func TestAPodHasItsCredentialsVariablesAndVolumes(t *testing.T) {
 	p := plane(t)
 	ns := namespace(t, p)

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -89,6 +91,8 @@ func (c *container) ready() bool {
 		return c.answers(ctx, probe.HTTPGet)
 	case probe != nil && probe.TCPSocket != nil:
 		return c.listens(ctx, c.portNumber(probe.TCPSocket.Port))
+	case probe != nil && probe.Exec != nil:
+		return c.succeeds(ctx, probe.Exec.Command)
 	case probe != nil && probe.GRPC != nil:
 		return c.listens(ctx, probe.GRPC.Port)
 	}
@@ -120,6 +124,25 @@ func (c *container) listens(ctx context.Context, port int32) bool {
 	}
 	conn.Close()
 	return true
+}
+
+// succeeds reports whether a command ends with success. Its program is one of Main's, or one of this machine.
+func (c *container) succeeds(ctx context.Context, command []string) bool {
+	environment, err := c.environment()
+	if err != nil {
+		return false
+	}
+	var arguments []string
+	for _, a := range command[1:] {
+		arguments = append(arguments, c.local(expand(a, environment)))
+	}
+	program := Path(filepath.Base(command[0]))
+	if _, err := os.Stat(program); err != nil {
+		program = command[0]
+	}
+	probe := exec.CommandContext(ctx, program, arguments...)
+	probe.Env = environment
+	return probe.Run() == nil
 }
 
 // answers reports whether a GET is answered with 2xx or 3xx, as a kubelet asks.

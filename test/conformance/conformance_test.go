@@ -53,11 +53,18 @@ func TestMain(m *testing.M) {
 
 // Addresses of Gateways. Each gets its own out of the pool, so that none is reached at the address of another.
 const (
-	gatewayClass   = "rauta"
 	gatewayPool    = "10.244.0.64/26"
 	usableAddress  = "10.244.0.126"
 	unusable       = "192.0.2.1" // TEST-NET-1, on no machine
 	metricsAddress = "127.0.0.1:9091"
+)
+
+// What is shipped: the GatewayClass, and who RAUTA is.
+const (
+	shippedManifests = "../../deploy/base"
+	gatewayClass     = "rauta"
+	namespace        = "rauta-system"
+	serviceAccount   = "rauta"
 )
 
 func TestConformance(t *testing.T) {
@@ -66,8 +73,9 @@ func TestConformance(t *testing.T) {
 	if err := plane.InstallGatewayAPI(t.Context(), cluster.Channel(*channel)); err != nil {
 		t.Fatal(err)
 	}
-	plane.Apply(t, fmt.Sprintf("apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: %s}\n"+
-		"spec: {controllerName: rauta.io/gateway-controller}\n", gatewayClass))
+	if err := plane.ApplyFolder(t.Context(), shippedManifests); err != nil {
+		t.Fatal(err)
+	}
 	startRAUTA(t, plane)
 	awaitFeatures(t, plane)
 
@@ -87,10 +95,10 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// startRAUTA runs the program as it is shipped, and waits until it is ready.
+// startRAUTA runs the program with the permissions that it is shipped with, and waits until it is ready.
 func startRAUTA(t *testing.T, plane *cluster.Plane) {
 	t.Helper()
-	rauta := cluster.Run(t, "rauta", nil, "serve", "--kubeconfig", plane.Kubeconfig(), "--bind", cluster.NodeAddress,
+	rauta := cluster.Run(t, "rauta", nil, "serve", "--kubeconfig", plane.KubeconfigOf(t, namespace, serviceAccount), "--bind", cluster.NodeAddress,
 		"--gateway-address-pool", gatewayPool, "--metrics", metricsAddress, "--admin", "off", "--workers", "2")
 	cluster.Eventually(t, "RAUTA is ready", func() error {
 		select {
