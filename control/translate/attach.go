@@ -128,7 +128,7 @@ func (t *translator) exists(k key) bool {
 }
 
 func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
-	routes := compileFor(o, report, parents)
+	routes := t.compileFor(o, report, parents)
 	status := RouteStatus{Namespace: o.GetNamespace(), Name: o.GetName()}
 	attached := map[*listener]bool{}
 	used := map[*compiledRoute]bool{}
@@ -185,7 +185,7 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 
 // compileFor compiles a route for each of its parents. It is one and the same unless it leads to back ends with TLS, and
 // its Gateways show them different certificates.
-func compileFor(o *routeObject, report reporter, parents []parent) []*compiledRoute {
+func (t *translator) compileFor(o *routeObject, report reporter, parents []parent) []*compiledRoute {
 	var variants []*compiledRoute
 	var gateways []*gateway // by variant, the first that has it
 	byIdentity := map[string]*compiledRoute{}
@@ -194,7 +194,7 @@ func compileFor(o *routeObject, report reporter, parents []parent) []*compiledRo
 		identity := p.gateway.client.identity()
 		if byIdentity[identity] == nil {
 			o.gateway = p.gateway
-			route := o.compile(o, report)
+			route := t.compile(o, identity, report)
 			same := slices.IndexFunc(variants, func(other *compiledRoute) bool { return reflect.DeepEqual(other, &route) })
 			if same < 0 {
 				same = len(variants)

@@ -39,6 +39,10 @@ type index struct {
 	// backendPolicies in order of namespace and name.
 	backendPolicies []*gatewayv1.BackendTLSPolicy
 	grants          map[string][]*gatewayv1.ReferenceGrant // by the namespace that grants
+	// The same as above, in order.
+	secretList    []*corev1.Secret
+	configMapList []*corev1.ConfigMap
+	grantList     []*gatewayv1.ReferenceGrant
 }
 
 func (t *translator) index(o *Objects) index {
@@ -62,6 +66,10 @@ func (t *translator) index(o *Objects) index {
 		listenerSets:    ordered(t, kindListenerSet, o.ListenerSets),
 		backendPolicies: ordered(t, kindBackendTLSPolicy, o.BackendTLSPolicies),
 		grants:          map[string][]*gatewayv1.ReferenceGrant{},
+
+		secretList:    ordered(t, kindSecret, o.Secrets),
+		configMapList: ordered(t, kindConfigMap, o.ConfigMaps),
+		grantList:     ordered(t, "ReferenceGrant", o.ReferenceGrants),
 	}
 	for _, c := range ordered(t, "IngressClass", o.IngressClasses) {
 		in.ingressClasses[c.Name] = c
@@ -76,13 +84,13 @@ func (t *translator) index(o *Objects) index {
 	for _, n := range ordered(t, "Namespace", o.Namespaces) {
 		in.namespaces[n.Name] = n
 	}
-	for _, s := range ordered(t, "Secret", o.Secrets) {
+	for _, s := range in.secretList {
 		in.secretsByKey[keyOf(s)] = s
 	}
-	for _, m := range ordered(t, kindConfigMap, o.ConfigMaps) {
+	for _, m := range in.configMapList {
 		in.configMapsByKey[keyOf(m)] = m
 	}
-	for _, g := range ordered(t, "ReferenceGrant", o.ReferenceGrants) {
+	for _, g := range in.grantList {
 		in.grants[g.Namespace] = append(in.grants[g.Namespace], g)
 	}
 	return in

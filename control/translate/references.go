@@ -12,15 +12,22 @@ import (
 // cluster need not read all of these kinds, which hold much that is not RAUTA's business.
 type references map[ObjectRef]bool
 
+func (t *translator) ask(ref ObjectRef) {
+	t.asked[ref] = true
+	if t.recording != nil {
+		t.recording.asked = append(t.recording.asked, ref)
+	}
+}
+
 // secret returns nil if there is none.
 func (t *translator) secret(k key) *corev1.Secret {
-	t.asked[ObjectRef{Kind: kindSecret, Namespace: k.namespace, Name: k.name}] = true
+	t.ask(ObjectRef{Kind: kindSecret, Namespace: k.namespace, Name: k.name})
 	return t.in.secretsByKey[k]
 }
 
 // configMap returns nil if there is none.
 func (t *translator) configMap(k key) *corev1.ConfigMap {
-	t.asked[ObjectRef{Kind: kindConfigMap, Namespace: k.namespace, Name: k.name}] = true
+	t.ask(ObjectRef{Kind: kindConfigMap, Namespace: k.namespace, Name: k.name})
 	return t.in.configMapsByKey[k]
 }
 

@@ -66,14 +66,10 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 		name += "/as/" + how.tls.ClientCertificate
 	}
 	if _, done := t.clusters[name]; !done {
-		c := config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}
-		t.clusterAnnotations(svc, &c)
-		t.clusters[name] = c
-		endpoints, problems := EndpointsOf(svc, port, t.in.slices[target], t.opt)
-		t.problems = append(t.problems, problems...)
-		if len(endpoints) > 0 {
-			t.endpoints[name] = endpoints
-		}
+		t.addCluster(config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}, svc, port)
+	}
+	if t.recording != nil {
+		t.recording.clusters = append(t.recording.clusters, name)
 	}
 	b := config.Backend{Cluster: name, Weight: 1}
 	if how.grpc && !use.opaque { // browsers call gRPC servers too

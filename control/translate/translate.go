@@ -29,6 +29,7 @@ func Translate(o *Objects, opt Options) *Result {
 	}
 	t.opt.Memo.begin()
 	t.in = t.index(o)
+	t.opt.Memo.beginRoutes(t.surroundings())
 	t.checkAnnotations()
 	t.gatewayClasses()
 	t.backendPolicies()
@@ -66,6 +67,10 @@ type translator struct {
 	statuses  Statuses
 	problems  []Problem
 	asked     references
+	// clusterProblems are those of Services and their slices, of which several routes may be the reason to look at them.
+	clusterProblems []Problem
+	// recording takes down what compiling a route does beside its result; nil if nobody wants to know.
+	recording *compilation
 }
 
 func (t *translator) result() *Result {
@@ -87,7 +92,7 @@ func (t *translator) result() *Result {
 		Config:    &t.config,
 		Endpoints: t.endpoints,
 		Statuses:  t.statuses,
-		Problems:  sortProblems(t.problems),
+		Problems:  sortProblems(append(t.problems, t.clusterProblems...)),
 
 		References: t.asked.list(),
 	}
