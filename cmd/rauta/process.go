@@ -107,7 +107,7 @@ func (p *process) serverOptions(tuning loop.Tuning) server.Options {
 	return server.Options{
 		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
 		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
-		ConnectionsMax: p.opt.connections, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine], MemoryLimit: tuning.ContainerLimit,
+		ConnectionsMax: p.opt.connections, Gather: p.opt.gather, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine], MemoryLimit: tuning.ContainerLimit,
 		ReadyWithoutSockets: len(p.opt.paths) == 0,
 		DrainDelay:          p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
 	}

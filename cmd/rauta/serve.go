@@ -27,6 +27,8 @@ const (
 	headBytesMax   = 128 << 10 // bytes per connection that a client may make us keep before it is known who it is
 	drainTimeMax   = time.Hour // beyond it a typing error is more likely than intent
 	connectionsMax = math.MaxInt32
+	// gatherMax is what clients would notice.
+	gatherMax = time.Millisecond
 )
 
 // serveOptions are the flags of serve.
@@ -45,6 +47,7 @@ type serveOptions struct {
 	drainDelay  time.Duration
 	drainTime   time.Duration
 	connections int
+	gather      time.Duration
 	headBytes   int
 	requests    int
 	overlap     bool
@@ -110,6 +113,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long to go on accepting after SIGTERM while being unready")
 	f.DurationVar(&o.drainTime, "drain-time", 25*time.Second, "how long requests may take to finish after that")
 	f.IntVar(&o.connections, "max-connections", 0, "client connections at most (default: 50000 for the loop, 10000 for the reference engine, less where descriptors run out)")
+	f.DurationVar(&o.gather, "gather", 50*time.Microsecond, "how long a busy event loop may let requests gather where that saves CPU time; 0 for not at all")
 	f.IntVar(&o.headBytes, "max-head-bytes", wire.RequestHeadBytesMax, "largest request head, from 1024 to 131072 bytes")
 	f.IntVar(&o.requests, "requests-per-connection", 0, "requests after which a client connection is closed; 0 for no limit")
 	f.BoolVar(&o.strictNames, "strict-header-names", false,
@@ -138,6 +142,8 @@ func (o *serveOptions) validate() error {
 		return usagef("--drain-delay %s: must be from 0s to %s", o.drainDelay, drainTimeMax)
 	case o.drainTime < 0 || o.drainTime > drainTimeMax:
 		return usagef("--drain-time %s: must be from 0s to %s", o.drainTime, drainTimeMax)
+	case o.gather < 0 || o.gather > gatherMax:
+		return usagef("--gather %s: must be from 0s to %s", o.gather, gatherMax)
 	case o.connections < 0 || o.connections > connectionsMax:
 		return usagef("--max-connections %d: must be from 1 to %d, or 0 for the default", o.connections, connectionsMax)
 	case o.headBytes < headBytesMin || o.headBytes > headBytesMax:

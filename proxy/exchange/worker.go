@@ -62,6 +62,7 @@ type Worker struct {
 	scratch []byte // room for body filters; it grows with the largest piece that an engine reads
 	random  uint64 // xorshift state
 	active  int
+	ended   uint64
 	free    *Exchange
 	frees   int
 	host    [hostBytesMax]byte
@@ -86,6 +87,9 @@ const hostBytesMax = 256
 // Active is the number of exchanges under way.
 func (w *Worker) Active() int { return w.active }
 
+// Finished is the number of exchanges that have come to an end.
+func (w *Worker) Finished() uint64 { return w.ended }
+
 // New returns an exchange whose Req is empty.
 func (w *Worker) New(down Downstream, peer *Peer) *Exchange {
 	x := w.free
@@ -108,6 +112,7 @@ func (x *Exchange) Discard() { x.w.put(x) }
 
 func (w *Worker) put(x *Exchange) {
 	w.active--
+	w.ended++
 	x.Req.Reset()
 	if x.own.Status != 0 {
 		x.own.Reset()

@@ -18,6 +18,7 @@ type WorkerStats struct {
 	Turns, Events     atomic.Uint64
 	Transfers         atomic.Uint64 // receives and sends, also those that moved nothing
 	Waits             atomic.Uint64 // looks and sleeps for events
+	Spaced            atomic.Uint64 // turns that were put off in order that requests gather
 	Accepts           atomic.Uint64
 	AcceptErrors      atomic.Uint64 // failures of accept other than "none waiting"
 	HandedOver        atomic.Uint64 // accepted here, given to a less loaded worker
@@ -44,10 +45,10 @@ type HandshakeStats struct {
 // counts are the worker's own words; they are published at the end of a turn, because an atomic store per event is not
 // for free.
 type counts struct {
-	turns, events, transfers, waits, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
-	stalls, stallTime, turnMax                                                                    uint64
-	turnTimes                                                                                     [len(TurnBounds) + 1]uint64
-	open, registered, active                                                                      int64
+	turns, events, transfers, waits, spaced, accepts, acceptErrors, handedOver, connected, panics, pauses uint64
+	stalls, stallTime, turnMax                                                                            uint64
+	turnTimes                                                                                             [len(TurnBounds) + 1]uint64
+	open, registered, active                                                                              int64
 }
 
 // Stats may be read from any goroutine.
@@ -75,7 +76,7 @@ func (w *Worker) turnEnded(now clock.Time) {
 	c.turnMax = max(c.turnMax, uint64(took))
 }
 
-// publish makes the counts visible: four of them every turn, the others when one that matters has changed.
+// publish makes the counts visible: five of them every turn, the others when one that matters has changed.
 func (w *Worker) publish() {
 	c, s := &w.counts, &w.stats
 	w.publishActive()
@@ -83,6 +84,7 @@ func (w *Worker) publish() {
 	s.Events.Store(c.events)
 	s.Transfers.Store(c.transfers)
 	s.Waits.Store(c.waits)
+	s.Spaced.Store(c.spaced)
 	if !w.countsChanged && c.turns%publishTurns != 0 {
 		return
 	}

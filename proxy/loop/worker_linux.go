@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +28,10 @@ type WorkerOptions struct {
 	// Active returns how many streams are in progress, for the choice of who gets the next connection. It is asked at the
 	// end of every turn, since a number from the last accept may be as old as that. nil: none are.
 	Active func() int
+	// Gather is the longest time that turns may be apart in order that requests gather, where that is found to save CPU
+	// time; 0: they never are. Finished is then how many requests the worker has finished so far.
+	Gather   time.Duration
+	Finished func() uint64
 	// OnStall is called on the worker's thread after a turn of StallNanoseconds and more, with its length in nanoseconds.
 	OnStall func(took int64)
 }
@@ -45,6 +50,7 @@ type Worker struct {
 	wheel       *clock.Wheel
 	time        timekeeper
 	turnBegan   clock.Time
+	gatherer    gatherer
 	events      []unix.EpollEvent
 	slots       []slot
 	freeSlots   []int32
@@ -140,6 +146,7 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 		time:       keeper,
 		events:     make([]unix.EpollEvent, eventsMax),
 		readBuffer: make([]byte, ReadBufferBytes),
+		gatherer:   newGatherer(0),
 		buffers:    newBuffers(),
 		handshakes: handshakeList{max: handshakesMax},
 		dialled:    handshakeList{max: handshakesMax},
@@ -173,6 +180,10 @@ func (w *Worker) Run() error {
 	defer runtime.UnlockOSThread()
 	w.owner.take()
 	w.rawSleep = canSleepRaw(len(w.group.Workers()))
+	if w.rawSleep && w.opt.Gather > 0 {
+		w.gatherer = newGatherer(int64(w.opt.Gather))
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, gatherSlack, 0, 0, 0)
+	}
 	defer w.shutdown()
 	w.load.accepting.Store(!w.stopping.Load())
 	w.turnBegan = w.time.read()
@@ -190,8 +201,14 @@ func (w *Worker) Run() error {
 func (w *Worker) wait() error {
 	now := w.time.read()
 	w.turnEnded(now)
+	if now >= w.gatherer.until {
+		w.gatherer.next(w.gatherReading(now))
+	}
 	n, errno := 0, syscall.Errno(0)
 	busy := len(w.ready) > 0 || len(w.turnEnd) > 0
+	if !busy && w.gatherer.spacing {
+		now = w.gather(now)
+	}
 	if !busy {
 		w.mailbox.sleeping.Store(true)
 		// The last look comes after the flag: see wake.

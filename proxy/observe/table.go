@@ -69,6 +69,7 @@ func workerMetrics() []Metric {
 		{"rauta_loop_events_total", "counter", worker, "Events that an event loop was told of."},
 		{"rauta_loop_transfers_total", "counter", worker, "Receives and sends; four of them make a keep-alive request."},
 		{"rauta_loop_waits_total", "counter", worker, "Looks and sleeps for events."},
+		{"rauta_loop_spaced_total", "counter", worker, "Turns that an event loop has put off, so that requests gather (`--gather`)."},
 		{"rauta_loop_accepts_total", "counter", worker, "Connections that an event loop has accepted."},
 		{"rauta_loop_handed_over_total", "counter", worker, "Accepted connections that went to a less loaded event loop."},
 		{"rauta_loop_panics_total", "counter", worker, "Panics while serving a connection, which was closed."},

@@ -89,8 +89,9 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	}
 	var err error
 	w.loop, err = loop.NewWorker(id, loop.WorkerOptions{
-		Group:   p.group,
-		Active:  func() int { return w.exchange.Active() },
+		Group:  p.group,
+		Active: func() int { return w.exchange.Active() },
+		Gather: p.deps.Gather, Finished: func() uint64 { return w.exchange.Finished() },
 		OnStall: p.deps.Registry.Shard(id).LoopStall,
 		OnPressure: func(*loop.Worker) {
 			share := max(1, evictPerTurn/p.deps.Workers)

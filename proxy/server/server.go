@@ -36,6 +36,8 @@ type Options struct {
 	Limits   fastpath.Limits
 	// ConnectionsMax bounds the client connections of all workers; 0 means loop.ConnectionsMaxDefault.
 	ConnectionsMax int
+	// Gather is the longest time that turns of an event loop may be apart in order that requests gather; 0 means none.
+	Gather time.Duration
 	// MemoryLimit of the container in bytes, against which memory pressure is measured; 0 means none.
 	MemoryLimit int64
 	// Overlap allows another process to listen on the same addresses, for a hand-over.
@@ -60,7 +62,9 @@ type Deps struct {
 	Workers  int
 	// ConnectionsMax is Options.ConnectionsMax; 0 means the plane's default.
 	ConnectionsMax int
-	Log            *slog.Logger
+	// Gather is Options.Gather.
+	Gather time.Duration
+	Log    *slog.Logger
 }
 
 // Plane serves sockets: the event loops, or the reference engine.
@@ -126,7 +130,7 @@ func New(opt Options) (*Server, error) {
 	})
 	deps := &Deps{
 		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers,
-		ConnectionsMax: opt.ConnectionsMax, Log: opt.Log,
+		ConnectionsMax: opt.ConnectionsMax, Gather: opt.Gather, Log: opt.Log,
 	}
 	if opt.Plane != nil {
 		s.plane = opt.Plane(deps)

@@ -212,6 +212,7 @@ func (p *loopPlane) registerMetrics(r *observe.Registry) {
 		r.Counter(worker("rauta_loop_events_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Events.Load()) }))
 		r.Counter(worker("rauta_loop_transfers_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Transfers.Load()) }))
 		r.Counter(worker("rauta_loop_waits_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Waits.Load()) }))
+		r.Counter(worker("rauta_loop_spaced_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Spaced.Load()) }))
 		r.Counter(worker("rauta_loop_accepts_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Accepts.Load()) }))
 		r.Counter(worker("rauta_loop_handed_over_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.HandedOver.Load()) }))
 		r.Counter(worker("rauta_loop_panics_total"), stats(func(s *loop.WorkerStats) float64 { return float64(s.Panics.Load()) }))
