@@ -1,10 +1,11 @@
 // Package clients has the programs that people have talk to RAUTA as `make run` serves it: curl, nghttp, h2load, openssl,
-// grpcurl and Chromium. A program that is missing skips its test with a line that says so.
+// testssl.sh, grpcurl and Chromium. A program that is missing skips its test with a line that says so.
 package clients
 
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -25,6 +26,8 @@ import (
 const (
 	// waitMax is when a test gives up on something that must happen; nothing depends on how long it takes below that.
 	waitMax = time.Minute
+	// testsslMax is the same for testssl.sh, which takes a minute or two.
+	testsslMax = 10 * time.Minute
 	// chromiumAttempts: the time after which Chromium prints the page is its own, and does not wait for WebSockets.
 	chromiumAttempts = 10
 	// examples is what make run serves.
@@ -287,6 +290,48 @@ func TestOpenSSLAgreesOnVersionsProtocolsAndResumesSessions(t *testing.T) {
 	} {
 		if output, err := connect("", args...); err == nil {
 			t.Errorf("%s is served:\n%s", what, output)
+		}
+	}
+}
+
+// TestTestsslFindsNoWeakness: docs/operations.md says what else it remarks. It takes its time, since it tries every version
+// and cipher suite in a connection of its own.
+func TestTestsslFindsNoWeakness(t *testing.T) {
+	path, err := exec.LookPath("testssl") // as Debian calls it
+	if err != nil {
+		path = program(t, "testssl.sh", "", "apt-get install testssl.sh")
+	}
+	_, port, _ := net.SplitHostPort(serving.secure)
+	findings := filepath.Join(t.TempDir(), "findings.json")
+	ctx, cancel := context.WithTimeout(t.Context(), testsslMax)
+	defer cancel()
+	command := exec.CommandContext(ctx, path, "--protocols", "--std", "--pfs", "--vulnerable", "--quiet", "--color", "0", "--warnings", "off",
+		"--nodns", "none", "--ip", "127.0.0.1", "--jsonfile", findings, "shop.localhost:"+port)
+	if output, err := command.CombinedOutput(); ctx.Err() != nil {
+		t.Fatalf("%v:\n%s", err, output) // what it ends with otherwise is how much it has found
+	}
+	text, err := os.ReadFile(findings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []struct{ ID, Severity, Finding string }
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatalf("%v:\n%s", err, text)
+	}
+	seen := map[string]string{}
+	for _, f := range all {
+		seen[f.ID] = f.Finding
+		switch f.Severity {
+		case "LOW", "MEDIUM", "HIGH", "CRITICAL":
+			t.Errorf("%s, %s: %s", f.ID, f.Severity, f.Finding)
+		}
+	}
+	for id, want := range map[string]string{
+		"SSLv3": "not offered", "TLS1": "not offered", "TLS1_1": "not offered", "TLS1_2": "offered", "TLS1_3": "offered", "ALPN_HTTP2": "h2",
+		"heartbleed": "not vulnerable", "ROBOT": "not vulnerable",
+	} {
+		if !strings.HasPrefix(seen[id], want) {
+			t.Errorf("%s: %q, want %q", id, seen[id], want)
 		}
 	}
 }
