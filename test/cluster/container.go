@@ -121,8 +121,7 @@ func (c *container) start() (*Process, error) {
 	}
 	command.Env = append(command.Env, environment...)
 	command.SysProcAttr.Setpgid = true
-	log := fmt.Sprintf("%s_%s_%s.log", c.pod.object.Namespace, c.pod.object.Name, c.spec.Name)
-	return start(c.spec.Name, filepath.Join(c.pod.node.folder, "logs", log), command)
+	return start(c.spec.Name, c.pod.node.logPath(c.pod.object.Namespace, c.pod.object.Name, c.spec.Name), command)
 }
 
 // end asks the process to end, after what preStop asks for.

@@ -23,7 +23,7 @@ const (
 // Node plays the kubelet of one node. It runs pods as local processes, each on an address of its own that the program has to
 // listen on (environment variable POD_IP), and reports how they are; deployments and EndpointSlices are the work of the real
 // controllers. A container runs the program whose name is the last part of its image's name, without the tag: one that
-// Main was asked for, or backend. Other images cannot be pulled.
+// Main was asked for, or backend. Other images cannot be pulled. The logs of containers can be read through the API.
 //
 // Pods are ready when their readiness probe says so; without one, when every TCP port that they declare is listened on, or,
 // without any, something at their address. They end as real ones do: preStop (sleep), SIGTERM, the grace period, SIGKILL;
@@ -72,7 +72,11 @@ func (p *Plane) AddNode(ctx context.Context, options NodeOptions) (*Node, error)
 	}
 	n.labels[hostnameLabel] = n.name
 	n.ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := n.serveLogs(); err != nil {
+		return nil, fmt.Errorf("serve the logs of node %s: %w", n.name, err)
+	}
 	if err := n.register(ctx); err != nil {
+		n.stop()
 		return nil, fmt.Errorf("register node %s: %w", n.name, err)
 	}
 	return n, p.scheduler.add(n)
@@ -100,6 +104,7 @@ func (n *Node) register(ctx context.Context) error {
 	object.Status.Addresses = []corev1.NodeAddress{
 		{Type: corev1.NodeInternalIP, Address: n.address}, {Type: corev1.NodeHostName, Address: n.name},
 	}
+	object.Status.DaemonEndpoints.KubeletEndpoint.Port = kubeletPort
 	if _, err = nodes.UpdateStatus(ctx, object, metav1.UpdateOptions{}); err != nil {
 		return err
 	}

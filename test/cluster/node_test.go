@@ -116,6 +116,31 @@ func TestAKilledPodIsNotReadyUntilItHasBeenStartedAgain(t *testing.T) {
 	}
 }
 
+func TestTheLogOfAPodCanBeReadThroughTheAPI(t *testing.T) {
+	p := plane(t)
+	ns := namespace(t, p)
+	p.Apply(t, fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: app, namespace: %s, labels: {app: app}}
+spec: {containers: [{name: app, image: backend, args: [-no-such-flag]}]}
+`, ns))
+	read := func(container string) (string, error) {
+		text, err := p.Client().CoreV1().Pods(ns).GetLogs("app", &corev1.PodLogOptions{Container: container}).DoRaw(t.Context())
+		return string(text), err
+	}
+	Eventually(t, "the complaint of the program", func() error {
+		text, err := read("app")
+		if err == nil && !strings.Contains(text, "no-such-flag") {
+			err = fmt.Errorf("the log is %q", text)
+		}
+		return err
+	})
+	if text, err := read("other"); err == nil {
+		t.Errorf("a container that is not there has the log %q", text)
+	}
+}
+
 func podOf(t *testing.T, p *Plane, namespace string) *corev1.Pod {
 	t.Helper()
 	pods, err := p.Client().CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "app=app"})

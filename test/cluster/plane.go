@@ -143,6 +143,7 @@ func (p *Plane) StartAPIServer(ctx context.Context) (err error) {
 	p.apiServer, err = p.run("kube-apiserver", "--etcd-servers", etcdClients, "--cert-dir", p.path("certs"), "--secure-port", apiServerPort,
 		"--bind-address", NodeAddress, "--advertise-address", NodeAddress, "--service-cluster-ip-range", serviceCIDR,
 		"--token-auth-file", p.path("tokens.csv"), "--authorization-mode", "RBAC", "--allow-privileged=true",
+		"--kubelet-preferred-address-types", "InternalIP", // nobody resolves the names of nodes
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", p.path("sa.key"),
 		"--service-account-signing-key-file", p.path("sa.key"), "--profiling=false", "--v=1")
 	if err != nil {
