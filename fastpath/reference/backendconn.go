@@ -30,8 +30,8 @@ type backendConn struct {
 	// Immutable.
 	core *core
 	pool *upstream.Pool
-	nc   *net.TCPConn
-	raw  syscall.RawConn
+	nc   transport
+	raw  syscall.RawConn // nil with TLS
 
 	// Guarded by core.mu; changed is signalled with it held.
 	changed sync.Cond
@@ -69,6 +69,13 @@ type backendBodyState struct {
 	closes  bool // the back end closes after it
 }
 
+// transport is a connection in plain text or with TLS.
+type transport interface {
+	net.Conn
+	// CloseWrite ends our half: with FIN or close_notify.
+	CloseWrite() error
+}
+
 // tunnelEndTime is how long the last bytes of a tunnel may take to be written.
 const tunnelEndTime = 30 * time.Second
 
@@ -77,22 +84,32 @@ func (c *core) Dial(p *upstream.Pool) {
 	dialer := &net.Dialer{Timeout: time.Duration(p.ConnectTimeout())}
 	dialer.SetMultipathTCP(false)
 	c.e.running.Go(func() {
+		deadline := time.Now().Add(dialer.Timeout)
 		nc, err := dialer.DialContext(c.e.ctx, "tcp", p.Endpoint().Name)
-		c.e.guard(func() { c.do(func() { c.dialled(p, nc, err) }) })
+		var t transport
+		var failure upstream.Failure
+		if err != nil {
+			failure = dialFailure(err)
+		} else {
+			t, failure = c.e.secure(nc.(*net.TCPConn), p.Endpoint(), deadline)
+		}
+		c.e.guard(func() { c.do(func() { c.dialled(p, t, failure) }) })
 	})
 }
 
-// dialled tells the pool how a dial ended.
-func (c *core) dialled(p *upstream.Pool, nc net.Conn, err error) {
+// dialled tells the pool how a dial ended; nc is nil if it has failed.
+func (c *core) dialled(p *upstream.Pool, nc transport, failure upstream.Failure) {
 	switch {
-	case err != nil:
-		p.DialFailed(dialFailure(err))
+	case nc == nil:
+		p.DialFailed(failure)
 	case c.stopped:
 		nc.Close()
 		p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseShutdown})
 	default:
-		b := &backendConn{core: c, pool: p, nc: nc.(*net.TCPConn)}
-		b.raw, _ = b.nc.SyscallConn() // fails for a nil connection only
+		b := &backendConn{core: c, pool: p, nc: nc}
+		if plain, ok := nc.(*net.TCPConn); ok {
+			b.raw, _ = plain.SyscallConn() // fails for a nil connection only
+		}
 		b.changed.L = &c.mu
 		c.backends[b] = struct{}{}
 		c.e.running.Go(func() { b.run(b.readLoop) })
@@ -182,9 +199,13 @@ func (b *backendConn) SendEnd(*message.Head) {
 
 // flush writes what the socket takes at once and leaves the rest to the writer. Besides saving a switch of goroutines,
 // a response can then not overtake the news that its request was written, which would keep the connection from being
-// used again.
+// used again. With TLS, where a write may block, all is left to the writer.
 func (b *backendConn) flush() {
-	if b.writing > 0 || b.broken {
+	switch {
+	case b.writing > 0 || b.broken:
+		return
+	case b.raw == nil:
+		b.changed.Broadcast()
 		return
 	}
 	if len(b.out) > 0 {
@@ -263,9 +284,10 @@ func (b *backendConn) abandon() {
 	if b.state == backendClosed {
 		return
 	}
+	idle := b.state == backendIdle
 	b.state = backendClosed
 	b.sink = nil
-	b.nc.Close()
+	b.end(idle)
 	delete(b.core.backends, b)
 	b.changed.Broadcast()
 }

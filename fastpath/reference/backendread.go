@@ -77,7 +77,8 @@ func (b *backendConn) onRead(data []byte, err error) int {
 	case err == io.EOF:
 		b.eof()
 	case err != nil:
-		b.fail(upstream.CauseReset, "", err)
+		cause, detail := upstream.LossOf(err)
+		b.fail(cause, detail, err)
 	}
 	return copy(data, rest)
 }
@@ -178,7 +179,7 @@ func (b *backendConn) onBody(data []byte) int {
 func (b *backendConn) finish(rest int) {
 	sink := b.sink
 	reusable := b.req.ended && !b.req.upgrade && !b.body.closes && !b.hangUp && rest == 0 && len(b.out) == 0 &&
-		b.writing == 0 && !b.broken
+		b.written() && !b.broken
 	b.sink = nil
 	b.state = backendIdle
 	sink.OnEnd(nil)
@@ -187,6 +188,13 @@ func (b *backendConn) finish(rest int) {
 		return
 	}
 	b.drop()
+}
+
+// written reports whether the request has left. With TLS the response may come before the writer has told so: of a few
+// bytes it can be taken for granted.
+func (b *backendConn) written() bool {
+	const few = 4 << 10
+	return b.writing == 0 || b.raw == nil && b.writing <= few
 }
 
 // eof: the back end has closed its half.

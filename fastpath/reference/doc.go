@@ -14,6 +14,8 @@
 // alive. A connection to a back end is driven here, on top of net.Conn: fasthttp's client can neither give an attempt up, nor
 // tell how far it had come, nor pass interim responses and tunnels on, and it has pools and retries of its own.
 //
-// It has no TLS, and none of the listeners whose connections and datagrams are forwarded without being looked into (TLS,
-// TCP, UDP): control reports them, and snapshots have no ports for them.
+// It has no TLS towards clients, and none of the listeners whose connections and datagrams are forwarded without being looked
+// into (TLS, TCP, UDP): control reports them, and snapshots have no ports for them. Back ends are spoken to in HTTP/1.1, with
+// TLS where they want it. HTTP/2 is not: http2.Transport hides from its caller what the exchange decides by, whether a
+// request was looked at, which connection it goes to and how its streams are counted; whoever wants it answers 500.
 package reference

@@ -126,7 +126,7 @@ func New(opt Options) (*Server, error) {
 	s.compiled = opt.Registry.Durations("rauta_config_compile_seconds")
 	s.live = snapshot.NewLive(snapshot.Options{
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind, NextProtos: nextProtos(&opt), WithoutL4: opt.Plane != nil,
-		WithoutBackendTLS: opt.Plane != nil, WithoutBackendHTTP2: opt.Plane != nil,
+		WithoutBackendHTTP2: opt.Plane != nil,
 	})
 	deps := &Deps{
 		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers,

@@ -111,9 +111,6 @@ func (c *compiler) clientOf(settings *config.Cluster, prev *upstream.Cluster) (*
 	if settings.TLS == nil {
 		return nil, nil
 	}
-	if c.opt.WithoutBackendTLS {
-		return nil, errors.New("this engine does not speak TLS to back ends; run RAUTA with the loop engine")
-	}
 	var before *certs.Client
 	if prev != nil {
 		before = prev.TLS()

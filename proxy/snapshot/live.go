@@ -26,9 +26,7 @@ type Options struct {
 	NextProtos []string
 	// WithoutL4: listeners with config.ProtocolTLS, ProtocolTCP and ProtocolUDP have no port either.
 	WithoutL4 bool
-	// WithoutBackendTLS: clusters with TLS can't be used; who refers to one answers 500.
-	WithoutBackendTLS bool
-	// WithoutBackendHTTP2: the same for clusters that speak HTTP/2.
+	// WithoutBackendHTTP2: clusters that speak HTTP/2 can't be used; who refers to one answers 500.
 	WithoutBackendHTTP2 bool
 }
 

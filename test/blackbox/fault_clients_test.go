@@ -32,8 +32,12 @@ func (m combination) String() string {
 
 // overEveryCombination runs f for each of the four combinations of protocols, on every engine that has it.
 func overEveryCombination(t *testing.T, f func(t *testing.T, m combination)) {
+	overEach(t, combinations(), f)
+}
+
+func overEach(t *testing.T, all []combination, f func(t *testing.T, m combination)) {
 	onEveryEngine(t, func(t *testing.T) {
-		for _, m := range combinations() {
+		for _, m := range all {
 			t.Run(m.String(), func(t *testing.T) {
 				if m.backend == 2 && planeOf(t) != nil {
 					t.Skip("the reference engine speaks HTTP/1 to back ends")
@@ -50,12 +54,13 @@ func combinations() []combination {
 
 // overTLSToo is overEveryCombination, and then the same with TLS to back ends.
 func overTLSToo(t *testing.T, f func(t *testing.T, m combination)) {
-	overEveryCombination(t, f)
 	ca := newIssuer(t)
-	for _, m := range combinations() {
+	all := combinations()
+	for _, m := range all {
 		m.ca = ca
-		t.Run(m.String(), func(t *testing.T) { f(t, m) })
+		all = append(all, m)
 	}
+	overEach(t, all, f)
 }
 
 // start runs a data plane that speaks the protocol of the back ends.
