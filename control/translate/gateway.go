@@ -87,6 +87,7 @@ func (t *translator) listeners() {
 	t.assignAddresses(byAge)
 	t.listenerSets()
 	for _, g := range byAge {
+		g.findOverlaps()
 		t.claimPorts(g, g.listeners)
 	}
 	for _, g := range byAge {

@@ -36,6 +36,7 @@ type listener struct {
 	passthrough  bool           // TLS is forwarded as it comes
 	certificates []*certificate // those that can be used
 	shut         bool           // refused because what tls asks for can't be enforced
+	overlaps     bool           // another listener with TLS on the port has a hostname that meets this one
 
 	attached    int32
 	attachments []config.Attachment
@@ -404,12 +405,12 @@ func (l *listener) status() gatewayv1.ListenerStatus {
 	if l.refused == string(gatewayv1.ListenerReasonUnsupportedProtocol) {
 		kinds = []gatewayv1.RouteGroupKind{} // none is, here
 	}
-	return gatewayv1.ListenerStatus{
-		Name:           l.spec.Name,
-		SupportedKinds: kinds,
-		AttachedRoutes: l.attached,
-		Conditions:     conditions(accepted, programmed, resolved, conflicted),
+	list := conditions(accepted, programmed, resolved, conflicted)
+	if l.overlaps {
+		list = append(list, condition(gatewayv1.ListenerConditionOverlappingTLSConfig, true, gatewayv1.ListenerReasonOverlappingHostnames, generation,
+			"another listener on the port has a hostname that meets this one; over connections of this listener, requests for it are answered 421"))
 	}
+	return gatewayv1.ListenerStatus{Name: l.spec.Name, SupportedKinds: kinds, AttachedRoutes: l.attached, Conditions: list}
 }
 
 func conditions(c ...metav1.Condition) []metav1.Condition { return c }
