@@ -77,12 +77,13 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	startRAUTA(t, plane)
-	awaitFeatures(t, plane)
+	supported := awaitFeatures(t, plane)
 
 	selected := selectTests(t)
 	results := &results{byName: map[string]result{}}
 	options := suiteOptions(t, plane)
 	options.Hook = results.record
+	options.SupportedFeatures = supported
 	all, err := suite.NewConformanceTestSuite(options)
 	require.NoError(t, err, "make the suite")
 	t.Run("suite", func(t *testing.T) { // some of its tests run in parallel; they have all ended when this has
@@ -118,8 +119,8 @@ func startRAUTA(t *testing.T, plane *cluster.Plane) {
 	})
 }
 
-// awaitFeatures waits until the GatewayClass says what RAUTA supports. The suite takes its word.
-func awaitFeatures(t *testing.T, plane *cluster.Plane) {
+// awaitFeatures waits until the GatewayClass says what RAUTA supports, and returns what of that the channel has.
+func awaitFeatures(t *testing.T, plane *cluster.Plane) (supported []features.FeatureName) {
 	t.Helper()
 	classes := plane.Dynamic().Resource(gatewayv1.SchemeGroupVersion.WithResource("gatewayclasses"))
 	cluster.Eventually(t, "the features of the GatewayClass", func() error {
@@ -127,25 +128,48 @@ func awaitFeatures(t *testing.T, plane *cluster.Plane) {
 		if err != nil {
 			return err
 		}
-		if list, _, err := unstructured.NestedSlice(class.Object, "status", "supportedFeatures"); err != nil || len(list) == 0 {
+		list, _, err := unstructured.NestedSlice(class.Object, "status", "supportedFeatures")
+		if err != nil || len(list) == 0 {
 			return fmt.Errorf("its status is %v", class.Object["status"])
+		}
+		for _, entry := range list {
+			name, _, _ := unstructured.NestedString(entry.(map[string]any), "name")
+			if exists(features.FeatureName(name)) {
+				supported = append(supported, features.FeatureName(name))
+			}
 		}
 		return nil
 	})
+	return supported
 }
 
-// selectTests returns the tests that are about gateways, or those that were asked for.
+// selectTests returns the tests that are about gateways, or those that were asked for. In the standard channel some features
+// do not exist: the API server drops their fields.
 func selectTests(t *testing.T) (selected []suite.ConformanceTest) {
 	t.Helper()
 	name, err := regexp.Compile(*only)
 	require.NoError(t, err, "-only is no regular expression")
 	for _, test := range tests.ConformanceTests {
-		if !slices.Contains(test.Features, features.SupportMesh) && name.MatchString(test.ShortName) {
+		foreign := slices.ContainsFunc(test.Features, func(f features.FeatureName) bool { return f == features.SupportMesh || !exists(f) })
+		if !foreign && name.MatchString(test.ShortName) {
 			selected = append(selected, test)
 		}
 	}
 	require.NotEmpty(t, selected, "no test has such a name")
 	return selected
+}
+
+// exists reports whether the channel has a feature.
+func exists(name features.FeatureName) bool {
+	if cluster.Channel(*channel) == cluster.Experimental {
+		return true
+	}
+	for f := range features.AllFeatures {
+		if f.Name == name {
+			return f.Channel == features.FeatureChannelStandard
+		}
+	}
+	return true
 }
 
 func suiteOptions(t *testing.T, plane *cluster.Plane) suite.ConformanceOptions {
