@@ -32,6 +32,7 @@ type options struct {
 	endpoints int
 	certs     int
 	prefix    netip.Prefix
+	podPort   int
 	changes   int
 	churn     int
 	routeRate int
@@ -61,6 +62,7 @@ func parse(arguments []string) (*options, error) {
 	f.IntVar(&o.endpoints, "endpoints", 3, "endpoints of each")
 	f.IntVar(&o.certs, "certificates", 0, "HTTPS listeners, each with a certificate, on Gateways of 64")
 	prefix := f.String("pods", "10.244.8.0/21", "addresses that reach this process")
+	f.IntVar(&o.podPort, "pod-port", 18000, "their port")
 	f.IntVar(&o.changes, "changes", 200, "writes of each kind that are measured in each phase")
 	f.IntVar(&o.churn, "churn", 100, "EndpointSlices that change each second in the second phase")
 	f.IntVar(&o.routeRate, "route-churn", 0, "HTTPRoutes that change each second in the second phase, besides")
@@ -84,7 +86,7 @@ func run(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	pods, err := startPods()
+	pods, err := startPods(o.podPort)
 	if err != nil {
 		return err
 	}

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	awaitTimeMax  = 2 * time.Minute  // until RAUTA serves everything
-	changeTimeMax = 10 * time.Second // until it serves one change; what takes longer is an error
-	pollPause     = 100 * time.Microsecond
+	awaitTimeMax  = 2 * time.Minute      // until RAUTA serves everything
+	changeTimeMax = 10 * time.Second     // until it serves one change; what takes longer is an error
+	pollPause     = time.Millisecond     // polling faster takes the cores that RAUTA needs for the change
 	trafficPause  = 2 * time.Millisecond // between requests to any route
 )
 

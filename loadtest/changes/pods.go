@@ -17,8 +17,8 @@ import (
 // pods answer on all addresses of this machine with the one that was asked.
 type pods struct{ port int }
 
-func startPods() (*pods, error) {
-	l, err := net.Listen("tcp", ":0")
+func startPods(port int) (*pods, error) {
+	l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
 		return nil, fmt.Errorf("start the pods: %w", err)
 	}
