@@ -103,7 +103,33 @@ func (in *index) hasListenerSet(k key) bool {
 
 // ordered returns the objects by namespace and name. An API server never has two of one name; files can. The choice
 // between them must not depend on the order of the input.
-func ordered[T metav1.Object](t *translator, kind string, objects []T) []T {
+func ordered[T interface {
+	metav1.Object
+	comparable
+}](t *translator, kind string, objects []T) []T {
+	if t.opt.Memo == nil {
+		return order(t, kind, objects)
+	}
+	last, _ := t.opt.Memo.lists[kind].(*orderedList[T])
+	if last == nil || !slices.Equal(last.in, objects) {
+		before := len(t.problems)
+		last = &orderedList[T]{in: slices.Clone(objects), out: order(t, kind, objects)}
+		last.problems = slices.Clone(t.problems[before:])
+		t.opt.Memo.lists[kind] = last
+	} else {
+		t.problems = append(t.problems, last.problems...)
+	}
+	return last.out
+}
+
+// orderedList is what a Memo knows of a list of objects.
+type orderedList[T any] struct {
+	in, out  []T
+	problems []Problem
+}
+
+// order is ordered without a memory.
+func order[T metav1.Object](t *translator, kind string, objects []T) []T {
 	out := make([]T, 0, len(objects))
 	for _, o := range objects {
 		if !validName(o.GetName()) || !validNamespace(o.GetNamespace()) {

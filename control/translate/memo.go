@@ -14,11 +14,15 @@ import (
 type Memo struct {
 	last, present map[[sha256.Size]byte]*certificate
 	byRoute       routeMemo
+	lists         map[string]any // *orderedList by kind
 }
 
 // begin forgets what the last run did not use.
 func (m *Memo) begin() {
 	if m != nil {
+		if m.lists == nil {
+			m.lists = map[string]any{}
+		}
 		m.last, m.present = m.present, map[[sha256.Size]byte]*certificate{}
 	}
 }

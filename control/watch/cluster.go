@@ -1,11 +1,13 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,9 +61,8 @@ type table struct {
 	version string // that is read; empty while the API server has none
 	gone    int    // how often discovery has not found it in a row
 	sources map[scope]*source
-	serial  uint64 // changes with everything
-	list    []object
-	listed  uint64 // serial of list
+	// list is everything in sources in order of namespace and name, nil if it has to be made anew.
+	list []object
 }
 
 // Change is what has happened since the last Take.
@@ -297,14 +298,14 @@ func (c *Cluster) admitted() map[string]bool {
 
 // all returns the objects of a kind in namespaces that are admitted; Cluster.mu is held.
 func (t *table) all(admitted map[string]bool) []object {
-	if t.listed != t.serial || t.list == nil {
+	if t.list == nil {
 		t.list = make([]object, 0, t.count())
 		for _, s := range t.sources {
 			for _, o := range s.objects {
 				t.list = append(t.list, o)
 			}
 		}
-		t.listed = t.serial
+		slices.SortFunc(t.list, byName)
 	}
 	if admitted == nil || !t.namespaced {
 		return t.list
@@ -316,6 +317,34 @@ func (t *table) all(admitted map[string]bool) []object {
 		}
 	}
 	return out
+}
+
+func byName(a, b object) int {
+	return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+}
+
+// replace brings one object of the list up to date, of which before or after may be nil; Cluster.mu is held. Sorting
+// thousands of objects for each that changes would cost more than translating them.
+func (t *table) replace(before, after object) {
+	if t.list == nil {
+		return
+	}
+	if before != nil {
+		at, found := slices.BinarySearchFunc(t.list, before, byName)
+		switch {
+		case !found: // another source had it too
+			t.list = nil
+			return
+		case after != nil && byName(before, after) == 0:
+			t.list[at] = after
+			return
+		}
+		t.list = slices.Delete(t.list, at, at+1)
+	}
+	if after != nil {
+		at, _ := slices.BinarySearchFunc(t.list, after, byName)
+		t.list = slices.Insert(t.list, at, after)
+	}
 }
 
 func (t *table) count() int {

@@ -125,6 +125,36 @@ func TestObjectsAreReadAndTheirChangesFollowed(t *testing.T) {
 	eventually(t, "a removal is seen", func() bool { return slices.Equal(hostnames(c.Objects()), []string{"b.test"}) })
 }
 
+func TestObjectsAreInOrderWhateverHasHappenedToThem(t *testing.T) {
+	s := newAPIServer(t)
+	s.serve("v1", "httproutes")
+	s.put(routes, route("m", "m.test", 1))
+	c := follow(t, s, ClusterOptions{})
+	synced(t, c)
+	names := func() (out []string) {
+		for _, r := range c.Objects().HTTPRoutes {
+			out = append(out, r.Name)
+		}
+		return out
+	}
+	names() // from now on the list is kept in order
+	for i, step := range []struct {
+		name   string
+		remove bool
+		want   []string
+	}{
+		{"z", false, []string{"m", "z"}}, {"a", false, []string{"a", "m", "z"}}, {"n", false, []string{"a", "m", "n", "z"}},
+		{"m", true, []string{"a", "n", "z"}}, {"z", false, []string{"a", "n", "z"}}, {"a", true, []string{"n", "z"}}, {"z", true, []string{"n"}},
+	} {
+		if step.remove {
+			s.remove(routes, "d/"+step.name)
+		} else {
+			s.put(routes, route(step.name, fmt.Sprintf("h%d.test", i), i+2))
+		}
+		eventually(t, fmt.Sprintf("%v after step %d", step.want, i), func() bool { return slices.Equal(names(), step.want) })
+	}
+}
+
 func TestNothingIsSyncedBeforeEverythingHasBeenRead(t *testing.T) {
 	s := newAPIServer(t)
 	s.serve("v1", "httproutes")

@@ -161,7 +161,7 @@ func (s *source) put(fresh object) {
 	before, known := s.objects[k]
 	s.objects[k] = fresh
 	delete(s.doubted, k)
-	s.table.serial++
+	s.table.replace(before, fresh)
 	if known && s.table.equal(before, fresh) {
 		if before.GetResourceVersion() != fresh.GetResourceVersion() {
 			s.cluster.statusChanged()
@@ -194,7 +194,7 @@ func (s *source) remove(k name) {
 	}
 	delete(s.objects, k)
 	delete(s.doubted, k)
-	s.table.serial++
+	s.table.replace(before, nil)
 	s.cluster.changed(s.table, before, nil)
 }
 
@@ -203,6 +203,7 @@ func (s *source) Replace(list []any, _ string) error {
 	present := make(map[name]bool, len(list))
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
+	s.table.list = nil
 	for _, o := range list {
 		if fresh, ok := o.(object); ok {
 			s.table.strip(fresh)
