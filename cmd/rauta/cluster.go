@@ -99,6 +99,12 @@ func (p *process) openCluster() error {
 		Measured: func(s control.Stage, d time.Duration) { stages[s](d) },
 	}
 	p.keepState()
+	if p.opt.reports.write {
+		if p.reports, err = p.openReports(); err != nil {
+			return err
+		}
+		p.cluster.Sink, p.cluster.Addresses = p.reports, p.reports.published
+	}
 	p.registerNumbers(objects)
 	p.log.Info("reading from the API server", "server", access.Host, "namespaces", p.opt.cluster.namespaces, "selector", p.opt.cluster.selector)
 	return nil
@@ -137,12 +143,15 @@ func (p *process) follow(ctx context.Context, poke <-chan os.Signal) error {
 	if p.files != nil {
 		return p.files.Follow(ctx, poke)
 	}
-	var keeping sync.WaitGroup
+	var beside sync.WaitGroup
 	if p.keeper != nil {
-		keeping.Go(func() { p.keeper.Run(ctx) })
+		beside.Go(func() { p.keeper.Run(ctx) })
+	}
+	if p.reports != nil {
+		beside.Go(func() { p.reports.run(ctx) })
 	}
 	p.cluster.Run(ctx)
-	keeping.Wait()
+	beside.Wait()
 	return nil
 }
 

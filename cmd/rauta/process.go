@@ -59,6 +59,7 @@ type process struct {
 	files     *control.Files   // nil without --config
 	cluster   *control.Cluster // nil with it
 	keeper    *store.Keeper    // nil without --state-dir
+	reports   *reports         // nil without a cluster, or if it is not to be told anything
 	accessLog *accessLog
 	admin     *admin.Admin
 }
@@ -151,7 +152,7 @@ func (p *process) wait(ctx context.Context, signals <-chan os.Signal) error {
 	}()
 	defer func() {
 		cancel()
-		<-followed // what is not stored yet is being stored
+		<-followed // what is not stored yet is being stored, and Leases are given back
 	}()
 	for {
 		select {

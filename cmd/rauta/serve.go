@@ -55,6 +55,7 @@ type serveOptions struct {
 	translate   translate.Options
 	cluster     clusterOptions
 	state       stateOptions
+	reports     reportOptions
 	onReady     func() // called once everything is being served, if not nil
 
 	// Filled in by validate.
@@ -122,6 +123,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	meaningFlags(f, &o.translate)
 	o.cluster.flags(f)
 	o.state.flags(f)
+	o.reports.flags(f)
 	return f
 }
 
@@ -172,6 +174,9 @@ func (o *serveOptions) validate() error {
 		return err
 	}
 	if err := o.cluster.validate(len(o.paths) > 0); err != nil {
+		return err
+	}
+	if err := o.reports.validate(len(o.paths) > 0); err != nil {
 		return err
 	}
 	o.translate.AllowLoopback = len(o.paths) > 0

@@ -16,6 +16,7 @@ import (
 	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/klog/v2"
@@ -72,6 +73,15 @@ func New(leases coordinationv1.LeasesGetter, opt Options) (*Election, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// ForCluster is New for an API server. It asks nobody.
+func ForCluster(cfg *rest.Config, opt Options) (*Election, error) {
+	client, err := coordinationv1.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the client for leases: %w", err)
+	}
+	return New(client, opt)
 }
 
 // Leading reports whether this replica has the Lease and works.
