@@ -46,20 +46,10 @@ func TestAnHTTP2BackEndThatStopsReadingIsCut(t *testing.T) {
 				ended <- err
 			})
 			r := m.start(t, []string{b.addr}, writeIdleSoon, func(o *server.Options, _ *config.Config) { o.Workers = 1 })
-			transport := &http.Transport{}
-			if m.client == 2 {
-				transport = h2transport(t)
-			}
-			t.Cleanup(transport.CloseIdleConnections)
-			client := &http.Client{Transport: transport, Timeout: patience}
-			resp, err := client.Post("http://"+r.addr+"/", "text/plain", endless{})
+			status := postEndless(t, m, r)
 			close(answered)
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != 504 {
-				t.Errorf("%d, want 504", resp.StatusCode)
+			if status != 504 {
+				t.Errorf("%d, want 504", status)
 			}
 			select {
 			case err := <-ended:
@@ -75,6 +65,25 @@ func TestAnHTTP2BackEndThatStopsReadingIsCut(t *testing.T) {
 			until(t, "the reason", func() bool { return r.shows(`rauta_exchange_reasons_total{reason="upstream_timeout"} 1`) })
 		})
 	}
+}
+
+// postEndless sends a body that has no end, and returns the status of the answer that comes all the same.
+func postEndless(t *testing.T, m combination, r *rig) int {
+	t.Helper()
+	if m.client == 1 { // by hand: a client of net/http may see that it can't go on sending before it sees the answer
+		c := r.dial()
+		c.t = t
+		c.send(post("", "Content-Length: 1000000000000"))
+		go io.Copy(c.TCPConn, endless{})
+		return c.receive("POST").StatusCode
+	}
+	client := &http.Client{Transport: h2transport(t), Timeout: patience}
+	resp, err := client.Post("http://"+r.addr+"/", "text/plain", endless{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 func TestAnHTTP2ClientThatStopsReadingAResponseIsCut(t *testing.T) {
