@@ -53,6 +53,9 @@ type Plane struct {
 	apiServer *Process // nil while it is away
 	manager   *Process
 
+	// AuditUser is whose requests the API server writes down; to be set before the start. See Audited.
+	AuditUser string
+
 	config    *rest.Config
 	clients   kubernetes.Interface
 	dynamic   dynamic.Interface
@@ -140,12 +143,16 @@ func (p *Plane) StartAPIServer(ctx context.Context) (err error) {
 	if p.apiServer != nil {
 		return errors.New("the API server is running already")
 	}
-	p.apiServer, err = p.run("kube-apiserver", "--etcd-servers", etcdClients, "--cert-dir", p.path("certs"), "--secure-port", apiServerPort,
+	audit, err := p.auditFlags()
+	if err != nil {
+		return err
+	}
+	p.apiServer, err = p.run("kube-apiserver", append(audit, "--etcd-servers", etcdClients, "--cert-dir", p.path("certs"), "--secure-port", apiServerPort,
 		"--bind-address", NodeAddress, "--advertise-address", NodeAddress, "--service-cluster-ip-range", serviceCIDR,
 		"--token-auth-file", p.path("tokens.csv"), "--authorization-mode", "RBAC", "--allow-privileged=true",
 		"--kubelet-preferred-address-types", "InternalIP", // nobody resolves the names of nodes
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", p.path("sa.key"),
-		"--service-account-signing-key-file", p.path("sa.key"), "--profiling=false", "--v=1")
+		"--service-account-signing-key-file", p.path("sa.key"), "--profiling=false", "--v=1")...)
 	if err != nil {
 		return err
 	}

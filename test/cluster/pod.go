@@ -42,7 +42,9 @@ type pod struct {
 	mu         sync.Mutex
 	containers []*container
 	ready      bool
-	reported   string // the last status, to report only what differs
+	reported   string      // the last status, to report only what differs
+	shown      bool        // the readiness in the last status
+	turned     metav1.Time // when it became that
 }
 
 func (n *Node) newPod(object *corev1.Pod) *pod {
@@ -245,16 +247,22 @@ func (p *pod) report(phase corev1.PodPhase) {
 func (p *pod) status(phase corev1.PodPhase) corev1.PodStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.turned.IsZero() || p.ready != p.shown {
+		p.turned, p.shown = metav1.Now(), p.ready
+	}
 	status := corev1.PodStatus{
 		Phase: phase, HostIP: p.node.address, HostIPs: []corev1.HostIP{{IP: p.node.address}},
 		PodIP: p.address, PodIPs: []corev1.PodIP{{IP: p.address}}, StartTime: &p.started,
 	}
 	for _, kind := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
-		state := corev1.ConditionTrue
-		if !p.ready && (kind == corev1.ContainersReady || kind == corev1.PodReady) {
-			state = corev1.ConditionFalse
+		state, since := corev1.ConditionTrue, p.started
+		if kind == corev1.ContainersReady || kind == corev1.PodReady {
+			since = p.turned // minReadySeconds are counted from there
+			if !p.ready {
+				state = corev1.ConditionFalse
+			}
 		}
-		status.Conditions = append(status.Conditions, corev1.PodCondition{Type: kind, Status: state})
+		status.Conditions = append(status.Conditions, corev1.PodCondition{Type: kind, Status: state, LastTransitionTime: since})
 	}
 	for _, c := range p.containers {
 		status.ContainerStatuses = append(status.ContainerStatuses, c.status(p.ready))

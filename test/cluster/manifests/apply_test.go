@@ -1,0 +1,93 @@
+package manifests
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	cluster "rauta.io/rauta/test/cluster"
+)
+
+func TestTheAPIServerTakesEveryManifest(t *testing.T) {
+	w := deployed(t)
+	files, err := filepath.Glob(filepath.Join(deployFolder, "*", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "kustomization.yaml") {
+			continue
+		}
+		checked++
+		if err := w.DryRun(t.Context(), manifest(strings.TrimPrefix(file, deployFolder+"/"))); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if checked < 7 {
+		t.Errorf("only %d files were found", checked)
+	}
+}
+
+func TestThePodsFitTheLevelOfPodSecurityThatTheirNamespaceEnforces(t *testing.T) {
+	w := deployed(t)
+	var d appsv1.Deployment
+	if err := yaml.Unmarshal([]byte(manifest("deployment/deployment.yaml")), &d); err != nil {
+		t.Fatal(err)
+	}
+	ns := w.namespace(t)
+	w.Apply(t, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {pod-security.kubernetes.io/enforce: restricted}}", ns))
+	pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "rauta"}, Spec: d.Spec.Template.Spec}
+	pod.Spec.ServiceAccountName, pod.Spec.PriorityClassName = "default", ""
+	if _, err := w.Client().CoreV1().Pods(ns).Create(t.Context(), &pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+		t.Errorf("the pod of the Deployment: %v", err)
+	}
+	pod.Spec.Containers[0].SecurityContext.Capabilities.Add = []corev1.Capability{"BPF"}
+	if _, err := w.Client().CoreV1().Pods(ns).Create(t.Context(), &pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err == nil {
+		t.Error("the test sees nothing: a pod with a capability is let in")
+	}
+}
+
+func TestAnUpdateOfTheDaemonSetRefusesNoConnection(t *testing.T) {
+	w := deployed(t)
+	ns := w.namespace(t)
+	w.Apply(t, fmt.Sprintf(app, ns, "first", 2, "1")+"---"+fmt.Sprintf(gateway, ns)+"---"+fmt.Sprintf(route, ns, "1", "[{name: first, port: 80}]"))
+	w.awaitPods(t, ns, 2)
+	served(t, ns)
+	before := w.ready(t)
+
+	f := send(t, ns, nil)
+	patch := []byte(`{"spec":{"template":{"metadata":{"annotations":{"example.com/update":"1"}}}}}`)
+	if _, err := w.Client().AppsV1().DaemonSets(system).Patch(t.Context(), "rauta", "application/strategic-merge-patch+json", patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	overlap := false
+	cluster.Eventually(t, "another pod alone", func() error {
+		pods := w.pods(t, t.Context(), system)
+		overlap = overlap || len(pods) == 2
+		if len(pods) != 1 || pods[0].UID == before.UID || !isReady(&pods[0]) {
+			return fmt.Errorf("there are %d pods", len(pods))
+		}
+		return nil
+	})
+	f.end(t)
+	if !overlap {
+		t.Error("there were never two pods: the new one waited for the end of the old one")
+	}
+}
+
+// served waits until a request is answered.
+func served(t *testing.T, namespace string) {
+	t.Helper()
+	client := newClient(false)
+	cluster.Eventually(t, "the route to be served", func() error {
+		_, err := ask(t.Context(), client, namespace)
+		return err
+	})
+}
