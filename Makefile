@@ -73,7 +73,8 @@ grpc: build ## call gRPC services through RAUTA with the interoperability suite 
 .PHONY: test-cluster
 test-cluster: ## run the tests that need an API server, which the first run builds in ten minutes (pinned in test/cluster)
 	@if (cd test/cluster && $(GO) mod download && cd plane && $(GO) mod download) >/dev/null 2>&1; then \
-		cd test/cluster && $(GO) vet ./... && $(GO) test -v -run '^$$' -timeout 2h . && $(GO) test -count=1 -p 1 -timeout 30m ./...; \
+		cd test/cluster && $(GO) vet ./... && $(GO) test -v -run '^$$' -timeout 2h . && $(GO) test -count=1 -timeout 30m . && \
+		cd manifests && $(GO) vet . && $(GO) test -count=1 -timeout 30m .; \
 	else \
 		echo 'test-cluster: skipped, its modules could not be downloaded'; \
 	fi

@@ -16,10 +16,10 @@ import (
 //
 // In these expressions @ stands for the value.
 const (
-	celLabels    = `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*`
-	celName      = `@.size() <= 253 && @.matches("^` + celLabels + `$")`
-	celHostname  = celName + ` && !isIP(@)`
-	celAuthority = `@.size() <= 263 && @.matches("^(configmap|secret)/` + celLabels + `$")`
+	celObject    = `[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*`
+	celName      = `@.size() <= 253 && @.matches("^` + celObject + `$")`
+	celAuthority = `@.size() <= 263 && @.matches("^(configmap|secret)/` + celObject + `$")`
+	celHostname  = celName + ` && @.split(".").all(label, label.size() <= 63) && !isIP(@)`
 	celBytes     = `isQuantity(@) && quantity(@).isInteger() && quantity(@).asInteger() >= 0`
 	celHashOn    = `@ in ["source-ip", "path"] || @.matches("^(header|cookie):[!#$%&'*+.^_` + "`" + `|~0-9A-Za-z-]{1,256}$")`
 	celCIDRs     = `@.split(",").size() <= 64 && @.split(",").all(c, isCIDR(c.trim()) && cidr(c.trim()) == cidr(c.trim()).masked())`
