@@ -268,17 +268,17 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 			continue
 		}
 		allowed = append(allowed, l)
-		both := intersect(l.hostname, wanted)
-		if len(both) == 0 {
+		meeting := meet(l.hostname, wanted)
+		if len(meeting) == 0 {
 			continue
 		}
-		if other := l.claims.against(o.kind, both); other != nil {
+		if other := l.claims.against(o.kind, meeting); other != nil {
 			excluded = fmt.Sprintf("listener %s of %s has the older %s for a common hostname, and one hostname can't have both kinds",
 				l.spec.Name, p.name(), other.kind+" "+other.name)
 			continue
 		}
 		matched = append(matched, l)
-		hostnames = append(hostnames, both)
+		hostnames = append(hostnames, meeting)
 	}
 	name := p.name()
 	switch {

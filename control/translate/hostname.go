@@ -20,6 +20,24 @@ func hostnameError(h string, wildcard bool) string {
 	return ""
 }
 
+// meet returns the host names of a route that meet those of a listener, as the route has them, sorted; an empty list of the
+// route means any. Only requests for the listener's hosts come to the route, so that nothing needs to be cut off, and what is
+// written counts for precedence: of two routes that share a host through the listener, the one for that host alone comes
+// first, not the one for a wildcard (Gateway API, GatewayRouteHostnameIntersectionPrecedence).
+func meet(listener string, route []string) []string {
+	if len(route) == 0 {
+		return []string{""}
+	}
+	var out []string
+	for _, h := range route {
+		if len(intersect(listener, []string{h})) > 0 {
+			out = append(out, h)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // intersect returns the host names under which a route is reachable on a listener, sorted; none if they don't meet.
 // An empty listener or an empty list means any.
 func intersect(listener string, route []string) []string {

@@ -32,10 +32,32 @@ func TestAHostMatchesTheIntersectionIfItMatchesBothSides(t *testing.T) {
 	}
 }
 
-func TestARouteWithoutHostnamesTakesThatOfTheListener(t *testing.T) {
-	for _, listener := range []string{"", "a.b", "*.b"} {
-		if got := intersect(listener, nil); !slices.Equal(got, []string{listener}) {
-			t.Errorf("%q: %q", listener, got)
+func TestARouteTakesTheHostsOfAListenerThatItNamesAndKeepsItsOwnNames(t *testing.T) {
+	patterns := []string{"", "a.b", "b", "x.a.b", "*.a.b", "*.b", "*.x.a.b", "xa.b", "*.c", "c"}
+	hosts := []string{"a.b", "b", "x.a.b", "y.x.a.b", "xa.b", "q.b", "c", "x.c", "unrelated", "z.y.x.a.b"}
+	for _, listener := range patterns {
+		for _, first := range patterns {
+			for _, second := range patterns {
+				route := []string{first, second}
+				got := meet(listener, route)
+				for _, one := range got {
+					if !slices.Contains(route, one) {
+						t.Fatalf("listener %q, route %q: %q is none of the route's", listener, route, one)
+					}
+				}
+				for _, host := range hosts {
+					if !matches(listener, host) {
+						continue // never comes to the listener
+					}
+					want := matches(first, host) || matches(second, host)
+					if slices.ContainsFunc(got, func(p string) bool { return matches(p, host) }) != want {
+						t.Fatalf("listener %q, route %q: %q, which is wrong for %q", listener, route, got, host)
+					}
+				}
+			}
+		}
+		if got := meet(listener, nil); !slices.Equal(got, []string{""}) {
+			t.Errorf("listener %q, a route without hostnames: %q", listener, got)
 		}
 	}
 }

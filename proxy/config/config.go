@@ -80,7 +80,7 @@ type ProxyProtocol struct {
 type Attachment struct {
 	// Route is a Route.Name.
 	Route string `json:"route"`
-	// Hostnames under which the rules are reachable: the intersection of the listener's and the route's.
+	// Hostnames under which the rules are reachable, as far as they are the listener's; the more specific come first.
 	// Lower case, "" any, "*.suffix" wildcard. Never empty.
 	Hostnames []string `json:"hostnames"`
 }
