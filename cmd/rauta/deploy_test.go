@@ -209,7 +209,10 @@ func TestThePodsRunWithFlagsThatExistAndFitTheRest(t *testing.T) {
 		if o.state.dir == "" || o.cluster.given() != "" || len(o.paths) > 0 {
 			t.Errorf("%s: no state is kept, or it is not the cluster of the pod that is served", w.name)
 		}
-		o.paths, o.state = []string{"any"}, stateOptions{} // there is no cluster to check the flags against
+		if err := o.reports.validate(false); err != nil {
+			t.Errorf("%s: %v", w.name, err)
+		}
+		o.paths, o.state, o.reports = []string{"any"}, stateOptions{}, reportOptions{} // there is no cluster to check the flags against
 		if err := o.validate(); err != nil {
 			t.Errorf("%s: %v", w.name, err)
 		}
