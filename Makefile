@@ -133,6 +133,15 @@ loadtest: build ## measure CPU per request against nginx, haproxy and the bare l
 	@for tool in wrk nginx haproxy h2load; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
 	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./loadtest $(if $(SHORT),-short) $(if $(PEERS),-nginx $(PEERS)/nginx -haproxy $(PEERS)/haproxy) -rauta bin/rauta -out loadtest/out
 
+.PHONY: loadtest-perf
+loadtest-perf: build ## the tables of PERF.md on HTTP/2, gRPC and TLS, against installed peers and those of loadtest-peers: ten minutes
+	@set -e; for peers in "" bin/peers; do \
+		if [ -n "$$peers" ] && [ ! -x "$$peers/haproxy" ]; then echo 'loadtest-perf: no bin/peers, make loadtest-peers builds them'; continue; fi; \
+		$(GO) run ./loadtest $${peers:+-nginx $$peers/nginx -haproxy $$peers/haproxy} -rauta bin/rauta -restarts 2 -rounds 10 \
+			-scenario h2c-h1,h2c-h2c,h2-h1,grpc,tls,tls-backend,tcp,handshakes,websocket,fixed -out "loadtest/out/perf-$${peers:+current}" | tail -n 3; \
+		sed -n '1,/^$$/p; /^| scenario | CPU/,/^$$/p' "loadtest/out/perf-$${peers:+current}/perf.md" | sed '/^| scenario | contender/,$$d'; \
+	done
+
 .PHONY: loadtest-peers
 loadtest-peers: ## build current versions of nginx and haproxy from their public repositories into bin/peers
 	nice loadtest/peers.sh bin/peers

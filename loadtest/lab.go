@@ -111,6 +111,7 @@ type generatorClient struct {
 	replies       *bufio.Reader
 	backendPort   int
 	backendH2Port int
+	backendTLS    int // its port
 }
 
 func (l *lab) startGenerator() (*generatorClient, error) {
@@ -136,7 +137,7 @@ func (l *lab) startGenerator() (*generatorClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.backendPort, g.backendH2Port = first.BackendPort, first.BackendH2Port
+	g.backendPort, g.backendH2Port, g.backendTLS = first.BackendPort, first.BackendH2Port, first.BackendTLS
 	return g, nil
 }
 
@@ -214,8 +215,11 @@ func (l *lab) start(ctx context.Context, e entrant) (*entered, error) {
 		Folder: folder, Port: ports[0], AdminPort: ports[1], MetricsPort: ports[2], BackendPort: l.generator.backendPort,
 		Routes: e.routes, Descriptors: l.descriptors, Certificate: l.certificate, Key: l.certificate + ".key", Speech: e.speech,
 	}}
-	if e.speech.BackendHTTP2 {
+	switch {
+	case e.speech.BackendHTTP2:
 		started.environment.BackendPort = l.generator.backendH2Port
+	case e.speech.BackendTLS:
+		started.environment.BackendPort = l.generator.backendTLS
 	}
 	command, err := e.contender.Command(started.environment)
 	if err != nil {

@@ -98,6 +98,9 @@ func (e *entered) probe(ctx context.Context, route int) (int, error) {
 		return -1, err
 	}
 	request.Host = peers.RouteHost(route)
+	if e.speech.TCP {
+		request.Header.Set("X-Forwarded-For", "127.0.0.1") // which the back end asks for
+	}
 	response, err := e.client.Do(request)
 	if err != nil {
 		return -1, err

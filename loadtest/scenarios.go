@@ -33,6 +33,8 @@ var scenarios = []scenario{
 	{"h2load", "HTTP/2, driven by h2load", runH2load},
 	{"ghz", "unary gRPC calls, driven by ghz", runGhz},
 	{"tls", "HTTP/1.1 over TLS on keep-alive connections, saturating", runTLS},
+	{"tls-backend", "HTTP/1.1 from clients, HTTP/1.1 over TLS to the back end, saturating", runTLSBackend},
+	{"tcp", "HTTP/1.1 in connections that are forwarded without a look at it, saturating", runTCP},
 	{"handshakes", "TLS 1.3 handshakes, full and resumed", runHandshakes},
 	{"websocket", "WebSockets that send one message and wait for the answer, saturating", runWebSocket},
 	{"fixed", "HTTP/2 and gRPC at a rate that all hold, half of the slowest's most", runFixed},

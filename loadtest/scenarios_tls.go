@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rauta.io/rauta/loadtest/generator"
@@ -15,6 +16,22 @@ func runTLS(ctx context.Context, l *lab) ([]Row, error) {
 	command.Secure = true
 	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{Secure: true}), restarts: l.options.restarts, command: command})
 	return rows("tls", all), err
+}
+
+func runTLSBackend(ctx context.Context, l *lab) ([]Row, error) {
+	entrants := l.among(peers.Speech{BackendTLS: true})
+	all, err := l.measure(ctx, &plan{entrants: entrants, restarts: l.options.restarts, command: l.pairedCommand()})
+	return rows("tls-backend", all), err
+}
+
+// runTCP has clients send the field that the back end asks for, since nobody else adds it.
+func runTCP(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	for i, head := range command.Requests {
+		command.Requests[i] = strings.TrimSuffix(head, "\r\n") + "X-Forwarded-For: 127.0.0.1\r\n\r\n"
+	}
+	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{TCP: true}), restarts: l.options.restarts, command: command})
+	return rows("tcp", all), err
 }
 
 const (

@@ -15,6 +15,7 @@ import (
 type backend struct {
 	listener int
 	port     int
+	secure   tlsListener
 	response []byte // head and body
 	upload   []byte // what request bodies must be
 	message  []byte // what comes through a WebSocket
@@ -39,6 +40,9 @@ func (b *backend) open(l *loop) error {
 	}
 	b.listener, b.port = listener, port
 	b.prepare(0, 0)
+	if err := b.secure.open(l); err != nil {
+		return err
+	}
 	if err := l.watch(listener, b, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("watching the back end's listener: %w", err)
 	}
@@ -61,16 +65,20 @@ func (b *backend) ready(l *loop, _ uint32) {
 		if err != nil {
 			return
 		}
-		s := &serverConn{fd: fd}
-		if err := l.watch(fd, s, rawio.EventMask); err != nil {
-			l.closeSocket(fd)
-		}
+		l.serve(&serverConn{socket: socket{fd: fd}})
+	}
+}
+
+// serve watches a connection and reads what has come already.
+func (l *loop) serve(s *serverConn) {
+	if l.watchSocket(&s.socket, s) && s.secure != nil {
+		s.ready(l, unix.EPOLLIN)
 	}
 }
 
 // serverConn is a connection from a proxy to the back end.
 type serverConn struct {
-	fd        int
+	socket
 	checked   bool // the first request had X-Forwarded-For
 	ended     bool // the proxy has sent its last byte
 	closing   bool // close when the answers are out
@@ -87,11 +95,14 @@ func (s *serverConn) ready(l *loop, events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.ended = true
 	}
-	if events&unix.EPOLLOUT != 0 && len(s.unsent) > 0 {
-		s.flush(l)
+	if events&unix.EPOLLOUT != 0 {
+		s.writable()
+		if len(s.unsent) > 0 {
+			s.flush(l)
+		}
 	}
 	for events&rawio.InputMask != 0 && !s.closed {
-		n, errno := rawio.Recv(s.fd, l.in)
+		n, errno := s.recv(l.in)
 		if errno == syscall.EAGAIN {
 			return
 		}
@@ -100,7 +111,7 @@ func (s *serverConn) ready(l *loop, events uint32) {
 			return
 		}
 		s.consume(l, l.in[:n])
-		if n < len(l.in) && !s.ended {
+		if s.drained(n, len(l.in)) && !s.ended {
 			return
 		}
 	}
@@ -223,7 +234,7 @@ func (s *serverConn) refuse(l *loop, text string) {
 
 func (s *serverConn) flush(l *loop) {
 	for len(s.unsent) > 0 {
-		n, errno := rawio.Send(s.fd, s.unsent)
+		n, errno := s.send(s.unsent)
 		if errno == syscall.EAGAIN {
 			return
 		}
@@ -245,6 +256,6 @@ func (s *serverConn) flush(l *loop) {
 func (s *serverConn) close(l *loop) {
 	if !s.closed {
 		s.closed = true
-		l.closeSocket(s.fd)
+		l.closeWatched(&s.socket)
 	}
 }

@@ -68,7 +68,7 @@ func Run() error {
 	if err := l.watch(0, &l.input, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("watching the command input: %w", err)
 	}
-	if err := reply(&Reply{BackendPort: l.backend.port, BackendH2Port: l.backendH2.port}); err != nil {
+	if err := reply(&Reply{BackendPort: l.backend.port, BackendH2Port: l.backendH2.port, BackendTLS: l.backend.secure.port}); err != nil {
 		return err
 	}
 	for !l.input.ended {

@@ -97,8 +97,9 @@ func (r *Result) Failed() uint64 {
 
 // Reply ends a command. Results are in the order of the targets.
 type Reply struct {
-	BackendPort   int       `json:"backendPort,omitempty"`   // in the first reply only: HTTP/1.1
-	BackendH2Port int       `json:"backendH2Port,omitempty"` // HTTP/2 without TLS, by prior knowledge
+	BackendPort   int       `json:"backendPort,omitempty"`    // in the first reply only: HTTP/1.1
+	BackendH2Port int       `json:"backendH2Port,omitempty"`  // HTTP/2 without TLS, by prior knowledge
+	BackendTLS    int       `json:"backendTLSPort,omitempty"` // HTTP/1.1 over TLS
 	Results       []*Result `json:"results,omitempty"`
 	Error         string    `json:"error,omitempty"`
 }

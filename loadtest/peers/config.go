@@ -35,6 +35,9 @@ func RoutePath(route int) string { return fmt.Sprintf("/team-%d/service", route)
 
 // nginxConfig: request buffering is off because nobody else buffers uploads; the response buffers are nginx's own.
 func nginxConfig(e Environment, generation int) string {
+	if e.TCP {
+		return nginxStream(e)
+	}
 	var b strings.Builder
 	if os.Geteuid() == 0 {
 		b.WriteString("user root;\n") // else the worker may not write into the folder
@@ -69,8 +72,12 @@ http {
 		if e.BackendHTTP2 {
 			version = "2"
 		}
-		fmt.Fprintf(&b, "      proxy_pass http://backend;\n      proxy_http_version %s;\n      proxy_set_header Connection \"\";\n"+
-			"      proxy_request_buffering off;\n      proxy_max_temp_file_size 0;\n", version)
+		scheme := "http"
+		if e.BackendTLS {
+			scheme = "https"
+		}
+		fmt.Fprintf(&b, "      proxy_pass %s://backend;\n      proxy_http_version %s;\n      proxy_set_header Connection \"\";\n"+
+			"      proxy_request_buffering off;\n      proxy_max_temp_file_size 0;\n", scheme, version)
 	}
 	fmt.Fprintf(&b, `      %[1]s Host $host;
       %[1]s X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -83,6 +90,19 @@ http {
 	}
 	b.WriteString("    }\n  }\n}\n")
 	return b.String()
+}
+
+// nginxStream forwards connections.
+func nginxStream(e Environment) string {
+	return fmt.Sprintf(`daemon off;
+worker_processes 1;
+worker_rlimit_nofile %d;
+pid %s/nginx.pid;
+events { worker_connections %d; }
+stream {
+  server { listen 127.0.0.1:%d backlog=4096; proxy_pass 127.0.0.1:%d; proxy_timeout 3600s; tcp_nodelay on; }
+}
+`, e.Descriptors, e.Folder, peerConnections(e), e.Port, e.BackendPort)
 }
 
 func nginxListen(e Environment) string {
@@ -112,6 +132,9 @@ func peerConnections(e Environment) int {
 
 // haproxyConfig: certificate and key lie beside each other, with the names that haproxy expects.
 func haproxyConfig(e Environment) string {
+	if e.TCP {
+		return haproxyTCP(e)
+	}
 	bind, scheme, server := "", "http", ""
 	switch {
 	case e.Secure && e.HTTP2:
@@ -123,6 +146,9 @@ func haproxyConfig(e Environment) string {
 	}
 	if e.BackendHTTP2 {
 		server = " proto h2"
+	}
+	if e.BackendTLS {
+		server = " ssl verify none alpn http/1.1"
 	}
 	return fmt.Sprintf(`global
   nbthread 1
@@ -148,6 +174,24 @@ backend backend
 `, peerConnections(e), e.Port, bind, scheme, e.BackendPort, server)
 }
 
+// haproxyTCP forwards connections.
+func haproxyTCP(e Environment) string {
+	return fmt.Sprintf(`global
+  nbthread 1
+  maxconn %d
+  no strict-limits
+defaults
+  mode tcp
+  option splice-auto
+  timeout connect 5s
+  timeout client 3600s
+  timeout server 3600s
+listen clients
+  bind 127.0.0.1:%d backlog 4096
+  server backend 127.0.0.1:%d
+`, peerConnections(e), e.Port, e.BackendPort)
+}
+
 // writeRAUTA writes the folder of YAML that serve reads.
 func writeRAUTA(folder string, e Environment) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -156,6 +200,9 @@ func writeRAUTA(folder string, e Environment) error {
 	write := func(name, text string) error { return os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644) }
 	if err := write("gateway.yaml", gatewayYAML(e)); err != nil {
 		return err
+	}
+	if e.TCP {
+		return write("tcp.yaml", tcpRouteYAML)
 	}
 	if e.Secure {
 		secret, err := secretYAML(e)
@@ -196,12 +243,18 @@ data: {tls.crt: %s, tls.key: %s}
 }
 
 func gatewayYAML(e Environment) string {
-	listener, protocol := fmt.Sprintf("{name: http, protocol: HTTP, port: %d}", e.Port), ""
+	listener, protocol, annotations := fmt.Sprintf("{name: http, protocol: HTTP, port: %d}", e.Port), "", ""
 	if e.Secure {
 		listener = fmt.Sprintf("{name: https, protocol: HTTPS, port: %d, tls: {certificateRefs: [{name: certificate}]}}", e.Port)
 	}
+	if e.TCP {
+		listener = fmt.Sprintf("{name: tcp, protocol: TCP, port: %d}", e.Port)
+	}
 	if e.BackendHTTP2 {
 		protocol = ", appProtocol: kubernetes.io/h2c"
+	}
+	if e.BackendTLS {
+		annotations = ", annotations: {rauta.io/backend-protocol: HTTPS, rauta.io/backend-tls-verify: \"off\"}"
 	}
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -218,7 +271,7 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: backend, namespace: default}
+metadata: {name: backend, namespace: default%s}
 spec:
   ports:
   - {name: http, protocol: TCP, port: 80, targetPort: %d%s}
@@ -235,8 +288,19 @@ ports:
 endpoints:
 - addresses: [127.0.0.1]
   conditions: {ready: true}
-`, listener, e.BackendPort, protocol, e.BackendPort)
+`, listener, annotations, e.BackendPort, protocol, e.BackendPort)
 }
+
+const tcpRouteYAML = `apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: connections, namespace: default}
+spec:
+  parentRefs:
+  - {name: loadtest}
+  rules:
+  - backendRefs:
+    - {name: backend, port: 80}
+`
 
 func grpcRouteYAML() string {
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1

@@ -39,6 +39,8 @@ type Speech struct {
 	BackendHTTP2 bool // towards the back end, by prior knowledge
 	GRPC         bool // everything is gRPC, with BackendHTTP2
 	Upgrades     bool // requests may ask for a WebSocket
+	BackendTLS   bool // towards the back end, whose certificate nobody verifies
+	TCP          bool // connections are forwarded without a look at what they carry
 }
 
 // Contender is one proxy that can take part.
@@ -96,7 +98,7 @@ func RAUTA(path, engine string) (*Contender, error) {
 		Routes:  true,
 		Counts:  engine == "loop",
 		Speaks: func(s Speech) bool {
-			return engine == "loop" || !s.Secure && !s.BackendHTTP2 // the reference engine has only what it is compared in
+			return engine == "loop" || !s.Secure && !s.BackendHTTP2 && !s.BackendTLS && !s.TCP // the reference engine has only what it is compared in
 		},
 		prepare: func(e Environment) ([]string, error) {
 			config := filepath.Join(e.Folder, "config")
@@ -119,11 +121,13 @@ func NGINX(path string) (*Contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	version := firstLine(path, "-v")
+	version, streams := firstLine(path, "-v"), nginxForwards(path)
 	return &Contender{
 		Name:    "nginx",
 		Version: version,
-		Speaks:  func(s Speech) bool { return !s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version) },
+		Speaks: func(s Speech) bool {
+			return (!s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version)) && (!s.TCP || streams)
+		},
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "nginx.conf")
 			if err := os.WriteFile(file, []byte(nginxConfig(e, 0)), 0o644); err != nil {
@@ -150,6 +154,15 @@ func nginxSpeaksHTTP2(version string) bool {
 	return slices.Compare([]int{major, minor, patch}, []int{1, 29, 4}) >= 0
 }
 
+// nginxForwards reports whether the program can forward connections by itself. Distributions have a module for that,
+// whose place only they know.
+func nginxForwards(path string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), versionTimeMax)
+	defer cancel()
+	output, _ := exec.CommandContext(ctx, path, "-V").CombinedOutput()
+	return slices.Contains(strings.Fields(string(output)), "--with-stream")
+}
+
 // HAProxy is the program at path, or the haproxy found in the search path for "".
 func HAProxy(path string) (*Contender, error) {
 	path, err := locate("haproxy", path)
@@ -159,7 +172,8 @@ func HAProxy(path string) (*Contender, error) {
 	return &Contender{
 		Name:    "haproxy",
 		Version: firstLine(path, "-v"),
-		Speaks:  func(Speech) bool { return true },
+		// Over TLS it opens connections to this back end again and again, for reasons that are not known: no fair comparison.
+		Speaks: func(s Speech) bool { return !s.BackendTLS },
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "haproxy.cfg")
 			if err := os.WriteFile(file, []byte(haproxyConfig(e)), 0o644); err != nil {
