@@ -134,12 +134,15 @@ loadtest: build ## measure CPU per request against nginx, haproxy and the bare l
 	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./loadtest $(if $(SHORT),-short) $(if $(PEERS),-nginx $(PEERS)/nginx -haproxy $(PEERS)/haproxy) -rauta bin/rauta -out loadtest/out
 
 .PHONY: loadtest-perf
-loadtest-perf: build ## the tables of PERF.md on HTTP/2, gRPC and TLS, against installed peers and those of loadtest-peers: ten minutes
-	@set -e; for peers in "" bin/peers; do \
-		if [ -n "$$peers" ] && [ ! -x "$$peers/haproxy" ]; then echo 'loadtest-perf: no bin/peers, make loadtest-peers builds them'; continue; fi; \
-		$(GO) run ./loadtest $${peers:+-nginx $$peers/nginx -haproxy $$peers/haproxy} -rauta bin/rauta -restarts 2 -rounds 10 \
-			-scenario h2c-h1,h2c-h2c,h2-h1,grpc,tls,tls-backend,tcp,handshakes,websocket,fixed -out "loadtest/out/perf-$${peers:+current}" | tail -n 3; \
-		sed -n '1,/^$$/p; /^| scenario | CPU/,/^$$/p' "loadtest/out/perf-$${peers:+current}/perf.md" | sed '/^| scenario | contender/,$$d'; \
+loadtest-perf: build ## measure the tables of PERF.md on HTTP/2, gRPC and TLS, against installed peers and those of loadtest-peers: ten minutes
+	@mkdir -p loadtest/out
+	@set -e; for peers in installed current; do \
+		flags=; [ $$peers = installed ] || flags="-nginx bin/peers/nginx -haproxy bin/peers/haproxy"; \
+		[ $$peers = installed ] || [ -x bin/peers/haproxy ] || { echo 'no bin/peers, make loadtest-peers builds them'; break; }; \
+		$(GO) run ./loadtest $$flags -rauta bin/rauta -restarts 2 -rounds 10 -out loadtest/out/$$peers \
+			-scenario h2c-h1,h2c-h2c,h2-h1,grpc,tls,tls-backend,tcp,handshakes,websocket,fixed >loadtest/out/$$peers.log || \
+			tail -n 1 loadtest/out/$$peers.log; \
+		sed '/^| scenario | contender/,$$d' loadtest/out/$$peers/perf.md; \
 	done
 
 .PHONY: loadtest-peers
