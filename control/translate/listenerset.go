@@ -127,10 +127,7 @@ func (t *translator) listenerSetStatus(s *listenerSet) bool {
 	usable, programmed := 0, 0
 	status := gatewayv1.ListenerSetStatus{}
 	for _, l := range s.listeners {
-		of := l.status()
-		status.Listeners = append(status.Listeners, gatewayv1.ListenerEntryStatus{
-			Name: of.Name, SupportedKinds: of.SupportedKinds, AttachedRoutes: of.AttachedRoutes, Conditions: of.Conditions,
-		})
+		status.Listeners = append(status.Listeners, gatewayv1.ListenerEntryStatus(l.status()))
 		if l.programmed() {
 			programmed++
 		}

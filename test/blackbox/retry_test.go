@@ -32,7 +32,7 @@ func TestAResponseThatTheRuleRetriesIsNotSeenByTheClient(t *testing.T) {
 			requests.Add(1)
 			body, _ := io.ReadAll(r.Body)
 			if failures.Add(-1) >= 0 {
-				http.Error(w, strings.Repeat("sorry ", 1000), 503)
+				http.Error(w, strings.Repeat("sorry ", 1000), http.StatusServiceUnavailable)
 				return
 			}
 			w.Write(body)
