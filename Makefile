@@ -81,7 +81,10 @@ test-cluster: ## run the tests that need an API server, which the first run buil
 
 .PHONY: conformance
 conformance: ## run the conformance suite of the Gateway API (RUN=regexp: some of its tests; CHANNEL=standard or experimental)
-	@mkdir -p bin docs/conformance; cd test/cluster && $(GO) test -v -run '^$$' -timeout 2h .
+	@mkdir -p bin docs/conformance
+	@(cd test/cluster/plane && $(GO) mod download && cd ../../conformance && $(GO) mod download) >/dev/null 2>&1 || \
+		{ echo 'conformance: its modules could not be downloaded'; exit 1; }
+	@cd test/cluster && $(GO) test -v -run '^$$' -timeout 2h .
 	@cd test/conformance && $(GO) vet . && for channel in $(or $(CHANNEL),standard experimental); do \
 		log=$(CURDIR)/bin/conformance-$$channel.log; echo "conformance: channel $$channel, everything goes to $$log"; \
 		if $(GO) test -count=1 -v -timeout 2h . -args -channel $$channel -only '$(RUN)' -rauta-version '$(VERSION)' \
