@@ -22,12 +22,13 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Defaults of a term. A leader that vanished is followed by another one after the lease, and at most one jittered retry:
-// 15 s + 1.2 * 2 s, which is less than the 20 s that docs/operations.md promises.
+// Defaults of a term. A leader that vanished is followed by another one after the lease and at most two jittered retries,
+// one until its last renewal was seen and one after the lease: 15 s + 2 * 1.2 * 1 s, which is less than the 20 s that are
+// promised.
 const (
 	DefaultLease = 15 * time.Second
 	DefaultRenew = 10 * time.Second // a leader that can't renew gives up, well before another one may take over
-	DefaultRetry = 2 * time.Second
+	DefaultRetry = 1 * time.Second
 
 	// DefaultName is the Lease that replicas share.
 	DefaultName = "rauta"

@@ -110,7 +110,7 @@ func TestOneReplicaLeadsAndGivesTheLeaseBackWhenItsWorkIsOver(t *testing.T) {
 }
 
 func TestALeaderThatVanishesIsFollowedWithinTwentySeconds(t *testing.T) {
-	if worst := DefaultLease + DefaultRetry*12/10 + time.Second; worst > 20*time.Second {
+	if worst := DefaultLease + 2*DefaultRetry*22/10; worst > 20*time.Second {
 		t.Errorf("with the defaults it takes up to %s", worst)
 	}
 	// The same with a short lease: nobody gives it back.

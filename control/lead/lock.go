@@ -10,7 +10,7 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// repeatAfter is how long the same failure is not logged again: replicas try every two seconds.
+// repeatAfter is how long the same failure is not logged again: replicas try every second.
 const repeatAfter = time.Minute
 
 // watchedLock logs what keeps a replica from taking part in the election.

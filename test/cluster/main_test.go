@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) { Main(m, RAUTA()) }
 
 // shared is a control plane with a node, for all tests of the package; it ends with the process.
 var shared = sync.OnceValues(func() (*Plane, error) {
