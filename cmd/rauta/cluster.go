@@ -138,19 +138,19 @@ func (p *process) registerNumbers(objects *watch.Cluster) {
 	})
 }
 
-// follow reads changes from where the configuration is until ctx is done.
-func (p *process) follow(ctx context.Context, poke <-chan os.Signal) error {
+// follow reads changes from where the configuration is until reading is done, and reports them until writing is.
+func (p *process) follow(reading, writing context.Context, poke <-chan os.Signal) error {
 	if p.files != nil {
-		return p.files.Follow(ctx, poke)
+		return p.files.Follow(reading, poke)
 	}
 	var beside sync.WaitGroup
 	if p.keeper != nil {
-		beside.Go(func() { p.keeper.Run(ctx) })
+		beside.Go(func() { p.keeper.Run(reading) })
 	}
 	if p.reports != nil {
-		beside.Go(func() { p.reports.run(ctx) })
+		beside.Go(func() { p.reports.run(writing) })
 	}
-	p.cluster.Run(ctx)
+	p.cluster.Run(reading)
 	beside.Wait()
 	return nil
 }

@@ -143,15 +143,18 @@ func (p *process) load() error {
 func (p *process) wait(ctx context.Context, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// Requests still come while this process drains, and back ends go meanwhile: reading ends with the drain.
+	reading, stopReading := context.WithCancel(context.WithoutCancel(ctx))
 	poke := make(chan os.Signal, 1)
 	following := make(chan error, 1)
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
-		following <- p.follow(ctx, poke)
+		following <- p.follow(reading, ctx, poke)
 	}()
 	defer func() {
 		cancel()
+		stopReading()
 		<-followed // what is not stored yet is being stored, and Leases are given back
 	}()
 	for {

@@ -397,6 +397,23 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
+func TestEndpointsAreFollowedDuringADrain(t *testing.T) {
+	old, fresh := httptest.NewServer(saying("old")), httptest.NewServer(saying("fresh"))
+	defer old.Close()
+	defer fresh.Close()
+	i := start(t, old.Listener.Addr().String(), "--drain-delay", "1h")
+	i.signal(syscall.SIGTERM)
+	i.until("the drain", func() bool { return strings.Contains(i.log.String(), "draining") })
+	i.write(configuration(i.port, fresh.Listener.Addr().String(), "first"))
+	i.until("an answer of the new endpoint", func() bool { return i.get(fmt.Sprintf("127.0.0.1:%d", i.port), "/") == "fresh" })
+	i.signal(syscall.SIGTERM)
+	i.exitCode()
+}
+
+func saying(what string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, what) }
+}
+
 func TestABrokenConfigurationAtTheStartIsAnErrorWithEveryProblem(t *testing.T) {
 	path, err := binary()
 	if err != nil {

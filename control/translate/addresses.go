@@ -204,12 +204,17 @@ func versionOf(pool []netip.Prefix, v int) []netip.Prefix {
 	return out
 }
 
+// statusAddressesMax is how many addresses the schema of Gateway.status takes; with more of them the API server would refuse
+// the whole status.
+const statusAddressesMax = 16
+
+// statusAddresses are those of the Gateway, or else the published ones.
 func (g *gateway) statusAddresses(published []string) []gatewayv1.GatewayStatusAddress {
 	var out []gatewayv1.GatewayStatusAddress
 	if !slices.Equal(g.addresses, []string{""}) {
 		published = g.addresses
 	}
-	for _, a := range published {
+	for _, a := range published[:min(len(published), statusAddressesMax)] {
 		kind := gatewayv1.IPAddressType
 		if _, err := netip.ParseAddr(a); err != nil {
 			kind = gatewayv1.HostnameAddressType
