@@ -122,6 +122,7 @@ func TestAnHTTP2StreamThatIsResetEndsTheRequestToTheBackEnd(t *testing.T) {
 	}
 }
 
+// TestDrainFinishesWhatIsUnderWayAndClosesWhatIsIdle: of one worker, since each learns of the drain for itself.
 func TestDrainFinishesWhatIsUnderWayAndClosesWhatIsIdle(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T) {
 		asked, answer := make(chan bool), make(chan bool)
@@ -132,7 +133,7 @@ func TestDrainFinishesWhatIsUnderWayAndClosesWhatIsIdle(t *testing.T) {
 				c.write(ok)
 			}
 		})
-		r := start(t, []string{b.addr})
+		r := start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) { o.Workers = 1 })
 		idle, busy := r.dial(), r.dial()
 		idle.send(get)
 		<-asked
