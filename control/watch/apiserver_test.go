@@ -23,6 +23,7 @@ type apiServer struct {
 	watchers map[chan event]string                // path that is watched
 	down     bool                                 // every request fails
 	forget   bool                                 // lists are empty
+	starting bool                                 // it is not ready, and has no kind of the Gateway API yet
 	requests []string
 }
 
@@ -89,6 +90,19 @@ func (s *apiServer) interrupt(down, forget bool) {
 	s.CloseClientConnections()
 }
 
+// asked is how often a path was asked for.
+func (s *apiServer) asked(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, url := range s.requests {
+		if url == path {
+			n++
+		}
+	}
+	return n
+}
+
 func (s *apiServer) serve(version string, plurals ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +130,7 @@ func versionAndKind(path string) (version, kind string) {
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r.URL.String())
-	down := s.down
+	down, starting := s.down, s.starting
 	s.mu.Unlock()
 	path, namespace := r.URL.Path, ""
 	if before, after, found := strings.Cut(path, "/namespaces/"); found {
@@ -130,6 +144,12 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case down:
 		http.Error(w, "down", http.StatusServiceUnavailable)
+	case starting && path == "/readyz" && s.asked(path)%2 == 0:
+		answer(w, http.StatusForbidden, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403})
+	case starting && path == "/readyz":
+		http.Error(w, "starting", http.StatusInternalServerError)
+	case starting && strings.HasPrefix(path, "/apis/"+gatewayGroup):
+		answer(w, http.StatusNotFound, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
 	case q.Get("sendInitialEvents") == "true":
 		answer(w, http.StatusUnprocessableEntity, map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422})
 	case path == "/apis/"+gatewayGroup || strings.HasPrefix(path, "/apis/"+gatewayGroup+"/") && strings.Count(path, "/") == 3:

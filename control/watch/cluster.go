@@ -43,10 +43,13 @@ type Cluster struct {
 	changes chan struct{} // has room for one
 	look    chan struct{} // asks for a discovery now
 	tables  []*table
+	// refusedSince is since when the API server does not let RAUTA ask whether it is ready; of discover alone.
+	refusedSince time.Time
 
 	mu         sync.Mutex
 	ctx        context.Context // of Run; nil before
 	discovered bool
+	looks      int // at what kinds there are, that the API server has answered
 	pending    Change
 	// services are those of pending.
 	services map[ServiceName]struct{}

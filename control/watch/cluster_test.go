@@ -192,6 +192,40 @@ func TestAStatusThatIsWrittenIsNoChangeOfObjects(t *testing.T) {
 	}
 }
 
+// TestAnAPIServerThatIsStartingHasNotSaidYetWhatThereIs: what was served before would be given up otherwise.
+func TestAnAPIServerThatIsStartingHasNotSaidYetWhatThereIs(t *testing.T) {
+	s := newAPIServer(t)
+	s.serve("v1", "httproutes")
+	s.put(routes, route("a", "a.test", 1))
+	s.starting = true
+	c := follow(t, s, ClusterOptions{})
+	eventually(t, "the API server has been asked", func() bool { return s.asked("/readyz") >= 2*goneTimes })
+	if ok, _ := c.Synced(); ok {
+		t.Fatal("everything has been read of an API server that does not know its kinds yet")
+	}
+	s.mu.Lock()
+	s.starting = false
+	s.mu.Unlock()
+	synced(t, c)
+	if got := hostnames(c.Objects()); !slices.Equal(got, []string{"a.test"}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestKindsThatComeOneByOneAreWaitedFor: an API server may be ready before discovery has all kinds.
+func TestKindsThatComeOneByOneAreWaitedFor(t *testing.T) {
+	s := newAPIServer(t)
+	c := follow(t, s, ClusterOptions{DiscoveryTime: 300 * time.Millisecond})
+	eventually(t, "the first look", func() bool { return s.asked("/apis/"+gatewayGroup) > 0 })
+	if ok, _ := c.Synced(); ok {
+		t.Fatal("one look was enough")
+	}
+	synced(t, c)
+	if n := s.asked("/apis/" + gatewayGroup); n < goneTimes {
+		t.Errorf("%d looks", n)
+	}
+}
+
 func TestKindsMayAppearInAnotherVersionAndDisappear(t *testing.T) {
 	s := newAPIServer(t)
 	s.put("/apis/gateway.networking.k8s.io/v1alpha2/tlsroutes", `{"metadata":{"name":"t","namespace":"d"},"spec":{"hostnames":["alpha.test"]}}`)

@@ -18,6 +18,12 @@ const (
 	// goneTimes is how often a kind must be missing in a row before its objects are believed to be gone: an API server
 	// that is starting may not know of it yet.
 	goneTimes = 3
+	// absentTime is how long to wait between looks as long as a kind that has never been seen is missing, goneTimes in a row,
+	// before the rest counts as everything: definitions of kinds reach discovery one by one after a start of the API server.
+	absentTime = time.Second
+	// refusedTime is how long an API server may refuse to say whether it is ready: one that is starting refuses everything for
+	// a moment, and one that does so for longer does not let RAUTA ask.
+	refusedTime = 20 * time.Second
 )
 
 // discoverNow asks for a look at what kinds there are.
@@ -32,9 +38,15 @@ func (c *Cluster) discoverNow() {
 func (c *Cluster) discover(ctx context.Context) {
 	for {
 		wait := c.opt.DiscoveryTime
-		served, err := c.served(ctx)
+		err := c.ready(ctx)
+		var served map[string]map[string]bool
 		if err == nil {
-			c.adapt(served)
+			served, err = c.served(ctx)
+		}
+		if err == nil {
+			if c.adapt(served); !c.isDiscovered() {
+				wait = min(wait, absentTime)
+			}
 		} else if ctx.Err() == nil {
 			c.trouble.told(&table{resource: &resource{kind: kindOfGroups, plural: gatewayGroup}}, err)
 			wait = min(wait, retryTimeMax)
@@ -52,6 +64,31 @@ func (c *Cluster) discover(ctx context.Context) {
 		case <-time.After(min(wait, time.Second)):
 		}
 	}
+}
+
+// ready asks the API server whether it has started completely: before that it may not have all kinds, and says of those
+// that it lacks the same as of those that were never installed. Only discover calls it.
+func (c *Cluster) ready(ctx context.Context) error {
+	_, err := c.clients[gatewayGroup+"/v1"].Get().AbsPath("/readyz").DoRaw(ctx)
+	switch refused := apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err); {
+	case !refused:
+		c.refusedSince = time.Time{}
+	case c.refusedSince.IsZero():
+		c.refusedSince = time.Now()
+	case time.Since(c.refusedSince) >= refusedTime:
+		return nil
+	}
+	if err == nil || apierrors.IsNotFound(err) {
+		return nil
+	}
+	return fmt.Errorf("the API server is not ready: %w", err)
+}
+
+// isDiscovered reports whether it is known which kinds there are.
+func (c *Cluster) isDiscovered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.discovered
 }
 
 // served returns the plurals that the Gateway API has on this server, by version.
@@ -115,6 +152,9 @@ func (c *Cluster) adapt(served map[string]map[string]bool) {
 				c.stop(t)
 			}
 		}
+	}
+	if c.looks++; !c.discovered && len(missing) > 0 && c.looks < goneTimes {
+		return
 	}
 	c.tellKinds(missing, begun, ended)
 	if !c.discovered {
