@@ -144,9 +144,9 @@ func (c *Cluster) Run(ctx context.Context) {
 			c.translated(t)
 		case addresses := <-c.Addresses:
 			c.Options.Addresses = addresses
-			c.touch(time.Now())
+			c.again()
 		case <-dates.C:
-			c.touch(time.Now())
+			c.again()
 		case <-stored:
 			c.restore()
 		case <-due:
@@ -163,9 +163,22 @@ func (c *Cluster) touch(since time.Time) {
 	c.quiet = time.Now()
 }
 
+// again makes a translation due because something beside the objects has changed. Before everything has been read there is
+// nothing to translate: what came of it would take away what is served from the stored state.
+func (c *Cluster) again() {
+	if c.translating() {
+		c.touch(time.Now())
+	}
+}
+
+// translating reports whether everything has been read and there is a translation of it, or one under way.
+func (c *Cluster) translating() bool {
+	return c.begun || c.current != nil || c.working != nil || c.held != nil
+}
+
 // take looks at what has changed: endpoints are set at once, everything else waits for its time.
 func (c *Cluster) take() {
-	if !c.begun && c.current == nil && c.working == nil && c.held == nil {
+	if !c.translating() {
 		if ok, _ := c.Source.Synced(); !ok {
 			return
 		}

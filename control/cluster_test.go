@@ -211,6 +211,19 @@ func TestNothingIsPublishedBeforeEverythingHasBeenRead(t *testing.T) {
 	}
 }
 
+// TestAddressesThatAreKnownBeforeTheObjectsPublishNothing: an empty configuration would take away what is stored.
+func TestAddressesThatAreKnownBeforeTheObjectsPublishNothing(t *testing.T) {
+	addresses := make(chan []string)
+	s, p, u := live(t, func(c *Cluster) { c.Addresses = addresses })
+	addresses <- []string{"192.0.2.1"}
+	quietly(t, "published without objects", p.published)
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	receive(t, "the first configuration", p.published)
+	if got := receive(t, "the sink is told", u).Result.Statuses.Gateways[0].Status.Addresses; len(got) != 1 || got[0].Value != "192.0.2.1" {
+		t.Errorf("the addresses are %v", got)
+	}
+}
+
 func TestAClusterWithoutObjectsIsServedToo(t *testing.T) {
 	s, p, _ := live(t, nil)
 	s.set(func(s *source) { s.synced = true })
