@@ -26,8 +26,9 @@ const (
 // Main was asked for, or backend. Other images cannot be pulled. The logs of containers can be read through the API.
 //
 // Pods are ready when their readiness probe says so; without one, when every TCP port that they declare is listened on, or,
-// without any, something at their address. They end as real ones do: preStop (sleep), SIGTERM, the grace period, SIGKILL;
-// meanwhile the probe goes on. A container that ends by itself is noticed after a second and started again.
+// without any, something at their address, or when they have run for ten seconds. They end as real ones do: preStop (sleep),
+// SIGTERM, the grace period, SIGKILL; meanwhile the probe goes on. A container that ends by itself is noticed after a second
+// and started again.
 type Node struct {
 	plane   *Plane
 	name    string

@@ -96,6 +96,9 @@ func (c *container) ready() bool {
 	case probe != nil && probe.GRPC != nil:
 		return c.listens(ctx, probe.GRPC.Port)
 	}
+	if probe == nil && c.runsUnprobed() {
+		return true
+	}
 	ports := 0
 	for _, port := range c.spec.Ports {
 		if port.Protocol != corev1.ProtocolUDP {
@@ -106,6 +109,16 @@ func (c *container) ready() bool {
 		}
 	}
 	return ports > 0 || c.pod.object.Spec.HostNetwork || hasSocket(c.pod.address)
+}
+
+// unprobedTime is how long a container without a probe may take until it listens; then it counts as ready, as it does for a
+// real kubelet from the start.
+const unprobedTime = 10 * time.Second
+
+func (c *container) runsUnprobed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.process != nil && c.restarts == 0 && time.Since(c.pod.started.Time) >= unprobedTime
 }
 
 func (c *container) portNumber(port intstr.IntOrString) int32 {

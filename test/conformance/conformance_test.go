@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -39,6 +41,7 @@ import (
 
 var (
 	channel = flag.String("channel", string(cluster.Experimental), "channel of the Gateway API: standard or experimental")
+	modules = flag.String("modules", "go.mod", "file with the versions of modules that the test was built with")
 	only    = flag.String("only", "", "regular expression: run only the tests with such names, and write no report")
 	report  = flag.String("report", "", "file for the report of a whole run")
 	wait    = flag.Duration("wait", 0, "how long to wait for statuses and answers (default: as long as the suite does)")
@@ -70,7 +73,7 @@ const (
 func TestConformance(t *testing.T) {
 	plane := cluster.Start(t)
 	plane.StartNode(t, cluster.NodeOptions{})
-	if err := plane.InstallGatewayAPI(t.Context(), cluster.Channel(*channel)); err != nil {
+	if err := plane.InstallDefinitions(t.Context(), definitions(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := plane.ApplyFolder(t.Context(), shippedManifests); err != nil {
@@ -94,6 +97,14 @@ func TestConformance(t *testing.T) {
 	if *report != "" && *only == "" && !t.Failed() {
 		writeReport(t, all)
 	}
+}
+
+// definitions is the folder with what the suite's version of the Gateway API defines.
+func definitions(t *testing.T) string {
+	t.Helper()
+	folder, err := exec.Command("go", "list", "-modfile", *modules, "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
+	require.NoError(t, err, "find the module of the Gateway API in %s", *modules)
+	return filepath.Join(strings.TrimSpace(string(folder)), "config/crd", *channel)
 }
 
 // startRAUTA runs the program with the permissions that it is shipped with, and waits until it is ready.
@@ -161,7 +172,7 @@ func selectTests(t *testing.T) (selected []suite.ConformanceTest) {
 
 // exists reports whether the channel has the fields of a feature.
 func exists(name features.FeatureName) bool {
-	return cluster.Channel(*channel) == cluster.Experimental || !strings.HasPrefix(string(name), string(features.SupportHTTPRouteRetry))
+	return cluster.Channel(*channel) == cluster.Experimental || !strings.HasPrefix(string(name), "HTTPRouteRetry")
 }
 
 func suiteOptions(t *testing.T, plane *cluster.Plane) suite.ConformanceOptions {
