@@ -107,7 +107,7 @@ func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
 		"proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
-		"test/cluster", "test/cluster/plane", "test/conformance",
+		"test/cluster", "test/cluster/plane", "test/conformance", "test/conformance/standin",
 	}
 }
 

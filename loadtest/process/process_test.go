@@ -72,14 +72,14 @@ func TestAChildIsPinnedAndTheRestOfTheProgramIsNot(t *testing.T) {
 	if err := unix.SchedGetaffinity(0, &before); err != nil {
 		t.Fatal(err)
 	}
-	p := startShell(t, l, "echo; read x")
+	p := startShell(t, l, "echo; sleep 1000")
 	if err := unix.SchedGetaffinity(p.PID, &child); err != nil {
 		t.Fatal(err)
 	}
 	if child.Count() != 1 || !child.IsSet(firstCPU(t, 0)) {
 		t.Errorf("the child may use %d CPUs, want the first only", child.Count())
 	}
-	second := startShell(t, l, "echo; read x")
+	second := startShell(t, l, "echo; sleep 1000")
 	if err := unix.SchedGetaffinity(0, &after); err != nil || after != before {
 		t.Errorf("this thread's CPUs changed from %v to %v, %v", before, after, err)
 	}
