@@ -32,6 +32,7 @@ type serverConn struct {
 	// Owned by the worker.
 	peer   exchange.Peer
 	x      *exchange.Exchange // the request being parsed or served; nil between requests
+	taking *exchange.Exchange // is over, but the socket has not taken all of its response
 	timer  clock.Timer
 	in     inbound
 	out    outbound
@@ -370,6 +371,7 @@ func (c *serverConn) gone(reason string) {
 	x := c.x
 	begun := c.state != awaitHead && c.state != awaitProxyHeader
 	c.x = nil
+	c.tookResponse(reason)
 	if c.state != closed {
 		c.abandon()
 	}
@@ -397,6 +399,7 @@ func (c *serverConn) close() {
 // abandon gives everything back.
 func (c *serverConn) abandon() {
 	c.state = closed
+	c.tookResponse("client_closed_early")
 	c.conn.Close()
 	c.e.loop.Wheel().Remove(&c.timer)
 	c.e.idle.Remove(&c.place)

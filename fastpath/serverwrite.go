@@ -116,8 +116,9 @@ func (c *serverConn) Abort(bool) {
 	c.abandon()
 }
 
-// Finished implements exchange.Downstream.
-func (c *serverConn) Finished() {
+// Finished implements exchange.Downstream. What has not met a full socket leaves in this turn.
+func (c *serverConn) Finished() (taken bool) {
+	x := c.x
 	c.x = nil
 	c.starved = false
 	c.paused = false // a body that nobody takes any more is skipped, not held back
@@ -126,10 +127,22 @@ func (c *serverConn) Finished() {
 	}
 	switch {
 	case c.state == closed:
-	case c.out.waiting() > 0:
-		// what is left goes on when the client takes it: see flush
+	case c.out.waiting() > 0: // what is left goes on when the client takes it: see flush
+		if c.out.blocked && c.resp.begun {
+			c.taking = x
+			return false
+		}
 	default:
 		c.responseWritten()
+	}
+	return true
+}
+
+// tookResponse tells an exchange that waits for it that the socket has taken its response, or never will because of lost.
+func (c *serverConn) tookResponse(lost string) {
+	if x := c.taking; x != nil {
+		c.taking = nil
+		x.OnTaken(lost)
 	}
 }
 
@@ -246,6 +259,7 @@ func (c *serverConn) flush() {
 	if c.resp.halfClose {
 		c.conn.CloseWrite()
 	}
+	c.tookResponse("")
 	if c.x == nil && (c.state == awaitResponse || c.state == awaitBody) {
 		c.responseWritten()
 	}

@@ -10,6 +10,8 @@ type serverStream struct {
 	stream
 	conn *serverConn
 	x    *exchange.Exchange // nil once the exchange is over
+	// taking is over, but what is left of its response waits for the client's windows and socket.
+	taking *exchange.Exchange
 
 	mute   bool // the exchange's answer is replaced by a reset
 	toHead bool // the request was HEAD
@@ -76,19 +78,32 @@ func (s *serverStream) Abort(cancelled bool) {
 	}
 }
 
-// Finished implements exchange.Downstream.
-func (s *serverStream) Finished() {
-	s.over()
+// Finished implements exchange.Downstream. The response counts as taken once its last frame is in the connection's buffer.
+func (s *serverStream) Finished() (taken bool) {
+	x := s.over()
 	s.starved = false
 	if s.dead {
-		return
+		return true
 	}
 	s.releaseBody()
 	if s.mute {
 		s.c.reset(&s.stream, codeProtocol)
-		return
+		return true
+	}
+	if !s.sentEnd && !s.tunnel {
+		s.taking = x
+		return false
 	}
 	s.halfDone()
+	return true
+}
+
+// tookResponse tells an exchange that waits for it that its response has gone, or never will because of lost.
+func (s *serverStream) tookResponse(lost string) {
+	if x := s.taking; x != nil {
+		s.taking = nil
+		x.OnTaken(lost)
+	}
 }
 
 // halfDone implements user: it ends a stream whose exchange is over, once its response has been framed completely.
@@ -96,6 +111,7 @@ func (s *serverStream) halfDone() {
 	if s.x != nil || !s.sentEnd || s.dead {
 		return
 	}
+	s.tookResponse("")
 	if !s.recvEnded { // RFC 9113 section 8.1: the rest of the request is not needed
 		s.c.reset(&s.stream, codeNo)
 		return
@@ -117,6 +133,7 @@ func (s *serverStream) onWritable()                  { s.x.OnClientWritable() }
 func (s *serverStream) recycle()                     { s.conn.e.putServerStream(s) }
 
 func (s *serverStream) onLost(reason string) {
+	s.tookResponse(reason)
 	if x := s.over(); x != nil {
 		x.OnClientGone(reason)
 	}

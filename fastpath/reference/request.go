@@ -167,9 +167,10 @@ func (r *request) Abort(bool) {
 }
 
 // Finished implements exchange.Downstream.
-func (r *request) Finished() {
+func (r *request) Finished() (taken bool) {
 	r.x = nil
 	r.changed.Broadcast()
+	return true
 }
 
 // gone tells the exchange, if there still is one, that the client is gone.

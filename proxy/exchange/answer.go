@@ -22,6 +22,7 @@ func (x *Exchange) Refuse(status int, reason string) {
 	x.received.authority = x.Req.Authority
 	x.rec.ReceivedAt = x.w.WallClock()
 	x.limits.start = x.w.Clock.Now()
+	x.beginStages()
 	x.client = x.peer.Client
 	x.detectGRPC()
 	x.prepareAnswer(status)
@@ -94,6 +95,5 @@ func (x *Exchange) sendAnswer(reason string) {
 		x.down.SendData(body)
 	}
 	x.down.SendEnd(nil)
-	x.down.Finished()
-	x.finish(reason)
+	x.complete(reason)
 }

@@ -37,8 +37,10 @@ type Downstream interface {
 	// Abort makes the client see that the response is incomplete. The exchange is over. cancelled says that it was given up
 	// rather than broken, for protocols that tell the two apart.
 	Abort(cancelled bool)
-	// Finished is the last call: the exchange is over and must not be used.
-	Finished()
+	// Finished is the last call: the exchange is over and must not be used, unless it reports false. Then the client's
+	// socket has not taken all of the response, and Exchange.OnTaken follows once, when it has, or never will. Tunnels do not
+	// wait.
+	Finished() (taken bool)
 }
 
 // phase is how far the response has come.
@@ -85,6 +87,9 @@ type Exchange struct {
 	unsent  int // attempts that no back end has looked at
 
 	phase        phase
+	stage        observe.Stage // where time goes, since staged
+	staged       clock.Time
+	ended        string // why the exchange is over, while the client has not taken all of the response
 	grpc         message.GRPC
 	webAnswer    message.GRPC // the form of an answer to gRPC-Web
 	requestEnded bool         // the request body has been passed on completely
@@ -126,6 +131,7 @@ func (x *Exchange) Start() {
 	x.received.authority = x.Req.Authority
 	x.rec.ReceivedAt = w.WallClock()
 	x.limits.start = w.Clock.Now()
+	x.beginStages()
 	w.Upstream.CountRequest()
 
 	x.client = x.peer.Client
@@ -174,6 +180,7 @@ func (x *Exchange) match() (status int, reason string) {
 		return 404, "no_route"
 	}
 	x.rule = rule
+	x.w.Shard.Begin(&x.rec, rule.Stats)
 	x.limits.prefix = result.Prefix
 	return 0, ""
 }
@@ -232,6 +239,9 @@ func (x *Exchange) OnRequestEnd(trailers *message.Head) {
 
 // OnClientWritable: the client takes bytes again after SendData had reported false.
 func (x *Exchange) OnClientWritable() {
+	if x.stage == observe.StageClientWrite {
+		x.enter(observe.StageBackendBody)
+	}
 	if x.attempt.stream != nil {
 		x.attempt.stream.ResumeBody()
 	}
@@ -288,6 +298,9 @@ func (x *Exchange) dropAttempt() {
 func (x *Exchange) sent() {
 	now := x.w.Clock.Now()
 	x.rec.SentAt = x.since(now)
+	if x.stage == observe.StageRequestBody {
+		x.enter(observe.StageBackendTTFB)
+	}
 	if x.phase == phaseHead {
 		x.limits.armResponse(x, now)
 	}
@@ -299,6 +312,30 @@ func (x *Exchange) since(now clock.Time) int64 { return max(int64(now-x.limits.s
 // tooLarge reports whether n body bytes cross the limit of the rule.
 func (x *Exchange) tooLarge(n int64) bool {
 	return x.rule != nil && x.rule.BodyBytesMax > 0 && n > x.rule.BodyBytesMax
+}
+
+// complete ends an exchange whose response has been handed to the engine whole.
+func (x *Exchange) complete(reason string) {
+	x.enter(observe.StageClientWrite)
+	if x.down.Finished() {
+		x.finish(reason)
+		return
+	}
+	x.limits.stop(x)
+	x.ended = reason
+	x.loseBody()
+	if x.mirrors != nil {
+		x.abandonMirrors()
+	}
+}
+
+// OnTaken is the last call after Finished had reported false: the client's socket has taken all of the response, or the
+// client was gone before, for the reason lost.
+func (x *Exchange) OnTaken(lost string) {
+	if x.ended != "" { // why RAUTA answered itself says more
+		lost = x.ended
+	}
+	x.finish(lost)
 }
 
 // finish is the only exit: it fills the Record, tells the shard once and returns the exchange to its worker.
@@ -315,6 +352,7 @@ func (x *Exchange) finish(reason string) {
 	r := &x.rec
 	r.Reason = reason
 	r.EndAt = x.since(x.w.Clock.Now())
+	x.endStages()
 	r.Method = uint8(x.Req.MethodID)
 	if x.rule != nil {
 		r.Route = x.rule.Stats

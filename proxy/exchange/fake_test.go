@@ -100,6 +100,9 @@ type entry struct {
 	BytesOut      int    `json:"bytes_out"`
 	Endpoint      string `json:"endpoint"`
 	Method        string `json:"method"`
+	Duration      int64  `json:"duration_us"`
+
+	Stages map[string]int64 `json:"stages_us"`
 }
 
 // logged returns all lines of the access log; nothing may be logged after it.
@@ -150,6 +153,7 @@ type fakeClient struct {
 	paused bool
 	over   bool
 	silent bool // keeps no events
+	slow   bool // its socket is full when the response ends
 }
 
 func (c *fakeClient) note(format string, args ...any) {
@@ -241,11 +245,12 @@ func (c *fakeClient) Abort(cancelled bool) {
 	c.over = true
 }
 
-func (c *fakeClient) Finished() {
+func (c *fakeClient) Finished() bool {
 	if !c.silent {
 		c.note("finished")
 	}
 	c.over = true
+	return !c.slow
 }
 
 // wants compares the events so far, without the pauses and resumes when skipFlow.

@@ -4,6 +4,7 @@ import (
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -77,6 +78,7 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 		return
 	}
 	x.rec.Attempts++
+	x.enter(observe.StageBackendConnect)
 	x.limits.patient = x.grpc != message.NotGRPC && a.endpoint.Protocol == config.BackendH2
 	a.interims, a.retired = 0, false
 	a.pool = a.endpoint.PoolFor(x.w.Upstream, x.Req.Upgrade.Len > 0)
@@ -142,6 +144,7 @@ func (x *Exchange) OnStream(s upstream.Stream) {
 	a.waiting, a.stream = false, s
 	now := x.w.Clock.Now()
 	x.rec.StreamAt = x.since(now)
+	x.enter(observe.StageRequestBody)
 	s.SendHead(&x.Req)
 	more := len(x.replay.data) == 0 || s.SendData(x.replay.data) // which the attempt before has been sent
 	if x.Req.Framing == message.NoBody || x.requestEnded {
@@ -178,6 +181,7 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	}
 	now := x.w.Clock.Now()
 	x.rec.FirstByteAt = x.since(now)
+	x.enter(observe.StageBackendBody)
 	x.rec.BackendStatus = resp.Status
 	x.limits.touched = now
 	x.limits.headArrived(x)
@@ -241,6 +245,7 @@ func (x *Exchange) OnData(p []byte) {
 	}
 	x.rec.BytesOut += int64(len(p))
 	if !x.down.SendData(p) {
+		x.enter(observe.StageClientWrite)
 		x.attempt.stream.PauseBody()
 	}
 }
@@ -265,8 +270,7 @@ func (x *Exchange) OnEnd(trailers *message.Head) {
 		}
 	}
 	x.down.SendEnd(trailers)
-	x.down.Finished()
-	x.finish("")
+	x.complete("")
 }
 
 // OnWritable implements upstream.Sink: the back end takes request bytes again.

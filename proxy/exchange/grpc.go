@@ -80,8 +80,7 @@ func (x *Exchange) sendGRPCAnswer(code int, reason string) {
 	} else {
 		x.sendTrailersOnly(code, StatusText(status))
 	}
-	x.down.Finished()
-	x.finish(reason)
+	x.complete(reason)
 }
 
 // sendTrailersOnly has everything in one header block (gRPC over HTTP/2, "Responses").

@@ -3,6 +3,7 @@ package exchange
 import (
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -115,6 +116,7 @@ func (x *Exchange) backOff() {
 	d.retry = x.w.Clock.Now() + clock.Time(least+spread)
 	d.arm(x)
 	x.attempt.retired, x.attempt.drained = true, 0
+	x.enter(observe.StageProxy)
 	if !x.requestEnded && x.Req.Framing != message.NoBody {
 		x.down.PauseBody()
 	}

@@ -3,6 +3,7 @@ package exchange
 import (
 	"rauta.io/rauta/proxy/list"
 	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/websocket"
 )
 
@@ -47,6 +48,7 @@ func (x *Exchange) onSwitch(resp *message.Response) {
 	}
 	now := x.w.Clock.Now()
 	x.rec.FirstByteAt = x.since(now)
+	x.enter(observe.StageBackendBody)
 	x.rec.Status, x.rec.BackendStatus = resp.Status, resp.Status
 	x.phase = phaseTunnel
 	x.loseBody()
@@ -90,6 +92,7 @@ func (t *tunnel) fromBackend(p []byte) {
 	}
 	x.rec.BytesOut += int64(len(p))
 	if !x.down.SendData(p) {
+		x.enter(observe.StageClientWrite)
 		x.attempt.stream.PauseBody()
 	}
 	if t.closing == closeDue && t.frames.AtBoundary() {
@@ -125,7 +128,7 @@ func (t *tunnel) endHalf() {
 func (t *tunnel) finish() {
 	x := t.x
 	x.dropAttempt()
-	x.down.Finished()
+	x.down.Finished() // true of tunnels
 	x.finish(t.reason)
 }
 

@@ -126,7 +126,7 @@ func (w *Worker) put(x *Exchange) {
 	}
 	x.attempt.endpoint, x.attempt.pool, x.attempt.stream, x.attempt.waiting = nil, nil, nil, false
 	x.attempt.retired = false
-	x.unsent = 0
+	x.unsent, x.ended = 0, ""
 	x.phase, x.requestEnded, x.continueSent, x.grpc = phaseHead, false, false, message.NotGRPC
 	if x.tunnel != nil {
 		x.tunnel = nil

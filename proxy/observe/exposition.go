@@ -121,6 +121,14 @@ func (r *Registry) writeRoutes(x *exposition) {
 		}
 		x.histogram("rauta_request_duration_seconds", x.label("", "route", rt.name), &sum, true)
 	}
+	x.family("rauta_request_stage_seconds")
+	for _, rt := range routes {
+		r.writeRouteStages(x, rt)
+	}
+	x.family("rauta_requests_in_flight")
+	for _, rt := range routes {
+		r.writeRouteInFlight(x, rt)
+	}
 }
 
 // writeRouteRequests writes the counters of one route that are not 0.
@@ -140,6 +148,21 @@ func (r *Registry) writeRouteRequests(x *exposition, rt *Route) {
 				x.raw(classLabels[class]).raw(`"`).uint(n)
 			}
 		}
+	}
+}
+
+// writeRouteInFlight writes how many exchanges of one route are under way, if it has ever had one.
+func (r *Registry) writeRouteInFlight(x *exposition, rt *Route) {
+	n, used := int64(0), false
+	c := rt.cells.Load()
+	for i := range c.byWorker {
+		if cell := c.byWorker[i].Load(); cell != nil {
+			n += cell.inFlight.Load()
+			used = true
+		}
+	}
+	if used && rt != r.none {
+		x.begin("rauta_requests_in_flight").raw(x.label("", "route", rt.name)).uint(uint64(max(n, 0)))
 	}
 }
 

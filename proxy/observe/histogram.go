@@ -39,6 +39,14 @@ func (h *histogram) add(ns int64) {
 	h.sumNs.Add(uint64(ns))
 }
 
+// count is the number of durations.
+func (h *histogram) count() (n uint64) {
+	for i := range h.buckets {
+		n += h.buckets[i].Load()
+	}
+	return n
+}
+
 // histogramSum is the sum of several workers' histograms, as read by a scrape.
 type histogramSum struct {
 	buckets [boundsCount + 1]uint64

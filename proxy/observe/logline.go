@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"encoding/hex"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -104,7 +105,26 @@ func appendStages(dst []byte, rec *Record) []byte {
 		}
 		dst = appendInt(dst, name, took/1e3)
 	}
-	return appendInt(dst, `,"duration_us":`, rec.EndAt/1e3)
+	dst = appendInt(dst, `,"duration_us":`, rec.EndAt/1e3)
+	dst = append(dst, `,"stages_us":{`...)
+	first := true
+	for stage, ns := range rec.Stages {
+		if ns == 0 && Stage(stage) < kernelStages { // unknown
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(append(dst, '"'), stageLabels[stage]...)
+		dst = appendInt(dst, `":`, ns/1e3)
+	}
+	dst = append(dst, '}')
+	if rec.TraceID != [16]byte{} {
+		dst = append(dst, `,"trace_id":"`...)
+		dst = append(hex.AppendEncode(dst, rec.TraceID[:]), '"')
+	}
+	return dst
 }
 
 func appendInt(dst []byte, key string, n int64) []byte {

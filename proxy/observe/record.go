@@ -29,6 +29,11 @@ type Record struct {
 	// connection in hand, request fully sent, response head received, exchange ended. 0 when it did not happen; 1 when
 	// it happened at the clock reading of ReceivedAt, so that the log can tell at which stage an exchange ended.
 	StreamAt, SentAt, FirstByteAt, EndAt int64
+	// Stages are the nanoseconds that the request spent in each stage; from StageProxy on they add up to EndAt. The first
+	// two, which only the kernel knows, are 0 when it does not tell.
+	Stages [StageCount]int64
+	// TraceID is the id of the trace that the request belongs to (W3C Trace Context), zero for none.
+	TraceID [16]byte
 
 	// Attempts is the number of endpoints tried, 0 when RAUTA answered by itself.
 	Attempts int
@@ -52,4 +57,6 @@ type Record struct {
 	RuleName string
 	// EndpointAddr is the address of the last endpoint tried; when empty, Endpoint's is logged.
 	EndpointAddr string
+
+	cell *routeCell // where Begin has counted the exchange as under way
 }

@@ -67,23 +67,42 @@ func (s *Shard) BytesOut(n int64) { s.bytesOut.Add(uint64(n)) }
 // LoopStall counts a turn of the loop that kept ready connections waiting, in nanoseconds.
 func (s *Shard) LoopStall(ns int64) { s.stall.add(ns) }
 
+// Begin counts an exchange as under way on a route, until Finish. nil is no route.
+func (s *Shard) Begin(rec *Record, rt *Route) {
+	if rt == nil {
+		return
+	}
+	rec.Route = rt
+	rec.cell = s.routeCell(rt)
+	rec.cell.inFlight.Add(1)
+}
+
+func (s *Shard) routeCell(rt *Route) *routeCell {
+	c := rt.cells.Load()
+	if c == nil {
+		c = s.registry.useRoute(rt)
+	}
+	return c.of(s.worker)
+}
+
 // Finish counts an exchange and logs it when there is an access log. It allocates only where a route, a method of it,
 // an endpoint or a reason is seen by this worker for the first time.
 func (s *Shard) Finish(rec *Record) {
+	if rec.cell != nil {
+		rec.cell.inFlight.Add(-1)
+		rec.cell = nil
+	}
 	rt := rec.Route
 	if rt == nil {
 		rt = s.registry.none
 	}
-	routeCells := rt.cells.Load()
-	if routeCells == nil {
-		routeCells = s.registry.useRoute(rt)
-	}
+	cell := s.routeCell(rt) // another one than at Begin if the route was forgotten meanwhile
 	method := rec.Method
 	if int(method) >= len(s.registry.methods) {
 		method = 0
 	}
-	cell := routeCells.of(s.worker)
 	cell.duration.add(rec.EndAt)
+	cell.stages.count(rec)
 	cell.counts(method).n[statusClass(rec.Status)].Add(1)
 	if rec.GRPCStatus != 0 {
 		cell.countGRPC(rec.GRPCStatus)

@@ -21,7 +21,10 @@ func requestMetrics() []Metric {
 		{"rauta_grpc_requests_total", "counter", []string{"route", "code"},
 			`gRPC requests whose status is known, by route and gRPC code ("OK", "UNAVAILABLE", ...).`},
 		{"rauta_request_duration_seconds", "histogram", []string{"route", "le"},
-			"Time from the complete request head to the end of the exchange."},
+			"Time from the complete request head to the end of the exchange: until the client's socket has taken the response."},
+		{"rauta_request_stage_seconds", "histogram", []string{"route", "stage", "le"},
+			`Where that time went, and what came before: "accept_queue", "socket_wait" (before the head, of requests of which the kernel tells), "proxy", "backend_connect", "request_body", "backend_ttfb", "backend_body", "client_write". See docs/operations.md. A stage in which no request has spent time has no series.`},
+		{"rauta_requests_in_flight", "gauge", []string{"route"}, "Requests under way, tunnels included."},
 		{"rauta_backend_requests_total", "counter", endpoint,
 			`Attempts by endpoint and class of the status it answered ("none" when it gave no answer).`},
 	}

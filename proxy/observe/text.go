@@ -115,20 +115,25 @@ func (x *exposition) histogram(name, labels string, sum *histogramSum, skipEmpty
 	if total == 0 && skipEmpty {
 		return
 	}
+	x.buckets(name, labels, boundLabels[:], sum.buckets[:], sum.sumNs)
+}
+
+// buckets writes the lines of a histogram.
+func (x *exposition) buckets(name, labels string, bounds []string, counts []uint64, sumNs uint64) {
 	comma := ","
 	if labels == "" {
 		comma = ""
 	}
-	cumulative := uint64(0)
-	for i, n := range sum.buckets {
-		cumulative += n
-		x.raw(name).raw("_bucket{").raw(labels).raw(comma).raw(`le="`).raw(boundLabels[i]).raw(`"`).uint(cumulative)
+	total := uint64(0)
+	for i, n := range counts {
+		total += n
+		x.raw(name).raw("_bucket{").raw(labels).raw(comma).raw(`le="`).raw(bounds[i]).raw(`"`).uint(total)
 	}
 	if labels != "" {
 		labels = "{" + labels + "}"
 	}
 	x.raw(name).raw("_sum").raw(labels).raw(" ")
-	x.buf = strconv.AppendFloat(x.buf, float64(sum.sumNs)/1e9, 'g', -1, 64)
+	x.buf = strconv.AppendFloat(x.buf, float64(sumNs)/1e9, 'g', -1, 64)
 	x.raw("\n").raw(name).raw("_count").raw(labels).raw(" ")
 	x.buf = strconv.AppendUint(x.buf, total, 10)
 	x.raw("\n")

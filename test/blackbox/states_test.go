@@ -115,11 +115,13 @@ func TestNothingIsGatheredBehindABadChunkWhileAnEarlyAnswerWaits(t *testing.T) {
 func TestAClientThatStopsSendingAfterAnEarlyAnswerGetsAllOfIt(t *testing.T) {
 	r, c := stuck(t)
 	c.CloseWrite()
-	until(t, "the end of the request to be seen", func() bool { return r.usage().Exchanges == 0 })
+	if n := r.usage().Exchanges; n != 1 {
+		t.Errorf("%d exchanges are under way, want the one whose answer waits", n)
+	}
 	if got := c.receive("POST"); got.err != nil || len(got.body) == 0 || len(got.body)%(8<<10) != 0 {
 		t.Errorf("%d bytes, %v", len(got.body), got.err)
 	}
-	until(t, "the connection to end", func() bool { return r.usage().Clients == 0 })
+	until(t, "the connection and the exchange to end", func() bool { return r.usage().Clients+r.usage().Exchanges == 0 })
 }
 
 // TestWhatABackEndSendsTooMuchIsNobodysResponse ends a response exactly where the proxy's read of 64 KiB ends, so that what

@@ -1,0 +1,21 @@
+package exchange
+
+import "rauta.io/rauta/proxy/observe"
+
+// beginStages: the head is complete.
+func (x *Exchange) beginStages() {
+	x.stage, x.staged = observe.StageProxy, x.limits.start
+}
+
+// enter ends a stage and begins another. Each moment belongs to one stage only, so that all of them add up to the whole;
+// those of one turn of the loop share a clock reading, and take no time.
+func (x *Exchange) enter(stage observe.Stage) {
+	x.endStages()
+	x.stage = stage
+}
+
+func (x *Exchange) endStages() {
+	now := x.w.Clock.Now()
+	x.rec.Stages[x.stage] += int64(now - x.staged)
+	x.staged = now
+}

@@ -1,0 +1,173 @@
+package blackbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/server"
+)
+
+// stageDelay is how long the slow part of a test takes: more than a busy machine takes for all the others.
+const stageDelay = time.Second
+
+// logTo sets an access log.
+func logTo(log *logBuffer) option {
+	return func(o *server.Options, _ *config.Config) {
+		o.Registry.SetAccessLog(observe.NewAccessLog(log, observe.AccessLogOptions{}))
+	}
+}
+
+// wantStage waits for the only line of the access log: the stage must have taken at least the delay, and the others
+// together less than it did.
+func wantStage(t *testing.T, log *logBuffer, stage observe.Stage) {
+	t.Helper()
+	until(t, "the line of the access log", func() bool { return strings.Contains(log.String(), "\n") })
+	var line struct {
+		Duration int64            `json:"duration_us"`
+		Stages   map[string]int64 `json:"stages_us"`
+	}
+	if err := json.Unmarshal([]byte(log.String()), &line); err != nil {
+		t.Fatalf("%q: %v", log, err)
+	}
+	const clockTurn = 20 * time.Millisecond // the clock of a loop stands still during a turn
+	took := line.Stages[stage.String()]
+	if took < (stageDelay-clockTurn).Microseconds() || line.Duration-took > took {
+		t.Errorf("%v took %d us of %d: %v", stage, took, line.Duration, line.Stages)
+	}
+}
+
+// slowAt is a back end that waits before the head, or in the middle of the body.
+func slowAt(stage observe.Stage) func(*conn) {
+	return func(c *conn) {
+		for c.head() != "" {
+			if stage == observe.StageBackendTTFB {
+				time.Sleep(stageDelay)
+			}
+			c.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+			if stage == observe.StageBackendBody {
+				time.Sleep(stageDelay)
+			}
+			c.write("cd")
+		}
+	}
+}
+
+func TestWhatABackEndTakesIsTheStageInWhichItTookIt(t *testing.T) {
+	for _, stage := range []observe.Stage{observe.StageBackendTTFB, observe.StageBackendBody} {
+		for _, protocol := range []string{"HTTP1", "HTTP2"} {
+			t.Run(stage.String()+protocol, func(t *testing.T) {
+				var log logBuffer
+				r := start(t, []string{newBackend(t, slowAt(stage)).addr}, logTo(&log))
+				if protocol == "HTTP1" {
+					if got := r.dial().do("GET / HTTP/1.1\r\nHost: a\r\n\r\n"); got.body != "abcd" {
+						t.Errorf("the client got %q", got.body)
+					}
+				} else {
+					c := r.h2()
+					c.headers(1, true, h2get())
+					if got := c.response(1); got.body != "abcd" {
+						t.Errorf("the client got %q", got.body)
+					}
+				}
+				wantStage(t, &log, stage)
+			})
+		}
+	}
+}
+
+func TestABodyThatItsClientSendsSlowlyIsAStageOfItsOwn(t *testing.T) {
+	var log logBuffer
+	b := newBackend(t, func(c *conn) {
+		for c.head() != "" {
+			c.read(4)
+			c.write(ok)
+		}
+	})
+	r := start(t, []string{b.addr}, logTo(&log))
+	c := r.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+	time.Sleep(stageDelay)
+	c.send("cd")
+	c.receive("POST")
+	wantStage(t, &log, observe.StageRequestBody)
+}
+
+// slowBodyBytes is more than all buffers between a back end and a client hold.
+const slowBodyBytes = 32 << 20
+
+func TestWhatASlowClientTakesIsNotTheBackEnds(t *testing.T) {
+	body := strings.Repeat("x", slowBodyBytes)
+	answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	onEveryEngine(t, func(t *testing.T) {
+		var log logBuffer
+		r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
+		c := r.dial()
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		time.Sleep(stageDelay)
+		if got := c.receive("GET"); len(got.body) != len(body) {
+			t.Errorf("the client got %d bytes", len(got.body))
+		}
+		wantStage(t, &log, observe.StageClientWrite)
+	})
+}
+
+// TestWhatIsLeftWhenTheBackEndIsDoneIsTheClients: the response fits into the buffers between the two, but not into the
+// window of the stream.
+func TestWhatIsLeftWhenTheBackEndIsDoneIsTheClients(t *testing.T) {
+	var log logBuffer
+	body := strings.Repeat("x", 1000)
+	answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
+	c := r.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
+	c.headers(1, true, h2get())
+	until(t, "the request under way", func() bool { return r.exposes(`rauta_requests_in_flight{route="httproute/default/all"} 1`) })
+	time.Sleep(stageDelay)
+	c.must(c.WriteWindowUpdate(1, 1000))
+	if got := c.response(1); got.body != body {
+		t.Errorf("the client got %d bytes", len(got.body))
+	}
+	wantStage(t, &log, observe.StageClientWrite)
+	if !r.exposes(`rauta_requests_in_flight{route="httproute/default/all"} 0`) {
+		t.Error("the request is still under way")
+	}
+}
+
+func TestAResponseThatItsClientNeverTakesIsLoggedWhenItGoes(t *testing.T) {
+	body := strings.Repeat("x", 1000)
+	answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	for _, how := range []string{"reset", "close"} {
+		t.Run(how, func(t *testing.T) {
+			var log logBuffer
+			r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
+			c := r.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
+			c.headers(1, true, h2get())
+			for range 2 { // head and the first bytes: the rest waits for the window
+				c.next()
+			}
+			if how == "reset" {
+				c.must(c.WriteRSTStream(1, http2.ErrCodeCancel))
+			} else {
+				c.Close()
+			}
+			until(t, "the line of the access log", func() bool { return strings.Contains(log.String(), "\n") })
+			if line := log.String(); strings.Contains(line, `"reason":""`) || !strings.Contains(line, `"status":200`) {
+				t.Errorf("the log says %s", line)
+			}
+			until(t, "the end", func() bool { return r.exposes(`rauta_requests_in_flight{route="httproute/default/all"} 0`) })
+		})
+	}
+}
+
+// exposes reports whether the metrics have a line.
+func (r *rig) exposes(line string) bool {
+	var b strings.Builder
+	r.registry.WritePrometheus(&b)
+	return strings.Contains(b.String(), "\n"+line+"\n")
+}
