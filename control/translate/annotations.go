@@ -205,13 +205,7 @@ func (t *translator) checkAnnotations() {
 	for _, o := range t.in.gateways {
 		t.checkAnnotationsOf(kindGateway, o, table)
 	}
-	for _, o := range t.in.httpRoutes {
-		t.checkAnnotationsOf(kindHTTPRoute, o, table)
-	}
-	for _, o := range t.in.grpcRoutes {
-		t.checkAnnotationsOf(kindGRPCRoute, o, table)
-	}
-	for _, o := range t.l4RouteObjects() {
+	for _, o := range t.routesKnown.list.byName {
 		t.checkAnnotationsOf(o.kind, o, table)
 	}
 	for _, o := range t.in.ingresses {
@@ -228,8 +222,21 @@ func (t *translator) checkAnnotations() {
 	}
 }
 
+// anyOfOurs spares sorting those of kubectl, which nearly every object has.
+func anyOfOurs(annotations map[string]string) bool {
+	for name := range annotations {
+		if strings.HasPrefix(name, annotationPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
 func (t *translator) checkAnnotationsOf(kind string, o metav1.Object, table map[string]Annotation) {
 	values := o.GetAnnotations()
+	if !anyOfOurs(values) {
+		return
+	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value := values[name]
 		if !strings.HasPrefix(name, annotationPrefix) {

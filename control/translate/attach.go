@@ -9,8 +9,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-
-	"rauta.io/rauta/proxy/config"
 )
 
 // routeObject is what routes of every kind have in common.
@@ -22,49 +20,80 @@ type routeObject struct {
 	// gateway is one of the parents: what depends on it, as compile sees it, is which certificate back ends are shown.
 	gateway *gateway
 	// compile does what doesn't depend on the parent otherwise.
-	compile func(*routeObject, reporter) compiledRoute
-	// statuses is the list of Statuses for this kind.
-	statuses *[]RouteStatus
+	compile func(*translator, *routeObject, reporter) compiledRoute
+
+	// order is what routes of all kinds are sorted by.
+	order routeOrder
+	known routeKnowledge // of this run and the last
 }
 
-// routeObjects returns the routes of all kinds, oldest first: the older of two that exclude each other stays.
-func (t *translator) routeObjects() []*routeObject {
-	var out []*routeObject
-	for _, o := range t.in.httpRoutes {
-		out = append(out, &routeObject{Object: o, kind: kindHTTPRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
-			compile: func(r *routeObject, report reporter) compiledRoute { return t.compileHTTPRoute(r, o, report) }, statuses: &t.statuses.HTTPRoutes})
-	}
-	for _, o := range t.in.grpcRoutes {
-		out = append(out, &routeObject{Object: o, kind: kindGRPCRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
-			compile: func(r *routeObject, report reporter) compiledRoute { return t.compileGRPCRoute(r, o, report) }, statuses: &t.statuses.GRPCRoutes})
-	}
-	out = append(out, t.l4RouteObjects()...)
-	slices.SortStableFunc(out, func(a, b *routeObject) int {
-		return cmp.Or(cmp.Compare(created(a), created(b)), strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName()))
-	})
-	return out
+// routeOrder is by age, and then by name.
+type routeOrder struct {
+	created int64
+	name    string
 }
 
-// routes compiles each route that refers to a Gateway of ours and attaches it to the listeners that take it.
+func orderOf(o metav1.Object) routeOrder {
+	return routeOrder{created(o), o.GetNamespace() + "/" + o.GetName()}
+}
+
+func (a routeOrder) compare(b routeOrder) int {
+	return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.name, b.name))
+}
+
+// httpRouteObject is the routeObject of an HTTPRoute.
+func httpRouteObject(o *gatewayv1.HTTPRoute) *routeObject {
+	return &routeObject{Object: o, kind: kindHTTPRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
+		compile: func(t *translator, r *routeObject, report reporter) compiledRoute {
+			return t.compileHTTPRoute(r, o, report)
+		}}
+}
+
+// grpcRouteObject is that of a GRPCRoute.
+func grpcRouteObject(o *gatewayv1.GRPCRoute) *routeObject {
+	return &routeObject{Object: o, kind: kindGRPCRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames,
+		compile: func(t *translator, r *routeObject, report reporter) compiledRoute {
+			return t.compileGRPCRoute(r, o, report)
+		}}
+}
+
+// routes compiles each route that refers to a Gateway of ours and attaches it to the listeners that take it: the oldest
+// first, since the older of two that exclude each other stays.
 func (t *translator) routes() {
 	gateways := map[key]*gateway{}
 	for _, g := range t.gateways {
 		gateways[keyOf(g.object)] = g
-	}
-	for _, o := range t.routeObjects() {
-		report := t.reporter(o.kind, o)
-		parents := t.parents(o, report, gateways)
-		if len(parents) == 0 {
-			continue
+		for l := range g.all() {
+			l.index = len(t.all)
+			t.all = append(t.all, l)
 		}
-		t.attach(o, report, parents)
 	}
-	byName := func(a, b RouteStatus) int {
-		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	list := &t.routesKnown.list
+	t.config.Routes = slices.Grow(t.config.Routes, t.routesKnown.served)
+	t.statuses.HTTPRoutes = slices.Grow(t.statuses.HTTPRoutes, len(t.in.httpRoutes))
+	for _, o := range list.byAge {
+		if !t.attachAgain(o) {
+			t.attachAnew(o, gateways)
+		}
 	}
-	for _, list := range [][]RouteStatus{t.statuses.HTTPRoutes, t.statuses.GRPCRoutes, t.statuses.TLSRoutes, t.statuses.TCPRoutes, t.statuses.UDPRoutes} {
-		slices.SortFunc(list, byName)
+	t.routesKnown.served = len(t.config.Routes)
+	for _, o := range list.byName { // in which order their statuses are
+		if p := o.known.placement; p != nil && p.run == t.routesKnown.run {
+			t.place(o, p)
+		}
 	}
+}
+
+// attachAnew attaches a route, and remembers what came of it.
+func (t *translator) attachAnew(o *routeObject, gateways map[key]*gateway) {
+	before, report := len(t.problems), t.reporter(o.kind, o)
+	parents := t.parents(o, report, gateways)
+	p := &placement{around: t.routesKnown.placing, run: t.routesKnown.run, again: true}
+	if len(parents) > 0 {
+		t.attach(o, report, parents, p)
+	}
+	p.problems = slices.Clone(t.problems[before:])
+	o.known.placement = p
 }
 
 // parent is one parentRef that names a Gateway of ours, or a ListenerSet of one.
@@ -127,14 +156,14 @@ func (t *translator) exists(k key) bool {
 	return false
 }
 
-func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
-	routes := t.compileFor(o, report, parents)
-	status := RouteStatus{Namespace: o.GetNamespace(), Name: o.GetName()}
+func (t *translator) attach(o *routeObject, report reporter, parents []parent, out *placement) {
+	routes := t.compileFor(o, report, parents, out)
+	status := &RouteStatus{Namespace: o.GetNamespace(), Name: o.GetName()}
 	attached := map[*listener]bool{}
 	used := map[*compiledRoute]bool{}
 	for i, p := range parents {
 		route := routes[i]
-		listeners, hostnames, reason, message := t.match(o, p, report)
+		listeners, hostnames, reason, message := t.match(o, p, report, out)
 		ok := reason == gatewayv1.RouteReasonAccepted
 		if !ok {
 			report.errorf(p.field, "see the Gateway's listeners", "%s", message)
@@ -147,17 +176,17 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 				continue
 			}
 			attached[l] = true
-			if ok {
-				l.attached++
-			}
-			if name, ok := route.name(); ok && l.servable() {
+			one := spot{listener: l.index, counts: ok, programmed: l.programmed(), servable: l.servable(), hostnames: hostnames[i]}
+			if name, ok := route.name(); ok && one.servable {
 				used[route] = true
-				l.attachments = append(l.attachments, config.Attachment{Route: name, Hostnames: hostnames[i]})
-				l.claims.add(o.kind, o.GetNamespace()+"/"+o.GetName(), hostnames[i])
+				one.route = name
 			}
+			out.spots = append(out.spots, one)
+			t.occupy(o, &one)
 		}
 		if ok {
 			t.use(p.gateway, route.ports)
+			out.uses = append(out.uses, gatewayUse{p.gateway.object.Namespace, p.gateway.object.Name, route.ports})
 		}
 		conditions := []metav1.Condition{
 			condition(gatewayv1.RouteConditionAccepted, ok, reason, o.GetGeneration(), message),
@@ -171,21 +200,18 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent) {
 			ParentRef: *p.ref.DeepCopy(), ControllerName: gatewayv1.GatewayController(t.opt.ControllerName), Conditions: conditions})
 	}
 	for route := range used {
-		if route.l4 != nil {
-			t.config.L4Routes = append(t.config.L4Routes, *route.l4)
-		} else {
-			t.config.Routes = append(t.config.Routes, route.config)
-		}
+		out.served = append(out.served, route)
 	}
+	t.serve(out)
 	if len(attached) > 0 && !anyProgrammed(attached) {
 		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
 	}
-	*o.statuses = append(*o.statuses, status)
+	out.status = status
 }
 
 // compileFor compiles a route for each of its parents. It is one and the same unless it leads to back ends with TLS, and
 // its Gateways show them different certificates.
-func (t *translator) compileFor(o *routeObject, report reporter, parents []parent) []*compiledRoute {
+func (t *translator) compileFor(o *routeObject, report reporter, parents []parent, placed *placement) []*compiledRoute {
 	var variants []*compiledRoute
 	var gateways []*gateway // by variant, the first that has it
 	byIdentity := map[string]*compiledRoute{}
@@ -194,7 +220,9 @@ func (t *translator) compileFor(o *routeObject, report reporter, parents []paren
 		identity := p.gateway.client.identity()
 		if byIdentity[identity] == nil {
 			o.gateway = p.gateway
-			route := t.compile(o, identity, report)
+			known := t.compile(o, identity, report)
+			placed.compilations = append(placed.compilations, known)
+			route := known.own()
 			same := slices.IndexFunc(variants, func(other *compiledRoute) bool { return reflect.DeepEqual(other, &route) })
 			if same < 0 {
 				same = len(variants)
@@ -250,7 +278,7 @@ const reasonHostnameConflict = gatewayv1.RouteConditionReason(gatewayv1.Listener
 
 // match finds the listeners that a parentRef selects and that take the route. Whether a listener is programmed plays
 // no part: attachment rests on allowedRoutes and parentRefs alone (Gateway API, ListenerStatus.attachedRoutes).
-func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
+func (t *translator) match(o *routeObject, p parent, report reporter, out *placement) ([]*listener, [][]string, gatewayv1.RouteConditionReason, string) {
 	var selected, allowed, matched []*listener
 	var hostnames [][]string
 	excluded := ""
@@ -273,6 +301,7 @@ func (t *translator) match(o *routeObject, p parent, report reporter) ([]*listen
 			continue
 		}
 		if other := l.claims.against(o.kind, meeting); other != nil {
+			out.again = false // it rests on the routes before
 			excluded = fmt.Sprintf("listener %s of %s has the older %s for a common hostname, and one hostname can't have both kinds",
 				l.spec.Name, p.name(), other.kind+" "+other.name)
 			continue

@@ -283,6 +283,9 @@ func (t *translator) usersOf(p *backendPolicy) (gateways []*gateway, used bool) 
 
 // use notes that routes of a Gateway lead to ports; nil stands for Ingresses.
 func (t *translator) use(g *gateway, ports []servicePort) {
+	if len(t.allPolicies) == 0 {
+		return // nobody asks
+	}
 	for _, port := range ports {
 		if t.uses[port] == nil {
 			t.uses[port] = map[*gateway]bool{}

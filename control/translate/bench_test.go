@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -18,6 +19,7 @@ func manyRoutes(tb testing.TB, count int) (*Objects, Options) {
 		r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(fmt.Sprintf("h%d.example.com", i))}
 		objects.HTTPRoutes = append(objects.HTTPRoutes, r)
 	}
+	slices.SortFunc(objects.HTTPRoutes, func(a, b *gatewayv1.HTTPRoute) int { return compareKeys(a, b) }) // as readers have them
 	return objects, opt
 }
 
@@ -36,5 +38,21 @@ func TestAllocationsGrowWithTheRoutesAndNotWithTheirSquare(t *testing.T) {
 	}
 	if few, many := allocations(100), allocations(2000); many > 2*few {
 		t.Errorf("%v allocations for each of 2000 routes, %v for each of 100", many, few)
+	}
+}
+
+func TestAChangeOfOneRouteAllocatesForThatRouteAlone(t *testing.T) {
+	allocations := func(count int) float64 {
+		objects, opt := manyRoutes(t, count)
+		opt.Memo = &Memo{}
+		next := *objects
+		return testing.AllocsPerRun(2, func() {
+			next.HTTPRoutes = slices.Clone(next.HTTPRoutes)
+			next.HTTPRoutes[count/2] = next.HTTPRoutes[count/2].DeepCopy()
+			Translate(&next, opt)
+		})
+	}
+	if few, many := allocations(100), allocations(2000); many > few+100 {
+		t.Errorf("%v allocations for a change of one of 2000 routes, %v for one of 100", many, few)
 	}
 }

@@ -33,6 +33,7 @@ type index struct {
 	serviceList     []*corev1.Service
 	slices          map[key][]*discoveryv1.EndpointSlice // by Service
 	namespaces      map[string]*corev1.Namespace
+	namespaceList   []*corev1.Namespace
 	secretsByKey    map[key]*corev1.Secret
 	configMapsByKey map[key]*corev1.ConfigMap
 	listenerSets    []*gatewayv1.ListenerSet
@@ -60,6 +61,7 @@ func (t *translator) index(o *Objects) index {
 		services:        map[key]*corev1.Service{},
 		slices:          map[key][]*discoveryv1.EndpointSlice{},
 		namespaces:      map[string]*corev1.Namespace{},
+		namespaceList:   ordered(t, "Namespace", o.Namespaces),
 		secretsByKey:    map[key]*corev1.Secret{},
 		configMapsByKey: map[key]*corev1.ConfigMap{},
 
@@ -81,7 +83,7 @@ func (t *translator) index(o *Objects) index {
 		k := key{s.Namespace, s.Labels[discoveryv1.LabelServiceName]}
 		in.slices[k] = append(in.slices[k], s)
 	}
-	for _, n := range ordered(t, "Namespace", o.Namespaces) {
+	for _, n := range in.namespaceList {
 		in.namespaces[n.Name] = n
 	}
 	for _, s := range in.secretList {
@@ -111,7 +113,7 @@ func ordered[T interface {
 		return order(t, kind, objects)
 	}
 	last, _ := t.opt.Memo.lists[kind].(*orderedList[T])
-	if last == nil || !slices.Equal(last.in, objects) {
+	if last == nil || !slices.Equal(last.in, objects) && !last.replace(objects) {
 		before := len(t.problems)
 		last = &orderedList[T]{in: slices.Clone(objects), out: order(t, kind, objects)}
 		last.problems = slices.Clone(t.problems[before:])
@@ -123,9 +125,28 @@ func ordered[T interface {
 }
 
 // orderedList is what a Memo knows of a list of objects.
-type orderedList[T any] struct {
+type orderedList[T interface {
+	metav1.Object
+	comparable
+}] struct {
 	in, out  []T
 	problems []Problem
+}
+
+// replace takes a list in which objects have got new states and nothing else has happened, which is what most changes are:
+// if the last list was in order, so is this one. It reports false if that is not the case.
+func (l *orderedList[T]) replace(objects []T) bool {
+	if len(objects) != len(l.in) || len(l.problems) > 0 || !slices.Equal(l.in, l.out) {
+		return false
+	}
+	for i, o := range objects {
+		if o != l.in[i] && keyOf(o) != keyOf(l.in[i]) {
+			return false
+		}
+	}
+	l.in = slices.Clone(objects)
+	l.out = l.in
+	return true
 }
 
 // order is ordered without a memory.
@@ -139,9 +160,7 @@ func order[T metav1.Object](t *translator, kind string, objects []T) []T {
 		}
 		out = append(out, o)
 	}
-	slices.SortStableFunc(out, func(a, b T) int {
-		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
-	})
+	slices.SortStableFunc(out, func(a, b T) int { return compareKeys(a, b) })
 	kept := out[:0]
 	for start := 0; start < len(out); {
 		end := start + 1
@@ -158,6 +177,10 @@ func order[T metav1.Object](t *translator, kind string, objects []T) []T {
 		start = end
 	}
 	return kept
+}
+
+func compareKeys(a, b metav1.Object) int {
+	return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
 }
 
 // validName and validNamespace keep separators out of names, so that no two objects make the same identity: a/b-c is not

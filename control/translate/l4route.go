@@ -9,27 +9,27 @@ import (
 	"rauta.io/rauta/proxy/config"
 )
 
-// l4RouteObjects are the routes that know connections and datagrams only.
-func (t *translator) l4RouteObjects() []*routeObject {
-	var out []*routeObject
-	add := func(o *routeObject, statuses *[]RouteStatus, rules [][]gatewayv1.BackendRef) {
-		o.statuses = statuses
-		o.compile = func(r *routeObject, report reporter) compiledRoute { return t.compileL4Route(r, rules, report) }
-		out = append(out, o)
+// l4RouteObject is the routeObject of a route that knows connections and datagrams only.
+func l4RouteObject(r routeObject, rules [][]gatewayv1.BackendRef) *routeObject {
+	r.compile = func(t *translator, r *routeObject, report reporter) compiledRoute {
+		return t.compileL4Route(r, rules, report)
 	}
-	for _, o := range t.in.tlsRoutes {
-		rules := refsByRule(o.Spec.Rules, func(r *gatewayv1.TLSRouteRule) []gatewayv1.BackendRef { return r.BackendRefs })
-		add(&routeObject{Object: o, kind: kindTLSRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames}, &t.statuses.TLSRoutes, rules)
-	}
-	for _, o := range t.in.tcpRoutes {
-		rules := refsByRule(o.Spec.Rules, func(r *gatewayv1.TCPRouteRule) []gatewayv1.BackendRef { return r.BackendRefs })
-		add(&routeObject{Object: o, kind: kindTCPRoute, spec: &o.Spec.CommonRouteSpec}, &t.statuses.TCPRoutes, rules)
-	}
-	for _, o := range t.in.udpRoutes {
-		rules := refsByRule(o.Spec.Rules, func(r *gatewayv1.UDPRouteRule) []gatewayv1.BackendRef { return r.BackendRefs })
-		add(&routeObject{Object: o, kind: kindUDPRoute, spec: &o.Spec.CommonRouteSpec}, &t.statuses.UDPRoutes, rules)
-	}
-	return out
+	return &r
+}
+
+func tlsRouteObject(o *gatewayv1.TLSRoute) *routeObject {
+	return l4RouteObject(routeObject{Object: o, kind: kindTLSRoute, spec: &o.Spec.CommonRouteSpec, hostnames: o.Spec.Hostnames},
+		refsByRule(o.Spec.Rules, func(r *gatewayv1.TLSRouteRule) []gatewayv1.BackendRef { return r.BackendRefs }))
+}
+
+func tcpRouteObject(o *gatewayv1.TCPRoute) *routeObject {
+	return l4RouteObject(routeObject{Object: o, kind: kindTCPRoute, spec: &o.Spec.CommonRouteSpec},
+		refsByRule(o.Spec.Rules, func(r *gatewayv1.TCPRouteRule) []gatewayv1.BackendRef { return r.BackendRefs }))
+}
+
+func udpRouteObject(o *gatewayv1.UDPRoute) *routeObject {
+	return l4RouteObject(routeObject{Object: o, kind: kindUDPRoute, spec: &o.Spec.CommonRouteSpec},
+		refsByRule(o.Spec.Rules, func(r *gatewayv1.UDPRouteRule) []gatewayv1.BackendRef { return r.BackendRefs }))
 }
 
 // refsByRule is all that the rules of such routes have.
@@ -86,7 +86,7 @@ func (c *routeCompiler) l4Backends(refs []gatewayv1.BackendRef) []config.Backend
 
 // checkHash reports that a Service wants its endpoints chosen by what nobody sees who does not look into connections.
 func (c *routeCompiler) checkHash(cluster, where string) {
-	if on := c.t.clusters[cluster].HashOn; on != nil && on.Kind != config.HashSourceIP {
+	if on := c.t.clusterConfig(cluster).HashOn; on != nil && on.Kind != config.HashSourceIP {
 		c.report.warnf(where, "set "+annotationHashOn+" of the Service to source-ip, or refer to another Service",
 			"the Service has its endpoints picked by %s, and a %s knows the client's address only: clients are spread at random",
 			on.Kind, c.object.kind)

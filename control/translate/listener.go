@@ -38,6 +38,7 @@ type listener struct {
 	shut         bool           // refused because what tls asks for can't be enforced
 	overlaps     bool           // another listener with TLS on the port has a hostname that meets this one
 
+	index       int // in translator.all
 	attached    int32
 	attachments []config.Attachment
 	claims      claims

@@ -60,18 +60,30 @@ func sameGeneration[T interface {
 		maps.Equal(a.GetLabels(), b.GetLabels()) && maps.Equal(a.GetAnnotations(), b.GetAnnotations())
 }
 
-// routeKey is a state of a route, and how the Gateway that it is compiled for shows itself to back ends.
-type routeKey struct {
-	object   metav1.Object
-	identity string
-}
-
 // compilation is what compiling a route has led to.
 type compilation struct {
+	identity string // of the Gateway, as it shows itself to back ends
 	out      compiledRoute
 	problems []Problem
-	clusters []string
+	clusters []*clusterMemo
 	asked    []ObjectRef
+}
+
+// own returns the result for the caller to rename.
+func (c *compilation) own() compiledRoute {
+	out := c.out
+	if out.l4 != nil {
+		own := *out.l4
+		out.l4 = &own
+	}
+	return out
+}
+
+// routeKnowledge is what is known of one state of a route.
+type routeKnowledge struct {
+	around       *surroundings // in which compilations hold
+	compilations []*compilation
+	placement    *placement
 }
 
 // clusterMemo is a cluster with its endpoints.
@@ -83,97 +95,152 @@ type clusterMemo struct {
 	slices    []*discoveryv1.EndpointSlice
 	endpoints []config.Endpoint
 	missing   []Problem // of the slices
+
+	run, used uint64 // the last run that had it, and the last that published it
 }
 
-// routeMemo is the part of a Memo that is about routes.
+// routeMemo is the part of a Memo that is about routes. The zero value is empty.
 type routeMemo struct {
-	around                    *surroundings
-	routes, presentRoutes     map[routeKey]*compilation
-	clusters, presentClusters map[string]*clusterMemo
+	run      uint64
+	around   *surroundings
+	placing  *placing
+	list     routeList
+	served   int // how many routes the last run had in its configuration
+	clusters map[string]*clusterMemo
+	names    []string // of clusters, in order; nil if it has to be made anew
 }
 
-// beginRoutes forgets what the last run did not use, and everything if the surroundings have changed.
-func (m *Memo) beginRoutes(around *surroundings) {
+// routes returns what is known of routes, for a run to add to.
+func (m *Memo) routes() *routeMemo {
 	if m == nil {
-		return
+		return &routeMemo{}
 	}
-	r := &m.byRoute
-	r.routes, r.clusters = r.presentRoutes, r.presentClusters
-	if !around.equal(r.around) {
-		r.routes, r.clusters = nil, nil
-	}
-	r.around = around
-	r.presentRoutes = make(map[routeKey]*compilation, len(r.routes))
-	r.presentClusters = make(map[string]*clusterMemo, len(r.clusters))
+	return &m.byRoute
 }
 
-// compile compiles a route, or does what compiling it has done in the last run.
-func (t *translator) compile(o *routeObject, identity string, report reporter) compiledRoute {
-	if t.opt.Memo == nil {
-		return o.compile(o, report)
+// begin forgets everything that rests on other surroundings.
+func (m *routeMemo) begin(around *surroundings, placing *placing) {
+	m.run++
+	if !around.equal(m.around) {
+		m.around, m.placing = around, nil
+		m.clusters, m.names = map[string]*clusterMemo{}, nil
 	}
-	m, k := &t.opt.Memo.byRoute, routeKey{o.Object, identity}
-	known := m.routes[k]
-	if known == nil {
-		known = &compilation{}
-		t.recording = known
-		before := len(t.problems)
-		known.out = o.compile(o, report)
-		known.problems = slices.Clone(t.problems[before:])
-		t.recording = nil
-	} else {
-		t.problems = append(t.problems, known.problems...)
-		for _, ref := range known.asked {
-			t.asked[ref] = true
-		}
-		for _, name := range known.clusters {
-			t.restoreCluster(m.clusters[name])
+	if !placing.equal(m.placing) {
+		m.placing = placing
+	}
+}
+
+// end forgets the clusters that this run had no use for, and returns the others in order of their names.
+func (m *routeMemo) end() []*clusterMemo {
+	for name, c := range m.clusters {
+		if c.run != m.run {
+			delete(m.clusters, name)
+			m.names = nil
 		}
 	}
-	m.presentRoutes[k] = known
-	out := known.out
-	if out.l4 != nil { // it may get another name
-		own := *out.l4
-		out.l4 = &own
+	if m.names == nil {
+		m.names = slices.Sorted(maps.Keys(m.clusters))
+	}
+	out := make([]*clusterMemo, len(m.names))
+	for i, name := range m.names {
+		out[i] = m.clusters[name]
 	}
 	return out
 }
 
-// restoreCluster adds a cluster of the last run.
+// present returns a cluster of this run; nil if there is none.
+func (m *routeMemo) present(name string) *clusterMemo {
+	if c := m.clusters[name]; c != nil && c.run == m.run {
+		return c
+	}
+	return nil
+}
+
+// clusterConfig returns the settings of a cluster of this run; the zero value if there is none.
+func (t *translator) clusterConfig(name string) config.Cluster {
+	if c := t.routesKnown.present(name); c != nil {
+		return c.config
+	}
+	return config.Cluster{}
+}
+
+// compile compiles a route, or does what compiling it has done in the last run.
+func (t *translator) compile(o *routeObject, identity string, report reporter) *compilation {
+	known, m := &o.known, t.routesKnown
+	if known.around != m.around {
+		known.around, known.compilations = m.around, nil
+	}
+	for _, c := range known.compilations {
+		if c.identity == identity {
+			t.problems = append(t.problems, c.problems...)
+			t.restore(c)
+			return c
+		}
+	}
+	fresh := &compilation{identity: identity}
+	t.recording = fresh
+	before := len(t.problems)
+	fresh.out = o.compile(t, o, report)
+	fresh.problems = slices.Clone(t.problems[before:])
+	t.recording = nil
+	known.compilations = append(known.compilations, fresh)
+	return fresh
+}
+
+// restore does what compiling a route has done beside its result.
+func (t *translator) restore(c *compilation) {
+	for _, ref := range c.asked {
+		t.asked[ref] = true
+	}
+	for _, cluster := range c.clusters {
+		t.restoreCluster(cluster)
+	}
+}
+
+// restoreCluster adds a cluster of an earlier run. If that was not the last one another may have taken its place.
 func (t *translator) restoreCluster(known *clusterMemo) {
-	if _, done := t.clusters[known.config.Name]; done {
+	m := t.routesKnown
+	if known.run == m.run {
 		return
 	}
-	t.clusters[known.config.Name] = known.config
+	switch present := m.clusters[known.config.Name]; {
+	case present == nil:
+		m.clusters[known.config.Name], m.names = known, nil
+	case present.run == m.run:
+		return
+	default:
+		known = present
+	}
+	known.run = m.run
 	t.clusterProblems = append(t.clusterProblems, known.problems...)
 	t.endpointsFor(known)
 }
 
 // addCluster adds a cluster for a port of a Service.
-func (t *translator) addCluster(c config.Cluster, svc *corev1.Service, port corev1.ServicePort) {
+func (t *translator) addCluster(c config.Cluster, svc *corev1.Service, port corev1.ServicePort) *clusterMemo {
+	if known := t.routesKnown.clusters[c.Name]; known != nil {
+		t.restoreCluster(known)
+		return known
+	}
 	before := len(t.problems)
 	t.clusterAnnotations(svc, &c)
-	own := &clusterMemo{config: c, service: svc, port: port, problems: slices.Clone(t.problems[before:])}
+	own := &clusterMemo{config: c, service: svc, port: port, problems: slices.Clone(t.problems[before:]), run: t.routesKnown.run}
 	t.problems = t.problems[:before] // they are those of every route that leads there
 	t.clusterProblems = append(t.clusterProblems, own.problems...)
-	t.clusters[c.Name] = c
+	t.routesKnown.clusters[c.Name], t.routesKnown.names = own, nil
 	t.endpointsFor(own)
+	return own
 }
 
 // endpointsFor adds the endpoints of a cluster, which are read anew if slices have changed.
 func (t *translator) endpointsFor(c *clusterMemo) {
 	present := t.in.slices[keyOf(c.service)]
 	if c.slices == nil || !slices.Equal(c.slices, present) {
-		own := *c
-		own.slices = present
-		own.endpoints, own.missing = EndpointsOf(c.service, c.port, present, t.opt)
-		c = &own
+		c.slices = present
+		c.endpoints, c.missing = EndpointsOf(c.service, c.port, present, t.opt)
 	}
 	t.clusterProblems = append(t.clusterProblems, c.missing...)
 	if len(c.endpoints) > 0 {
 		t.endpoints[c.config.Name] = c.endpoints
-	}
-	if t.opt.Memo != nil {
-		t.opt.Memo.byRoute.presentClusters[c.config.Name] = c
 	}
 }

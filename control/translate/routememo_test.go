@@ -2,9 +2,15 @@ package translate
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -67,7 +73,7 @@ func TestOnlyARouteThatHasChangedIsCompiledAgain(t *testing.T) {
 	memo := &Memo{}
 	opt.Memo = memo
 	Translate(objects, opt)
-	before := memo.byRoute.presentRoutes
+	before := compilations(memo)
 	if len(before) != 100 {
 		t.Fatalf("%d routes are remembered", len(before))
 	}
@@ -77,24 +83,136 @@ func TestOnlyARouteThatHasChangedIsCompiledAgain(t *testing.T) {
 	next.HTTPRoutes = slices.Clone(objects.HTTPRoutes)
 	next.HTTPRoutes[7] = objects.HTTPRoutes[7].DeepCopy()
 	Translate(&next, opt)
+	after := compilations(memo)
+	maps.DeleteFunc(after, func(c *compilation, _ *placement) bool { return before[c] != nil })
+	if len(after) != 1 {
+		t.Errorf("%d routes were compiled again, want 1", len(after))
+	}
+	next.Gateways[0] = next.Gateways[0].DeepCopy()
+	next.Gateways[0].Generation++
+	last := compilations(memo)
+	Translate(&next, opt)
+	for c := range compilations(memo) {
+		if last[c] != nil {
+			t.Fatal("a route was not compiled again although a Gateway has changed")
+		}
+	}
+}
+
+// compilations are those of the last run, with where they led.
+func compilations(m *Memo) map[*compilation]*placement {
+	out := map[*compilation]*placement{}
+	for _, o := range m.byRoute.list.byName {
+		for _, c := range o.known.compilations {
+			out[c] = o.known.placement
+		}
+	}
+	return out
+}
+
+func TestOnlyWhatHasChangedIsAttachedAgain(t *testing.T) {
+	objects, opt := manyRoutes(t, 100)
+	memo := &Memo{}
+	opt.Memo = memo
+	Translate(objects, opt)
+	before := compilations(memo)
+	next := *objects
+	next.HTTPRoutes = append(slices.Clone(objects.HTTPRoutes[:40]), objects.HTTPRoutes[60:]...) // twenty are gone
+	next.HTTPRoutes[7] = next.HTTPRoutes[7].DeepCopy()
+	Translate(&next, opt)
 	fresh := 0
-	for k, c := range memo.byRoute.presentRoutes {
-		if before[k] != c {
+	for c, p := range compilations(memo) {
+		if before[c] != p {
 			fresh++
 		}
 	}
 	if fresh != 1 {
-		t.Errorf("%d routes were compiled again, want 1", fresh)
+		t.Errorf("%d routes were attached again, want 1", fresh)
 	}
-	next.Gateways[0] = next.Gateways[0].DeepCopy()
-	next.Gateways[0].Generation++
-	last := memo.byRoute.presentRoutes
+	before = compilations(memo)
+	next.Namespaces = nil // Routes.namespaces may select by what these say
+	next.Namespaces = append(next.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "another"}})
 	Translate(&next, opt)
-	for k, c := range memo.byRoute.presentRoutes {
-		if last[k] == c {
-			t.Fatal("a route was not compiled again although a Gateway has changed")
+	for c, p := range compilations(memo) {
+		if before[c] == nil || before[c] == p {
+			t.Fatal("a route was compiled again, or not attached again, although only a namespace has changed")
 		}
 	}
+}
+
+// TestAnySequenceOfChangesLeadsToWhatTheLastObjectsSay changes objects of all cases at random, many states one after the
+// other, and compares what comes of it with what comes without a memory.
+func TestAnySequenceOfChangesLeadsToWhatTheLastObjectsSay(t *testing.T) {
+	const steps = 25
+	for seed, dir := range caseDirs(t) {
+		random := rand.New(rand.NewPCG(uint64(seed), 1))
+		original, opt := loadCase(t, dir)
+		remembering := opt
+		remembering.Memo = &Memo{}
+		present := *original
+		for step := range steps {
+			for range 1 + random.IntN(3) {
+				present = vary(random, original, present)
+			}
+			want := encode(t, Translate(&present, opt))
+			if got := encode(t, Translate(&present, remembering)); !bytes.Equal(got, want) {
+				t.Fatalf("%s, step %d: with a memory\n%s\nwithout\n%s", dir, step, got, want)
+			}
+		}
+	}
+}
+
+// vary changes one list of objects.
+func vary(random *rand.Rand, original *Objects, present Objects) Objects {
+	to, from := reflect.ValueOf(&present).Elem(), reflect.ValueOf(original).Elem()
+	i := random.IntN(to.NumField())
+	if all := from.Field(i); all.Len() > 0 {
+		to.Field(i).Set(varied(random, all, to.Field(i)))
+	}
+	return present
+}
+
+// varied removes an object, brings one back, or gives one a new state: other labels, annotations, age or host names, all
+// fields of another object of its kind, or nothing new.
+func varied(random *rand.Rand, all, present reflect.Value) reflect.Value {
+	out := reflect.AppendSlice(reflect.MakeSlice(present.Type(), 0, present.Len()), present)
+	n := random.IntN(all.Len())
+	one := all.Index(n)
+	name := one.Interface().(metav1.Object)
+	at := -1
+	for i := range out.Len() {
+		if o := out.Index(i).Interface().(metav1.Object); keyOf(o) == keyOf(name) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return reflect.Append(out, one)
+	}
+	if random.IntN(4) == 0 {
+		return reflect.AppendSlice(out.Slice(0, at), out.Slice(at+1, out.Len()))
+	}
+	fresh := reflect.New(one.Type().Elem())
+	from := all.Index(random.IntN(all.Len()))
+	fresh.Elem().Set(from.MethodByName("DeepCopy").Call(nil)[0].Elem())
+	o := fresh.Interface().(metav1.Object)
+	o.SetNamespace(name.GetNamespace())
+	o.SetName(name.GetName())
+	switch random.IntN(4) {
+	case 0:
+		o.SetLabels(map[string]string{"team": fmt.Sprint(random.IntN(2))})
+	case 1:
+		o.SetAnnotations(map[string]string{annotationPrefix + "request-timeout": fmt.Sprint(random.IntN(3), "s")})
+	case 2:
+		o.SetCreationTimestamp(metav1.Unix(int64(random.IntN(1000)), 0))
+	case 3:
+		if r, ok := o.(*gatewayv1.HTTPRoute); ok {
+			r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(fmt.Sprintf("h%d.example.com", random.IntN(3)))}
+		} else if r, ok := o.(*gatewayv1.GRPCRoute); ok {
+			r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(fmt.Sprintf("h%d.example.com", random.IntN(3)))}
+		}
+	}
+	out.Index(at).Set(fresh)
+	return out
 }
 
 func BenchmarkTranslateOneChangeOfTenThousandRoutes(b *testing.B) {

@@ -65,11 +65,12 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 	if how.lentBy != nil {
 		name += "/as/" + how.tls.ClientCertificate
 	}
-	if _, done := t.clusters[name]; !done {
-		t.addCluster(config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}, svc, port)
+	leads := t.routesKnown.present(name)
+	if leads == nil {
+		leads = t.addCluster(config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}, svc, port)
 	}
 	if t.recording != nil {
-		t.recording.clusters = append(t.recording.clusters, name)
+		t.recording.clusters = append(t.recording.clusters, leads)
 	}
 	b := config.Backend{Cluster: name, Weight: 1}
 	if how.grpc && !use.opaque { // browsers call gRPC servers too

@@ -3,7 +3,6 @@ package translate
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -15,12 +14,10 @@ import (
 // Translate turns objects into a configuration. It never fails: what can't be used is left out and reported.
 func Translate(o *Objects, opt Options) *Result {
 	t := &translator{
-		opt:       opt.withDefaults(),
-		clusters:  map[string]config.Cluster{},
-		endpoints: config.Endpoints{},
-		asked:     references{},
-		ports:     map[portKey]portUse{},
-		sets:      map[key]*listenerSet{},
+		opt:   opt.withDefaults(),
+		asked: references{},
+		ports: map[portKey]portUse{},
+		sets:  map[key]*listenerSet{},
 
 		certificates: map[key]*certificate{},
 		ticketKeySet: map[key]bool{},
@@ -29,7 +26,10 @@ func Translate(o *Objects, opt Options) *Result {
 	}
 	t.opt.Memo.begin()
 	t.in = t.index(o)
-	t.opt.Memo.beginRoutes(t.surroundings())
+	t.routesKnown = t.opt.Memo.routes()
+	t.routesKnown.begin(t.surroundings(), t.placing())
+	t.routesKnown.list = t.routeObjects()
+	t.endpoints = make(config.Endpoints, len(t.routesKnown.clusters))
 	t.checkAnnotations()
 	t.gatewayClasses()
 	t.backendPolicies()
@@ -51,6 +51,7 @@ type translator struct {
 	// Built up step by step.
 	classes  map[string]bool // GatewayClasses of ours by name; false if not accepted
 	gateways []*gateway
+	all      []*listener // of the Gateways and their ListenerSets
 	sets     map[key]*listenerSet
 	ports    map[portKey]portUse
 
@@ -62,7 +63,6 @@ type translator struct {
 	uses        map[servicePort]map[*gateway]bool // nil stands for Ingresses
 
 	config    config.Config
-	clusters  map[string]config.Cluster
 	endpoints config.Endpoints
 	statuses  Statuses
 	problems  []Problem
@@ -71,6 +71,8 @@ type translator struct {
 	clusterProblems []Problem
 	// recording takes down what compiling a route does beside its result; nil if nobody wants to know.
 	recording *compilation
+	// routesKnown is what earlier runs have found out about routes; empty without a Memo.
+	routesKnown *routeMemo
 }
 
 func (t *translator) result() *Result {
@@ -100,38 +102,42 @@ func (t *translator) result() *Result {
 
 // keepUsedClusters publishes the clusters that a route leads to. Those of routes that attach to nothing are left out.
 func (t *translator) keepUsedClusters() {
-	used := map[string]bool{}
+	used := func(name string) {
+		if c := t.routesKnown.present(name); c != nil {
+			c.used = t.routesKnown.run
+		}
+	}
 	mirrors := func(filters []config.Filter) {
 		for i := range filters {
 			if m := filters[i].Mirror; m != nil {
-				used[m.Cluster] = true
+				used(m.Cluster)
 			}
 		}
 	}
 	for i := range t.config.Routes {
 		for j := range t.config.Routes[i].Rules {
-			mirrors(t.config.Routes[i].Rules[j].Filters)
-			for _, b := range t.config.Routes[i].Rules[j].Backends {
-				used[b.Cluster] = true
-				mirrors(b.Filters)
+			rule := &t.config.Routes[i].Rules[j]
+			mirrors(rule.Filters)
+			for k := range rule.Backends {
+				used(rule.Backends[k].Cluster)
+				mirrors(rule.Backends[k].Filters)
 			}
 		}
 	}
 	for i := range t.config.L4Routes {
-		for _, b := range t.config.L4Routes[i].Backends {
-			used[b.Cluster] = true
+		for j := range t.config.L4Routes[i].Backends {
+			used(t.config.L4Routes[i].Backends[j].Cluster)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(t.clusters)) {
-		if used[name] {
-			c := t.clusters[name]
-			t.config.Clusters = append(t.config.Clusters, c)
-			if c.TLS != nil && c.TLS.ClientCertificate != "" {
-				namespace, secret, _ := strings.Cut(c.TLS.ClientCertificate, "/")
-				t.certificate(key{namespace, secret}).use()
-			}
-		} else {
-			delete(t.endpoints, name)
+	for _, c := range t.routesKnown.end() {
+		if c.used != t.routesKnown.run {
+			delete(t.endpoints, c.config.Name)
+			continue
+		}
+		t.config.Clusters = append(t.config.Clusters, c.config)
+		if c.config.TLS != nil && c.config.TLS.ClientCertificate != "" {
+			namespace, secret, _ := strings.Cut(c.config.TLS.ClientCertificate, "/")
+			t.certificate(key{namespace, secret}).use()
 		}
 	}
 }
