@@ -39,6 +39,7 @@ func newCore(e *Engine, id int) *core {
 		HTTPDate:  c.httpDate,
 	}
 	c.exchange.Upstream = upstream.NewWorker(id, c.wheel, c, uint64(time.Now().UnixNano())+uint64(id)<<56)
+	c.exchange.Upstream.Shard = c.exchange.Shard
 	return c
 }
 

@@ -54,6 +54,7 @@ type attempt struct {
 	d    *Dialer
 	pool *upstream.Pool
 	conn *loop.Conn
+	from clock.Time
 
 	// Owned by the worker.
 	timer clock.Timer // of the whole attempt; the handshake, if there is one, takes its deadline over
@@ -61,7 +62,7 @@ type attempt struct {
 
 // Dial implements upstream.Dialer.
 func (d *Dialer) Dial(p *upstream.Pool) {
-	a := &attempt{d: d, pool: p}
+	a := &attempt{d: d, pool: p, from: d.loop.Now()}
 	a.timer.Fire = a.onTimeout
 	conn, err := d.loop.Connect(p.Endpoint().Addr, a)
 	if err != nil {
@@ -149,6 +150,7 @@ func (a *attempt) attach(protocol config.BackendProtocol, came loop.Events) {
 		came = 0
 	}
 	a.d.loop.Wheel().Remove(&a.timer)
+	a.pool.Connected(int64(a.d.loop.Now() - a.from))
 	engine.Attach(a.conn, a.pool)
 	if came != 0 {
 		a.conn.Ready(came)

@@ -78,6 +78,7 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 		return
 	}
 	x.rec.Attempts++
+	x.w.Shard.Attempt(&x.rec, a.endpoint.Stats)
 	x.enter(observe.StageBackendConnect)
 	x.limits.patient = x.grpc != message.NotGRPC && a.endpoint.Protocol == config.BackendH2
 	a.interims, a.retired = 0, false

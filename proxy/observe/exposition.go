@@ -173,7 +173,9 @@ func (r *Registry) writeEndpoints(x *exposition) {
 		var sum [statusClasses]uint64
 		c := e.cells.Load()
 		for i := range c.byWorker {
-			sumClasses(&sum, c.byWorker[i].Load())
+			if cell := c.byWorker[i].Load(); cell != nil {
+				sumClasses(&sum, &cell.answers)
+			}
 		}
 		for class, n := range sum {
 			if n > 0 {
@@ -182,6 +184,7 @@ func (r *Registry) writeEndpoints(x *exposition) {
 			}
 		}
 	}
+	r.writeBackends(x, endpoints)
 }
 
 func sumClasses(sum *[statusClasses]uint64, c *classCounts) {

@@ -83,9 +83,10 @@ type EndpointKey struct{ Cluster, Address string }
 
 // Endpoint is the handle of one endpoint's metrics.
 type Endpoint struct {
-	key   EndpointKey
-	cells atomic.Pointer[cells[classCounts]]
-	l4    atomic.Pointer[cells[L4Counters]]
+	key    EndpointKey
+	cells  atomic.Pointer[cells[endpointCell]]
+	l4     atomic.Pointer[cells[L4Counters]]
+	target atomic.Pointer[Target] // nil: nothing is known
 	life
 }
 
@@ -106,7 +107,7 @@ func newPermanentRoute(name string, workers int) *Route {
 func newPermanentEndpoint(key EndpointKey, workers int) *Endpoint {
 	e := &Endpoint{key: key}
 	e.permanent = true
-	e.cells.Store(newCells[classCounts](workers))
+	e.cells.Store(newCells[endpointCell](workers))
 	e.l4.Store(newCells[L4Counters](workers))
 	return e
 }
@@ -156,7 +157,7 @@ func (r *Registry) useRoute(rt *Route) *cells[routeCell] {
 }
 
 // useEndpoint is useRoute for endpoints.
-func (r *Registry) useEndpoint(e *Endpoint) *cells[classCounts] {
+func (r *Registry) useEndpoint(e *Endpoint) *cells[endpointCell] {
 	r.usedMu.Lock()
 	defer r.usedMu.Unlock()
 	if c := e.cells.Load(); c != nil {
@@ -164,7 +165,7 @@ func (r *Registry) useEndpoint(e *Endpoint) *cells[classCounts] {
 	}
 	c := r.otherEP.cells.Load()
 	if !e.forgotten && len(r.usedEndpoints.list) < r.usedEndpoints.max {
-		c = newCells[classCounts](len(r.shards))
+		c = newCells[endpointCell](len(r.shards))
 		r.usedEndpoints.list = append(r.usedEndpoints.list, e)
 	}
 	e.cells.Store(c)

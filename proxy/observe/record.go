@@ -58,5 +58,6 @@ type Record struct {
 	// EndpointAddr is the address of the last endpoint tried; when empty, Endpoint's is logged.
 	EndpointAddr string
 
-	cell *routeCell // where Begin has counted the exchange as under way
+	cell    *routeCell    // where Begin has counted the exchange as under way
+	attempt *endpointCell // where Attempt has counted the last attempt as under way
 }

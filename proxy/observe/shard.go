@@ -108,8 +108,13 @@ func (s *Shard) Finish(rec *Record) {
 		cell.countGRPC(rec.GRPCStatus)
 	}
 
+	rec.endAttempt()
 	if rec.Endpoint != nil {
-		s.countEndpoint(rec.Endpoint, backendStatus(rec))
+		e := s.endpointCell(rec.Endpoint)
+		e.answers.n[statusClass(backendStatus(rec))].Add(1)
+		if rec.FirstByteAt > 0 {
+			e.ttfb.add(rec.waited())
+		}
 	}
 	if rec.BytesIn > 0 {
 		s.bytesIn.Add(uint64(rec.BytesIn))
@@ -137,11 +142,15 @@ func backendStatus(rec *Record) int {
 }
 
 func (s *Shard) countEndpoint(e *Endpoint, status int) {
+	s.endpointCell(e).answers.n[statusClass(status)].Add(1)
+}
+
+func (s *Shard) endpointCell(e *Endpoint) *endpointCell {
 	c := e.cells.Load()
 	if c == nil {
 		c = s.registry.useEndpoint(e)
 	}
-	c.of(s.worker).n[statusClass(status)].Add(1)
+	return c.of(s.worker)
 }
 
 // Flush tells the access log's writer that lines are pending. The loop calls it at the end of a turn; it costs three

@@ -15,6 +15,7 @@ func Metrics() []Metric { return slices.Concat(requestMetrics(), l4Metrics(), wo
 
 func requestMetrics() []Metric {
 	route, endpoint := []string{"route", "method", "code"}, []string{"cluster", "endpoint", "code"}
+	target := slices.Clip([]string{"cluster", "endpoint", "pod", "namespace", "node", "zone"})
 	return []Metric{
 		{"rauta_requests_total", "counter", route,
 			`Requests by route, method and class of the final status ("none" when none was sent). route="none" matched no route, route="other" are those beyond the cap on series.`},
@@ -27,6 +28,13 @@ func requestMetrics() []Metric {
 		{"rauta_requests_in_flight", "gauge", []string{"route"}, "Requests under way, tunnels included."},
 		{"rauta_backend_requests_total", "counter", endpoint,
 			`Attempts by endpoint and class of the status it answered ("none" when it gave no answer).`},
+		{"rauta_backend_requests_in_flight", "gauge", target, "Attempts under way, by endpoint and what is known about it."},
+		{"rauta_backend_connect_seconds", "histogram", append(target, "le"),
+			"Time to open a connection to an endpoint, handshake of TLS included."},
+		{"rauta_backend_ttfb_seconds", "histogram", append(target, "le"),
+			"Time from the end of the request sent to the head of the response, of attempts whose response was passed on."},
+		{"rauta_backend_connect_failures_total", "counter", append(target, "reason"),
+			`Connections to an endpoint that could not be opened, by the system's error ("ECONNREFUSED", ...) or the reason that logs show.`},
 	}
 }
 

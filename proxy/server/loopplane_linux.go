@@ -123,6 +123,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 	w.http2 = h2.NewEngine(w.loop, w.exchange, http2Limits(&p.deps.Limits))
 	w.engine.HandOver(w.http2.Serve)
 	w.exchange.Upstream = upstream.NewWorker(id, w.loop.Wheel(), p.newDialer(w), seed)
+	w.exchange.Upstream.Shard = w.exchange.Shard
 	w.l4 = l4.NewEngine(l4.Options{
 		Loop: w.loop, Upstream: w.exchange.Upstream, Shard: w.exchange.Shard, Live: p.deps.Live, Unix: w.exchange.WallClock,
 		FlowsMax: loop.SocketsWithinLimits(l4.FlowsMaxDefault, p.deps.Workers),

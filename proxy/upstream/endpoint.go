@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/netip"
+	"strings"
 	"sync/atomic"
 
 	"rauta.io/rauta/proxy/certs"
@@ -52,6 +53,7 @@ func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoin
 	e.cluster.Store(c)
 	if c.registry != nil {
 		e.Stats = c.registry.Endpoint(c.settings.Name, e.Name)
+		e.Stats.Describe(targetOf(c.settings.Name, &info))
 	}
 	if e.negotiates() {
 		e.upgrades = &Endpoint{
@@ -61,6 +63,16 @@ func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoin
 		e.upgrades.cluster.Store(c)
 	}
 	return e
+}
+
+// targetOf is what metrics say about an endpoint of a cluster. A cluster of a Service is called "namespace/name:port", and
+// the pods behind a Service are of its namespace.
+func targetOf(cluster string, info *config.Endpoint) observe.Target {
+	t := observe.Target{Pod: info.Pod, Node: info.Node, Zone: info.Zone}
+	if t.Pod != "" {
+		t.Namespace, _, _ = strings.Cut(cluster, "/")
+	}
+	return t
 }
 
 // negotiates reports whether the handshake decides what is spoken.

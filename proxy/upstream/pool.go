@@ -1,6 +1,13 @@
 package upstream
 
-import "rauta.io/rauta/proxy/clock"
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/clock"
+)
 
 // streamsAssumed is how many requests wait for one dial to an endpoint that speaks HTTP/2, before it has said how many
 // streams it takes: the least that RFC 9113 section 6.5.2 recommends.
@@ -113,12 +120,36 @@ func (p *Pool) Ready(c Conn) {
 	}
 }
 
+// Connected counts how many nanoseconds it took to open a connection, handshake included; Ready or DialFailed follows.
+func (p *Pool) Connected(ns int64) {
+	if p.worker.Shard != nil {
+		p.worker.Shard.Connected(p.endpoint.Stats, ns)
+	}
+}
+
+// connectReason is the label of a connection that could not be opened: what the system calls it, where it said anything.
+func connectReason(f Failure) string {
+	var errno syscall.Errno
+	if f.Cause == CauseConnectFailed && errors.As(f.Err, &errno) {
+		if name := unix.ErrnoName(errno); name != "" {
+			return name
+		}
+	}
+	if f.Detail != "" {
+		return f.Detail
+	}
+	return f.Cause.String()
+}
+
 // DialFailed reports that a connection could not be opened. The requests that relied on it, oldest first, get f; the
 // others have further dials.
 func (p *Pool) DialFailed(f Failure) {
 	p.dialled()
 	p.endpoint.connections.Add(-1)
 	p.endpoint.Report(p.worker, false)
+	if p.worker.Shard != nil {
+		p.worker.Shard.ConnectFailed(p.endpoint.Stats, connectReason(f))
+	}
 	last := p.tickets // those that come while the others are told are not among them
 	for n := min(p.perConn, max(1, p.waiting-p.dialing*p.perConn)); n > 0; n-- {
 		wt := p.queue.front

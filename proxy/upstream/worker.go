@@ -4,6 +4,7 @@ import (
 	"math/bits"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // Worker is what one event loop keeps for all clusters: its clock, its dialer, its source of randomness, its retry
@@ -13,6 +14,8 @@ type Worker struct {
 	ID     int
 	Clock  *clock.Wheel
 	Dialer Dialer
+	// Shard, if not nil, counts connections that were opened, and that could not be.
+	Shard *observe.Shard
 
 	rng    uint64
 	budget budget
