@@ -6,6 +6,7 @@ import (
 
 	"rauta.io/rauta/proxy/clock"
 	"rauta.io/rauta/proxy/loop"
+	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/upstream"
 )
@@ -17,6 +18,9 @@ type clientConn struct {
 
 	// Immutable.
 	pool *upstream.Pool
+	// scheme is what requests are sent with. Servers take one that is not that of the connection for an error (Kestrel), or
+	// forget the TLS that they have spoken (net/http of Go 1.27). What the client has used is in X-Forwarded-Proto.
+	scheme message.Scheme
 
 	// Owned by the worker.
 	slot       upstream.Slot
@@ -53,6 +57,9 @@ const (
 // and reports it with p.Ready or p.DialFailed. What has come already is delivered as an event.
 func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
 	c := &clientConn{pool: p, nextID: 1, streamsMax: streamsUpstreamAssumed, listMax: math.MaxUint32}
+	if conn.Secured() {
+		c.scheme = message.SchemeHTTPS
+	}
 	c.init(e, conn, c, e.limits.ResponseHeadBytes, observe.ResetFromBackend)
 	c.streamWindowMax, c.bodiesMax = streamWindowUpstreamMax, math.MaxInt
 	c.state = awaitSettings

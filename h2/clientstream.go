@@ -28,7 +28,7 @@ func (s *clientStream) SendHead(req *message.Request) {
 		return
 	}
 	size := requestBytes(req)
-	if listBytesBound(size, len(req.Fields)) > int(c.listMax) && listBytes(req) > int(c.listMax) {
+	if listBytesBound(size, len(req.Fields)) > int(c.listMax) && listBytes(req, c.scheme) > int(c.listMax) {
 		if s.hasKey {
 			hideKey(req, false)
 		}
@@ -41,7 +41,7 @@ func (s *clientStream) SendHead(req *message.Request) {
 	c.nextID += 2
 	s.headAt = c.out.place()
 	at := c.beginBlock(&s.stream, size)
-	c.out.buf, c.e.path = appendRequest(c.encoder, c.out.buf, req, c.e.path)
+	c.out.buf, c.e.path = appendRequest(c.encoder, c.out.buf, req, c.scheme, c.e.path)
 	c.endBlock(&s.stream, at)
 	if s.hasKey {
 		hideKey(req, false)

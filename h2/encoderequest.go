@@ -15,12 +15,12 @@ func requestBytes(r *message.Request) int {
 
 // listBytes is what the fields of a request count for in SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 section 6.5.2): those that
 // appendRequest writes.
-func listBytes(r *message.Request) int {
+func listBytes(r *message.Request, scheme message.Scheme) int {
 	path := int(r.Path.Len)
 	if r.HasQuery {
 		path += 1 + int(r.Query.Len)
 	}
-	n := hpack.FieldBytes(len(":scheme"), len(r.Scheme.String())) + hpack.FieldBytes(len(":path"), path) +
+	n := hpack.FieldBytes(len(":scheme"), len(scheme.String())) + hpack.FieldBytes(len(":path"), path) +
 		hpack.FieldBytes(len(":authority"), int(r.Authority.Len))
 	if r.Upgrade.Len > 0 {
 		n += hpack.FieldBytes(len(":method"), len("CONNECT")) + hpack.FieldBytes(len(":protocol"), len(websocket.Protocol))
@@ -46,15 +46,16 @@ func listBytes(r *message.Request) int {
 func listBytesBound(n, fields int) int { return n + 20*fields + 7*hpack.FieldBytes(0, 0) }
 
 // appendRequest appends the fields of a request to a block. One with Upgrade becomes an extended CONNECT (RFC 8441 section
-// 4). scratch is for a path that has to be put together; it is returned for the next one.
-func appendRequest(e *hpack.Encoder, dst []byte, r *message.Request, scratch []byte) (block, _ []byte) {
+// 4). scheme is that of the connection, whatever the client's was. scratch is for a path that has to be put together; it is
+// returned for the next one.
+func appendRequest(e *hpack.Encoder, dst []byte, r *message.Request, scheme message.Scheme, scratch []byte) (block, _ []byte) {
 	if r.Upgrade.Len > 0 {
 		dst = e.AppendMethod(dst, []byte("CONNECT"))
 		dst = e.AppendProtocol(dst, []byte(websocket.Protocol))
 	} else {
 		dst = e.AppendMethod(dst, r.Bytes(r.Method))
 	}
-	dst = e.AppendScheme(dst, r.Scheme)
+	dst = e.AppendScheme(dst, scheme)
 	dst = e.AppendAuthority(dst, r.Bytes(r.Authority))
 	path := r.Bytes(r.Path)
 	if r.HasQuery {

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/server"
 )
@@ -167,6 +169,30 @@ func TestTheBackEndChoosesTheProtocolInTheHandshake(t *testing.T) {
 		if c.spoken == "HTTP/2.0" && c.protocol == "" {
 			echoBodies(t, &http.Transport{}, "http://"+r.addr, "HTTP/1.1")
 		}
+	}
+}
+
+// TestABackEndHearsTheSchemeOfItsOwnConnection: net/http of Go 1.27 forgets the TLS that it has spoken if the scheme is http, as
+// x/net does here, and others refuse the request. What the client has used is told in X-Forwarded-Proto.
+func TestABackEndHearsTheSchemeOfItsOwnConnection(t *testing.T) {
+	ca := newIssuer(t)
+	settings := ca.serving(named())
+	settings.NextProtos = []string{"h2"}
+	secure := newTLSBackend(t, settings, func(_ *conn, s *tls.Conn) {
+		new(http2.Server).ServeConn(s, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			fmt.Fprintf(w, "TLS %t, client %s", req.TLS != nil, req.Header.Get("X-Forwarded-Proto"))
+		})})
+	})
+	r := start(t, []string{secure.addr}, ca.trusting(), func(_ *server.Options, c *config.Config) { c.Clusters[0].Protocol = config.BackendH2 })
+	if got := r.dial().do(get); got.body != "TLS true, client http" {
+		t.Errorf("from plain text to TLS: %d %q", got.StatusCode, got.body)
+	}
+
+	plain := newH2Backend(t, answeringH2)
+	s := startTLS(t, plain.addr, overH2)
+	s.dialTLS().wants("ok")
+	if seen := plain.seen()[0]; !strings.Contains(seen, ":scheme: http\n") || !strings.Contains(seen, "x-forwarded-proto: https\n") {
+		t.Errorf("from TLS to plain text the back end saw %q", seen)
 	}
 }
 
