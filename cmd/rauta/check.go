@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,30 +19,41 @@ import (
 const checkLong = `Say everything that is wrong with a configuration: file and line, object, field, and what to do.
 
 It reads, translates and compiles as serve does. It exits with 1 if there are errors, and with 0 if there are none or
-only warnings.`
+only warnings. With --kubeconfig the objects of a cluster are read in place of files, and nothing is written there.`
 
 // checkOptions are the flags of check.
 type checkOptions struct {
 	output    string
 	status    bool
 	translate translate.Options
+	cluster   clusterOptions
 }
 
 func newCheck() *cobra.Command {
 	o := &checkOptions{}
 	cmd := &cobra.Command{
-		Use:   "check PATH...",
+		Use:   "check {PATH... | --kubeconfig FILE}",
 		Short: "Say what is wrong with a configuration, and what to do",
 		Long:  checkLong,
-		Args:  cobra.MinimumNArgs(1),
+		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 0) == (o.cluster.access.Kubeconfig == "") {
+				return usagef("give either files and folders to check, or --kubeconfig FILE")
+			}
+			if err := o.cluster.validateCommand(); err != nil {
+				return err
+			}
 			if err := validateOutput(o.output); err != nil {
 				return err
 			}
 			if err := validateMeaning(&o.translate); err != nil {
 				return err
 			}
-			return check(args, o, cmd.OutOrStdout())
+			l, err := o.load(cmd.Context(), args, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return check(l, o, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
@@ -49,7 +61,15 @@ func newCheck() *cobra.Command {
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	f.BoolVar(&o.status, "status", false, "also print the conditions that the objects would get")
 	meaningFlags(f, &o.translate)
+	o.cluster.readingFlags(f, "kubeconfig of a cluster whose objects are checked")
 	return cmd
+}
+
+func (o *checkOptions) load(ctx context.Context, paths []string, stderr io.Writer) (*loaded, error) {
+	if o.cluster.access.Kubeconfig != "" {
+		return loadCluster(ctx, &o.cluster, o.translate, stderr)
+	}
+	return loadFiles(paths, o.translate), nil
 }
 
 func validateOutput(output string) error {
@@ -82,14 +102,13 @@ type checkProblem struct {
 	Hint     string               `json:"hint,omitempty"`
 }
 
-func check(paths []string, o *checkOptions, w io.Writer) error {
-	l := loadFiles(paths, o.translate)
+func check(l *loaded, o *checkOptions, w io.Writer) error {
 	slices.SortStableFunc(l.problems, func(a, b watch.FileProblem) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})
 	r := checkReport{
 		Problems: []checkProblem{}, Errors: l.count(translate.Error), Warnings: l.count(translate.Warning),
-		Objects: len(l.files.Positions), Routes: len(l.snapshot.Routes),
+		Objects: l.objects, Routes: len(l.snapshot.Routes),
 		Unreadable: l.files.Broken(),
 	}
 	if o.status {

@@ -24,12 +24,17 @@ type clusterOptions struct {
 }
 
 func (o *clusterOptions) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.access.Kubeconfig, "kubeconfig", "", "kubeconfig of the cluster to serve (default without --config: the cluster that RAUTA runs in)")
+	o.readingFlags(f, "kubeconfig of the cluster to serve (default without --config: the cluster that RAUTA runs in)")
+	f.Float32Var(&o.access.QPS, "kube-api-qps", 50, "requests per second to the API server, with the exception of reading")
+	f.IntVar(&o.access.Burst, "kube-api-burst", 100, "the same in a burst")
+}
+
+// readingFlags say what is read, and where; check and explain have them too.
+func (o *clusterOptions) readingFlags(f *pflag.FlagSet, kubeconfig string) {
+	f.StringVar(&o.access.Kubeconfig, "kubeconfig", "", kubeconfig)
 	f.StringVar(&o.access.Context, "context", "", "context of the kubeconfig (default: its current one)")
 	f.StringArrayVar(&o.namespaces, "watch-namespace", nil, "namespace whose objects are read; may be repeated (default: all)")
 	f.StringVar(&o.selector, "watch-selector", "", "labels that namespaces must have for their objects to be read, such as team=a,stage!=test")
-	f.Float32Var(&o.access.QPS, "kube-api-qps", 50, "requests per second to the API server, with the exception of reading")
-	f.IntVar(&o.access.Burst, "kube-api-burst", 100, "the same in a burst")
 }
 
 // given reports whether a flag was used that has no meaning with files.
@@ -54,12 +59,18 @@ func (o *clusterOptions) validate(files bool) error {
 		return nil
 	}
 	switch {
-	case o.access.Kubeconfig == "" && o.access.Context != "":
-		return usagef("--context %q: is about a kubeconfig, give --kubeconfig FILE", o.access.Context)
 	case !(o.access.QPS > 0):
 		return usagef("--kube-api-qps %v: must be positive", o.access.QPS)
 	case o.access.Burst < 1:
 		return usagef("--kube-api-burst %d: must be at least 1", o.access.Burst)
+	}
+	return o.validateReading()
+}
+
+// validateReading checks readingFlags.
+func (o *clusterOptions) validateReading() error {
+	if o.access.Kubeconfig == "" && o.access.Context != "" {
+		return usagef("--context %q: is about a kubeconfig, give --kubeconfig FILE", o.access.Context)
 	}
 	for _, namespace := range o.namespaces {
 		if namespace == "" {
@@ -79,6 +90,17 @@ func (o *clusterOptions) validate(files bool) error {
 		return usagef("%v", err)
 	}
 	return nil
+}
+
+// validateCommand is validateReading for a command that has no cluster but that of a kubeconfig.
+func (o *clusterOptions) validateCommand() error {
+	if flag := o.given(); flag != "" && o.access.Kubeconfig == "" {
+		return usagef("%s is about a cluster: give --kubeconfig FILE", flag)
+	}
+	if o.access.Kubeconfig == "" {
+		return nil
+	}
+	return o.validateReading()
 }
 
 // openCluster prepares reading from the API server; it need not be there yet.

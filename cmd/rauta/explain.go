@@ -24,7 +24,8 @@ A URL with tls, tcp or udp asks about a connection, or the datagrams of a client
 then CONNECT.
 
 The answer comes from the code that serves requests. The port of the URL chooses the listener. With --config the files
-are read; with --admin a running RAUTA is asked about the configuration that it is serving.`
+are read, with --kubeconfig the objects of a cluster, where nothing is written; with --admin a running RAUTA is asked
+about the configuration that it is serving.`
 
 // explainOptions are the flags of explain.
 type explainOptions struct {
@@ -33,15 +34,17 @@ type explainOptions struct {
 	headers   []string
 	output    string
 	translate translate.Options
+	cluster   clusterOptions
 }
 
 func newExplain() *cobra.Command {
 	o := &explainOptions{}
 	cmd := &cobra.Command{
-		Use:   "explain {--config PATH... | --admin URL} METHOD URL",
+		Use:   "explain {--config PATH... | --kubeconfig FILE | --admin URL} METHOD URL",
 		Short: "Say which rule and back end a request gets, and why",
 		Long:  explainLong,
 		Example: `  rauta explain --config examples/quickstart GET http://shop.localhost:8080/cart -H 'X-Canary: yes'
+  rauta explain --kubeconfig ~/.kube/config GET https://shop.example.com/cart
   rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/cart -o json
   rauta explain --config my.yaml CONNECT tls://db.example.com:5432`,
 		Args: cobra.ExactArgs(2),
@@ -59,12 +62,22 @@ func newExplain() *cobra.Command {
 	f.StringArrayVarP(&o.headers, "header", "H", nil, "header of the request, 'name: value'; may be repeated")
 	f.StringVarP(&o.output, "output", "o", "text", "text or json")
 	meaningFlags(f, &o.translate)
+	o.cluster.readingFlags(f, "kubeconfig of a cluster whose objects are read")
 	return cmd
 }
 
 func (o *explainOptions) validate() error {
-	if (len(o.paths) == 0) == (o.admin == "") {
-		return usagef("give either --config PATH or --admin URL")
+	sources := 0
+	for _, given := range []bool{len(o.paths) > 0, o.admin != "", o.cluster.access.Kubeconfig != ""} {
+		if given {
+			sources++
+		}
+	}
+	if sources != 1 {
+		return usagef("give either --config PATH, --kubeconfig FILE or --admin URL")
+	}
+	if err := o.cluster.validateCommand(); err != nil {
+		return err
 	}
 	if err := validateOutput(o.output); err != nil {
 		return err
@@ -91,14 +104,25 @@ func (o *explainOptions) ask(ctx context.Context, method, target string, stderr 
 	if o.admin != "" {
 		return o.askAdmin(ctx, method, target)
 	}
-	l := loadFiles(o.paths, o.translate)
-	if err := l.files.Err(); err != nil {
-		return nil, fmt.Errorf("the configuration can't be read, so that serve would keep its last good one:\n%w", err)
+	l, err := o.load(ctx, stderr)
+	if err != nil {
+		return nil, err
 	}
 	if n := l.count(translate.Error); n > 0 {
 		fmt.Fprintf(stderr, "rauta: the configuration has %s, see 'rauta check'\n", plural(n, "error"))
 	}
 	return server.Explain(l.snapshot, method, target, o.headers)
+}
+
+func (o *explainOptions) load(ctx context.Context, stderr io.Writer) (*loaded, error) {
+	if o.cluster.access.Kubeconfig != "" {
+		return loadCluster(ctx, &o.cluster, o.translate, stderr)
+	}
+	l := loadFiles(o.paths, o.translate)
+	if err := l.files.Err(); err != nil {
+		return nil, fmt.Errorf("the configuration can't be read, so that serve would keep its last good one:\n%w", err)
+	}
+	return l, nil
 }
 
 const (

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"time"
@@ -78,9 +81,10 @@ func validateMeaning(o *translate.Options) error {
 	return nil
 }
 
-// loaded is a configuration from files, all the way to what requests would be served from.
+// loaded is a configuration, all the way to what requests would be served from.
 type loaded struct {
-	files    *watch.Loaded
+	files    *watch.Loaded // of a cluster only the objects
+	objects  int
 	result   *translate.Result
 	snapshot *snapshot.Snapshot
 	problems []watch.FileProblem
@@ -89,8 +93,43 @@ type loaded struct {
 // loadFiles reads, translates and compiles, and collects the problems of each step.
 func loadFiles(paths []string, opt translate.Options) *loaded {
 	l := &loaded{files: watch.Load(paths)}
+	l.objects = len(l.files.Positions)
 	opt.Now = time.Now()
 	l.result = translate.Translate(l.files.Objects, opt)
+	return l.compile()
+}
+
+// readTime bounds reading a cluster once: 10,000 routes take a few seconds.
+const readTime = 30 * time.Second
+
+// loadCluster does with the objects of a cluster what loadFiles does with those of files. Nothing is written there.
+func loadCluster(ctx context.Context, o *clusterOptions, opt translate.Options, stderr io.Writer) (*loaded, error) {
+	access, err := o.access.Config()
+	if err != nil {
+		return nil, err
+	}
+	reading := o.reading
+	reading.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	from, err := watch.NewCluster(access, reading)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	opt.AllowLoopback = false // as serve does in a cluster
+	objects, result, err := control.ReadOnce(ctx, from, opt)
+	if err != nil {
+		return nil, fmt.Errorf("read the objects of %s: %w; the account of the kubeconfig has to be able to list and watch all that RAUTA reads", access.Host, err)
+	}
+	l := &loaded{files: &watch.Loaded{Objects: objects}, result: result}
+	for _, n := range from.Numbers().Objects {
+		l.objects += n
+	}
+	return l.compile(), nil
+}
+
+// compile goes on from what objects mean.
+func (l *loaded) compile() *loaded {
 	l.problems = control.Problems(l.files, l.result.Problems)
 	live := snapshot.NewLive(snapshot.Options{Workers: 1, NextProtos: []string{"http/1.1"}})
 	next, _, _, err := live.Publish(l.result.Config, l.result.Endpoints)
