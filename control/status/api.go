@@ -64,7 +64,12 @@ func newCluster(cfg *rest.Config) (*cluster, error) {
 }
 
 func (c *cluster) resource(o id) (dynamic.ResourceInterface, error) {
-	mapping, err := c.mapper.RESTMapping(schema.GroupKind{Group: groupOf(o.Kind), Kind: o.Kind})
+	kind := schema.GroupKind{Group: groupOf(o.Kind), Kind: o.Kind}
+	mapping, err := c.mapper.RESTMapping(kind)
+	if meta.IsNoMatchError(err) { // its definition may have been made since
+		c.forget(kindsAfter)
+		mapping, err = c.mapper.RESTMapping(kind)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("find the API version of %s: %w", o.Kind, err)
 	}
@@ -117,17 +122,25 @@ func (c *cluster) patch(ctx context.Context, o id, version string, status map[st
 	return err
 }
 
-// versionsAfter is how often the served versions are looked up again at most.
-const versionsAfter = time.Minute
+// What is known of the served versions is looked up again after kindsAfter at most where a kind is not known, and after
+// versionsAfter where an object is not found: most of those have only been deleted.
+const (
+	kindsAfter    = 5 * time.Second
+	versionsAfter = time.Minute
+)
 
 // lookAgain: what is not found may be a version that is not served any more.
 func (c *cluster) lookAgain(err error) {
-	if !apierrors.IsNotFound(err) {
-		return
+	if apierrors.IsNotFound(err) {
+		c.forget(versionsAfter)
 	}
+}
+
+// forget makes the served versions be looked up again if that has not happened for some time.
+func (c *cluster) forget(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := time.Now(); now.Sub(c.reset) > versionsAfter {
+	if now := time.Now(); now.Sub(c.reset) > after {
 		c.reset = now
 		c.mapper.Reset()
 	}

@@ -264,7 +264,7 @@ func (w *Writer) parallel(ctx context.Context, u *Update, jobs []job, results []
 // unanswered reports whether a request failed for a reason that the others will meet, too.
 func unanswered(err error) bool {
 	switch {
-	case err == nil, errors.Is(err, errSkipped), errors.Is(err, errStale), errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, errSkipped), errors.Is(err, errStale), errors.Is(err, context.Canceled), meta.IsNoMatchError(err):
 		return false
 	case apierrors.IsServerTimeout(err), apierrors.IsTooManyRequests(err), apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err):
 		return true
@@ -307,7 +307,7 @@ func (w *Writer) writeOnce(ctx context.Context, j *job, have live) error {
 		}
 		var err error
 		have, err = w.api.get(ctx, j.id)
-		if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		if apierrors.IsNotFound(err) {
 			return nil // there is nothing to write to any more
 		}
 		if err != nil {
@@ -326,7 +326,7 @@ func (w *Writer) writeOnce(ctx context.Context, j *job, have live) error {
 		return err
 	}
 	w.counters.of(j.id.Kind).writes.Add(1)
-	if err := w.api.patch(ctx, j.id, have.version, fields); err != nil && !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err) {
+	if err := w.api.patch(ctx, j.id, have.version, fields); err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
 	return nil
@@ -350,6 +350,9 @@ func (w *Writer) note(jobs []job, results []error) time.Duration {
 			w.left.forget(j.id)
 			w.mu.Unlock()
 		case errors.Is(err, errSkipped), errors.Is(err, errStale), errors.Is(err, context.Canceled):
+		case meta.IsNoMatchError(err):
+			// The definition of the kind comes or goes. Where it goes, the objects leave the next Update.
+			next = min(next, kindsAfter)
 		case unanswered(err):
 			w.counters.of(j.id.Kind).failures.Add(1)
 			away = err

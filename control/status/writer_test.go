@@ -10,6 +10,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -286,6 +287,26 @@ func TestAnAPIServerThatDoesNotAnswerIsAskedAgainAndMakesOneLogLine(t *testing.T
 		if len(parentsOf(t, s, r)) != 1 {
 			t.Fatalf("%s has no status", r.Name)
 		}
+	}
+}
+
+func TestAKindThatTheAPIServerDoesNotKnowYetIsTriedAgainSoonAndInSilence(t *testing.T) {
+	s, r := newSimulated(), route("r")
+	s.add(kindHTTPRoute, r, "")
+	s.refuse = func(o id) error {
+		return fmt.Errorf("find the API version of %s: %w", o.Kind, &meta.NoKindMatchError{GroupKind: schema.GroupKind{Kind: o.Kind}})
+	}
+	b := newBench(s)
+	if pause := b.offer(t.Context(), routes(r), routeStatus(r, accepted("web", 1))); pause != kindsAfter {
+		t.Errorf("the next look is after %s, want %s", pause, kindsAfter)
+	}
+	s.refuse = nil
+	b.round(t.Context())
+	if len(parentsOf(t, s, r)) != 1 {
+		t.Error("there is no status although the kind is known now")
+	}
+	if b.log.Len() > 0 {
+		t.Errorf("it was logged: %s", b.log)
 	}
 }
 
