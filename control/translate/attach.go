@@ -94,6 +94,7 @@ func (t *translator) attachAnew(o *routeObject, gateways map[key]*gateway) {
 	}
 	p.problems = slices.Clone(t.problems[before:])
 	o.known.placement = p
+	o.gateway = nil // of this run, and everything that the run has led to with it
 }
 
 // parent is one parentRef that names a Gateway of ours, or a ListenerSet of one.

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -55,4 +56,30 @@ func TestAChangeOfOneRouteAllocatesForThatRouteAlone(t *testing.T) {
 	if few, many := allocations(100), allocations(2000); many > few+100 {
 		t.Errorf("%v allocations for a change of one of 2000 routes, %v for one of 100", many, few)
 	}
+}
+
+// TestAMemoKeepsNothingOfEarlierRuns counts live bytes after a collection, which doesn't depend on timing.
+func TestAMemoKeepsNothingOfEarlierRuns(t *testing.T) {
+	const routes, growthBytesMax = 300, 2 << 20
+	objects, opt := manyRoutes(t, routes)
+	opt.Memo = &Memo{}
+	live := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	Translate(objects, opt)
+	before, next := live(), *objects
+	for i := range routes {
+		next.HTTPRoutes = slices.Clone(next.HTTPRoutes)
+		next.HTTPRoutes[i] = next.HTTPRoutes[i].DeepCopy()
+		Translate(&next, opt)
+	}
+	if grown := live() - before; grown > growthBytesMax {
+		t.Errorf("after a change of each route %d bytes more are live", grown)
+	}
+	runtime.KeepAlive(opt.Memo)
+	runtime.KeepAlive(objects)
 }
