@@ -128,6 +128,10 @@ check: ## gofmt, vet, staticcheck, the import rule, and cross-builds
 	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) build ./...
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 $(GO) build ./...
 
+.PHONY: bpf
+bpf: ## compile the programs for the kernel (needs clang 19 and libbpf-dev; the objects are committed)
+	bpf/generate.sh
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@set -e; for file in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \

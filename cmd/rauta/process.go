@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"rauta.io/rauta/bpf"
 	"rauta.io/rauta/control"
 	"rauta.io/rauta/control/store"
 	"rauta.io/rauta/fastpath"
@@ -56,6 +57,7 @@ type process struct {
 
 	registry  *observe.Registry
 	server    *server.Server
+	kernel    *bpf.Kernel      // nil where the kernel tells nothing
 	files     *control.Files   // nil without --config
 	cluster   *control.Cluster // nil with it
 	keeper    *store.Keeper    // nil without --state-dir
@@ -71,6 +73,9 @@ func (p *process) start(stdout io.Writer) error {
 		Workers: p.opt.workers, Methods: message.MethodNames(), SharedShards: p.opt.engine != engineLoop,
 	})
 	p.registry.SetParseReasons(parseReasons())
+	if err := p.openKernel(); err != nil {
+		return err
+	}
 	p.registry.Info("rauta_build_info", func() []observe.Label {
 		return []observe.Label{{Name: "version", Value: version}, {Name: "go", Value: runtime.Version()}}
 	})
@@ -105,13 +110,17 @@ func (p *process) serverOptions(tuning loop.Tuning) server.Options {
 	limits.Request.HeadBytes = p.opt.headBytes
 	limits.RequestsPerConn = p.opt.requests
 	limits.Request.StrictNames = p.opt.strictNames
-	return server.Options{
+	opt := server.Options{
 		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
 		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
 		ConnectionsMax: p.opt.connections, Gather: p.opt.gather, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine], MemoryLimit: tuning.ContainerLimit,
 		ReadyWithoutSockets: len(p.opt.paths) == 0,
 		DrainDelay:          p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,
 	}
+	if p.kernel != nil {
+		opt.Kernel = p.kernel
+	}
+	return opt
 }
 
 func parseReasons() []string {
@@ -216,6 +225,9 @@ func (p *process) stop(signals <-chan os.Signal) error {
 }
 
 func (p *process) close() {
+	if p.kernel != nil {
+		p.kernel.Close()
+	}
 	p.stopAdmin()
 	if p.accessLog != nil {
 		p.accessLog.close()

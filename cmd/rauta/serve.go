@@ -52,6 +52,7 @@ type serveOptions struct {
 	requests    int
 	overlap     bool
 	strictNames bool
+	ebpf        string
 	translate   translate.Options
 	cluster     clusterOptions
 	state       stateOptions
@@ -119,6 +120,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.IntVar(&o.requests, "requests-per-connection", 0, "requests after which a client connection is closed; 0 for no limit")
 	f.BoolVar(&o.strictNames, "strict-header-names", false,
 		"answer 400 to field names that look like framing or forwarding fields (X_Forwarded_For), instead of dropping them")
+	f.StringVar(&o.ebpf, "ebpf", ebpfAuto, "metrics from the kernel: auto (if it can be), off, or require")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
 	o.cluster.flags(f)
@@ -134,6 +136,8 @@ func (o *serveOptions) validate() error {
 		return usagef("--workers %d: must be from 1 to %d, or 0 for one per core", o.workers, workersMax)
 	case !slices.Contains(engines(), o.engine):
 		return usagef("--engine %q: must be %s", o.engine, strings.Join(engines(), " or "))
+	case !slices.Contains(ebpfModes(), o.ebpf):
+		return usagef("--ebpf %q: must be %s", o.ebpf, strings.Join(ebpfModes(), ", "))
 	case o.overlap && o.engine != engineLoop:
 		return usagef("--overlap: only the engine %s can share addresses with another process", engineLoop)
 	case o.logFormat != "text" && o.logFormat != "json":

@@ -64,7 +64,7 @@ type attempt struct {
 func (d *Dialer) Dial(p *upstream.Pool) {
 	a := &attempt{d: d, pool: p, from: d.loop.Now()}
 	a.timer.Fire = a.onTimeout
-	conn, err := d.loop.Connect(p.Endpoint().Addr, a)
+	conn, err := d.loop.ConnectTo(p.Endpoint().Addr, p.Endpoint().Stats, a)
 	if err != nil {
 		p.DialFailed(upstream.Failure{Stage: upstream.StageConnect, Cause: upstream.CauseConnectFailed, Err: err})
 		return

@@ -97,7 +97,7 @@ func (t *tunnel) dial() (reason string) {
 		t.e.shard.L4Endpoint(t.endpoint.Stats).Refused(reasonOverflow)
 		return reasonOverflow
 	}
-	conn, err := t.e.loop.Connect(t.endpoint.Addr, &t.up)
+	conn, err := t.e.loop.ConnectTo(t.endpoint.Addr, t.endpoint.Stats, &t.up)
 	if err != nil {
 		t.endpoint.Report(t.e.upstream, false)
 		t.e.shard.L4Endpoint(t.endpoint.Stats).Refused(reasonConnectFailed)

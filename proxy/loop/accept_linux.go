@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/observe"
 )
 
 // acceptsPerTurnMax bounds the connections that one listener accepts in a turn, so that a storm of connects does not
@@ -138,6 +140,9 @@ func (w *Worker) admit(l *Listener, fd int) {
 	if !l.addr.Addr().IsUnspecified() {
 		c.local = l.addr
 	}
+	if k := w.opt.Kernel; k != nil {
+		w.noteQueued(k, fd)
+	}
 	w.counts.accepts++
 	w.countsChanged = true
 	owner := w.group.ownerFor(w)
@@ -154,6 +159,13 @@ func (w *Worker) admit(l *Listener, fd int) {
 		c.w = w
 	}
 	c.enter()
+}
+
+// noteQueued counts how long a connection has waited to be accepted. The turn's clock is older than the accept.
+func (w *Worker) noteQueued(k observe.Kernel, fd int) {
+	if since := k.Accepted(fd); since > 0 {
+		k.Queued(max(0, int64(w.time.read())-since))
+	}
 }
 
 // arrival is a connection in the mailbox of its owner.

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/observe"
 )
 
 // ErrConnecting is returned by ConnectResult while the connect is under way.
@@ -20,6 +22,11 @@ var ErrSelfConnect = errors.New("connected to itself: nothing listens on the tar
 // Connect starts a TCP connection. h gets Writable (or Error) when it has come to an end and calls ConnectResult
 // then. The events of connected sockets run before those of accepted ones within a turn.
 func (w *Worker) Connect(addr netip.AddrPort, h Handler) (*Conn, error) {
+	return w.ConnectTo(addr, nil, h)
+}
+
+// ConnectTo is Connect to an endpoint, for which the kernel is to count what becomes of the socket.
+func (w *Worker) ConnectTo(addr netip.AddrPort, e *observe.Endpoint, h Handler) (*Conn, error) {
 	w.owner.check()
 	addr = netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
 	fd, err := tcpSocket(addr.Addr())
@@ -29,6 +36,9 @@ func (w *Worker) Connect(addr netip.AddrPort, h Handler) (*Conn, error) {
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("set TCP_NODELAY on a socket to %s: %w", addr, err)
+	}
+	if w.opt.Kernel != nil {
+		w.opt.Kernel.Connecting(fd, e)
 	}
 	if e := w.connect(fd, addr); e != 0 && e != unix.EINPROGRESS && e != unix.EINTR {
 		unix.Close(fd)

@@ -158,6 +158,9 @@ func (l *Listener) openSocket() error {
 		unix.Close(fd)
 		return bindError(addr, err)
 	}
+	if k := l.w.opt.Kernel; k != nil {
+		k.Listening(fd)
+	}
 	if err := unix.Listen(fd, l.opt.Backlog); err != nil {
 		unix.Close(fd)
 		return fmt.Errorf("listen on %s: %w", addr, err)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // WorkerOptions configures one worker.
@@ -34,6 +35,8 @@ type WorkerOptions struct {
 	Finished func() uint64
 	// OnStall is called on the worker's thread after a turn of StallNanoseconds and more, with its length in nanoseconds.
 	OnStall func(took int64)
+	// Kernel is told of every TCP socket; nil: nobody is.
+	Kernel observe.Kernel
 }
 
 // Worker is one event loop. Methods are for its own thread unless they say otherwise; before Run, any one goroutine

@@ -18,6 +18,8 @@ type hook struct {
 	value  func() float64
 	labels func() []Label // info metrics
 	each   func(emit func(value float64, labels ...Label))
+	// distributions are histograms with labels.
+	distributions func(emit func(d *Distribution, labels ...Label))
 	// durations is a histogram.
 	durations *histogram
 	ordinal   int // of registration, to keep labels of one name in order
@@ -272,6 +274,10 @@ func (r *Registry) writeHooks(x *exposition) {
 		}
 		if h.each != nil {
 			h.each(func(value float64, labels ...Label) { x.single(x.infoSeries(h.name, labels), value) })
+			continue
+		}
+		if h.distributions != nil {
+			x.writeDistributions(&h)
 			continue
 		}
 		if h.durations != nil {

@@ -88,6 +88,8 @@ type Endpoint struct {
 	l4     atomic.Pointer[cells[L4Counters]]
 	target atomic.Pointer[Target] // nil: nothing is known
 	life
+
+	kernelCell atomic.Uint64
 }
 
 // Cluster returns the name of the cluster.

@@ -93,6 +93,7 @@ func (p *loopPlane) newWorker(id int) (*loopWorker, error) {
 		Active: func() int { return w.exchange.Active() },
 		Gather: p.deps.Gather, Finished: func() uint64 { return w.exchange.Finished() },
 		OnStall: p.deps.Registry.Shard(id).LoopStall,
+		Kernel:  p.deps.Kernel,
 		OnPressure: func(*loop.Worker) {
 			share := max(1, evictPerTurn/p.deps.Workers)
 			if w.engine.CloseIdle(share) == 0 && w.http2.CloseIdle(share) == 0 {

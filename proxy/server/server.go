@@ -48,6 +48,8 @@ type Options struct {
 	// DrainDelay is how long Drain goes on accepting after it has become unready; DrainTime how long requests may then
 	// take to finish.
 	DrainDelay, DrainTime time.Duration
+	// Kernel is told of the sockets of the event loops; nil: nobody is.
+	Kernel observe.Kernel
 	// Plane serves the sockets; nil means the event loops of this package. It is how the reference engine comes in.
 	Plane func(*Deps) Plane
 	Log   *slog.Logger
@@ -64,6 +66,8 @@ type Deps struct {
 	ConnectionsMax int
 	// Gather is Options.Gather.
 	Gather time.Duration
+	// Kernel is Options.Kernel.
+	Kernel observe.Kernel
 	Log    *slog.Logger
 }
 
@@ -130,7 +134,7 @@ func New(opt Options) (*Server, error) {
 	})
 	deps := &Deps{
 		Live: s.live, Registry: opt.Registry, Settings: &s.opt.Settings, Limits: opt.Limits, Workers: opt.Workers,
-		ConnectionsMax: opt.ConnectionsMax, Gather: opt.Gather, Log: opt.Log,
+		ConnectionsMax: opt.ConnectionsMax, Gather: opt.Gather, Kernel: opt.Kernel, Log: opt.Log,
 	}
 	if opt.Plane != nil {
 		s.plane = opt.Plane(deps)

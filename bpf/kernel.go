@@ -1,0 +1,128 @@
+//go:build linux && (amd64 || arm64)
+
+package bpf
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/observe"
+)
+
+// Kernel implements observe.Kernel.
+type Kernel struct {
+	// immutable
+	registry *observe.Registry
+	loaded   *loaded
+	connsFD  int
+	queued   func(time.Duration)
+	tier     Tier
+
+	// atomic
+	failures atomic.Uint64
+	sights   atomic.Pointer[sights]
+
+	calls sync.Pool
+	table table
+	stop  chan struct{}
+	ended sync.WaitGroup
+}
+
+// Open loads the programs, or says in Tier why it does not; then the Kernel is nil. Metrics are registered either way.
+func Open(registry *observe.Registry) (*Kernel, Tier) {
+	l, missing, err := probe()
+	if l == nil {
+		return nil, Tier{Name: TierNone, Reason: reason(err)}
+	}
+	k := &Kernel{registry: registry, loaded: l, connsFD: l.collection.Maps[kernelMapRautaConns].FD(), stop: make(chan struct{})}
+	k.tier = Tier{Name: TierFull}
+	if len(missing) > 0 {
+		k.tier = Tier{Name: TierReduced, Reason: "without " + strings.Join(missing, ", ") + ": " + reason(err)}
+	}
+	k.calls.New = func() any { return new(call) }
+	k.table.init(l.cells)
+	k.sights.Store(&sights{})
+	k.queued = registry.Durations("rauta_accept_queue_seconds")
+	k.register()
+	return k, k.tier
+}
+
+// Start begins to look at the sockets every sweepInterval.
+func (k *Kernel) Start() {
+	if k.loaded.sweep != nil {
+		k.ended.Go(k.sweepUntilStopped)
+	}
+}
+
+// Close detaches the programs. The data plane must have stopped. The counters stay mapped for a scrape that comes late.
+func (k *Kernel) Close() {
+	close(k.stop)
+	k.ended.Wait()
+	for _, at := range k.loaded.links {
+		_ = at.Close()
+	}
+}
+
+// Listening implements observe.Kernel.
+func (k *Kernel) Listening(fd int) { k.tag(fd, cellClients, 0) }
+
+// Connecting implements observe.Kernel.
+func (k *Kernel) Connecting(fd int, e *observe.Endpoint) {
+	cell, generation := k.cellOf(e)
+	k.tag(fd, cell, generation)
+}
+
+// Queued implements observe.Kernel.
+func (k *Kernel) Queued(ns int64) { k.queued(time.Duration(ns)) }
+
+// Accepted implements observe.Kernel.
+func (k *Kernel) Accepted(fd int) int64 {
+	c := k.calls.Get().(*call)
+	defer k.calls.Put(c)
+	if !k.element(unix.BPF_MAP_LOOKUP_ELEM, c, fd) {
+		return 0
+	}
+	return int64(c.conn.Opened)
+}
+
+func (k *Kernel) tag(fd int, cell, generation uint32) {
+	c := k.calls.Get().(*call)
+	defer k.calls.Put(c)
+	c.conn = kernelConn{Cell: cell, Generation: generation}
+	k.element(unix.BPF_MAP_UPDATE_ELEM, c, fd)
+}
+
+// call holds what the kernel is pointed to. It lives on the heap, which does not move.
+type call struct {
+	fd   int32
+	conn kernelConn
+	attr elementAttr
+}
+
+// elementAttr is the part of union bpf_attr for elements of maps.
+type elementAttr struct {
+	mapFD      uint32
+	_          uint32
+	key, value uint64
+	flags      uint64
+}
+
+// element makes one raw system call: the library's would go through the scheduler, for a call that does not block.
+func (k *Kernel) element(command uintptr, c *call, fd int) bool {
+	c.fd = int32(fd)
+	c.attr = elementAttr{
+		mapFD: uint32(k.connsFD),
+		key:   uint64(uintptr(unsafe.Pointer(&c.fd))), value: uint64(uintptr(unsafe.Pointer(&c.conn))),
+	}
+	_, _, e := syscall.RawSyscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(&c.attr)), unsafe.Sizeof(c.attr))
+	if e != 0 {
+		k.failures.Add(1)
+	}
+	return e == 0
+}

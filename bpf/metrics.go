@@ -1,0 +1,125 @@
+//go:build linux && (amd64 || arm64)
+
+package bpf
+
+import (
+	"sync/atomic"
+
+	"rauta.io/rauta/proxy/observe"
+)
+
+type emit = func(value float64, labels ...observe.Label)
+
+// failureNames are those of enum failure in src/rauta.c.
+func failureNames() [7]string {
+	return [7]string{"ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ECONNRESET", "given_up", "other"}
+}
+
+// stateNames are the states of TCP by their numbers in the kernel.
+func stateNames() [statesMax]string {
+	return [statesMax]string{
+		"", "established", "syn_sent", "syn_received", "fin_wait_1", "fin_wait_2", "time_wait", "closed", "close_wait", "last_ack",
+		"", "closing", "new_syn_received",
+	}
+}
+
+// register makes the numbers part of every scrape. A counter that is 0 has no series.
+func (k *Kernel) register() {
+	r := k.registry
+	r.Counter("rauta_ebpf_failures_total", func() float64 { return float64(k.failures.Load()) })
+	clients := &k.table.cells[cellClients]
+	r.Counter("rauta_client_tcp_retransmits_total", func() float64 { return float64(atomic.LoadUint64(&clients.Retransmits)) })
+	r.Counter("rauta_client_tcp_timeouts_total", func() float64 { return float64(atomic.LoadUint64(&clients.Timeouts)) })
+	r.Counters("rauta_client_tcp_resets_total", func(emit emit) {
+		emit(float64(atomic.LoadUint64(&clients.ResetsReceived)), received())
+		emit(float64(atomic.LoadUint64(&clients.ResetsSent)), sent())
+	})
+	r.Distributions("rauta_backend_tcp_connect_seconds", func(emit func(*observe.Distribution, ...observe.Label)) {
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) { emit(c.connects(), labels...) })
+	})
+	k.counter("rauta_backend_tcp_retransmits_total", func(c *kernelCell) *uint64 { return &c.Retransmits })
+	k.counter("rauta_backend_tcp_timeouts_total", func(c *kernelCell) *uint64 { return &c.Timeouts })
+	r.Counters("rauta_backend_tcp_resets_total", func(emit emit) {
+		k.emitCells(emit, func(c *kernelCell) *uint64 { return &c.ResetsReceived }, received())
+		k.emitCells(emit, func(c *kernelCell) *uint64 { return &c.ResetsSent }, sent())
+	})
+	r.Counters("rauta_backend_tcp_connect_failures_total", func(emit emit) {
+		for i, name := range failureNames() {
+			k.emitCells(emit, func(c *kernelCell) *uint64 { return &c.Failures[i] }, observe.Label{Name: "errno", Value: name})
+		}
+	})
+	if k.loaded.sweep != nil {
+		k.registerSights()
+	}
+}
+
+func received() observe.Label { return observe.Label{Name: "direction", Value: "received"} }
+func sent() observe.Label     { return observe.Label{Name: "direction", Value: "sent"} }
+
+// counter registers one number of every cell.
+func (k *Kernel) counter(name string, of func(*kernelCell) *uint64) {
+	k.registry.Counters(name, func(emit emit) { k.emitCells(emit, of) })
+}
+
+func (k *Kernel) emitCells(emit emit, of func(*kernelCell) *uint64, more ...observe.Label) {
+	k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
+		if n := atomic.LoadUint64(of(c)); n > 0 {
+			emit(float64(n), append(labels, more...)...)
+		}
+	})
+}
+
+func (c *kernelCell) connects() *observe.Distribution {
+	d := &observe.Distribution{SumNs: atomic.LoadUint64(&c.ConnectNs)}
+	for i := range c.Connects {
+		d.Buckets[i] = atomic.LoadUint64(&c.Connects[i])
+	}
+	return d
+}
+
+// registerSights registers what sweeps have seen.
+func (k *Kernel) registerSights() {
+	r := k.registry
+	states := func(name string, of func(*sights) *[statesMax]int) {
+		r.Gauges(name, func(emit emit) {
+			n := of(k.sights.Load())
+			for state, name := range stateNames() {
+				if name != "" {
+					emit(float64(n[state]), observe.Label{Name: "state", Value: name})
+				}
+			}
+		})
+	}
+	states("rauta_client_tcp_connections", func(s *sights) *[statesMax]int { return &s.clients })
+	states("rauta_backend_tcp_connections", func(s *sights) *[statesMax]int { return &s.backends })
+	client := func(name string, of func(sight) float64) {
+		r.Gauge(name, func() float64 { return of(k.sights.Load().byCell[cellClients]) })
+	}
+	backend := func(name string, of func(sight) float64) {
+		r.Gauges(name, func(emit emit) {
+			seen := k.sights.Load()
+			k.table.each(func(number int, _ *kernelCell, labels []observe.Label) {
+				if s, ok := seen.byCell[uint32(number)]; ok {
+					emit(of(s), labels...)
+				}
+			})
+		})
+	}
+	unread := func(s sight) float64 { return float64(s.unread) }
+	unsent := func(s sight) float64 { return float64(s.unsent) }
+	client("rauta_client_tcp_srtt_seconds", sight.srtt)
+	client("rauta_client_tcp_unread_bytes", unread)
+	client("rauta_client_tcp_unsent_bytes", unsent)
+	backend("rauta_backend_tcp_srtt_seconds", sight.srtt)
+	backend("rauta_backend_tcp_min_rtt_seconds", func(s sight) float64 { return float64(s.minRTTUs) / 1e6 })
+	backend("rauta_backend_tcp_unread_bytes", unread)
+	backend("rauta_backend_tcp_unsent_bytes", unsent)
+}
+
+// srtt is the mean of the smoothed round-trip times, in seconds.
+func (s sight) srtt() float64 {
+	if s.measured == 0 {
+		return 0
+	}
+	return float64(s.srttUs) / float64(s.measured) / 1e6
+}

@@ -1,0 +1,116 @@
+//go:build linux && (amd64 || arm64)
+
+package bpf
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rauta.io/rauta/proxy/observe"
+)
+
+// tierWanted is how a test that runs itself with other permissions is told what to expect.
+const tierWanted = "RAUTA_TEST_TIER"
+
+func TestTheTierIsTheOneThatIsExpected(t *testing.T) {
+	want := os.Getenv(tierWanted)
+	if want == "" {
+		t.Skip("runs as a child of the tests of permissions")
+	}
+	k, tier := Open(observe.NewRegistry(observe.Options{}))
+	if k != nil {
+		defer k.Close()
+	}
+	if tier.Name != want {
+		t.Fatalf("tier %q (%s), not %q", tier.Name, tier.Reason, want)
+	}
+	if want == TierNone && !strings.Contains(tier.Reason, "CAP_BPF") {
+		t.Fatalf("the reason does not say what is missing: %s", tier.Reason)
+	}
+}
+
+func TestItNeedsTwoCapabilitiesAndNoMore(t *testing.T) {
+	k, tier := Open(observe.NewRegistry(observe.Options{}))
+	if k == nil {
+		t.Skipf("the kernel takes no programs here: %s", tier.Reason)
+	}
+	k.Close()
+	const caps = "+bpf,+perfmon,+net_bind_service"
+	cases := []struct {
+		name, tier string
+		args       []string
+	}{
+		{"uid 0 without new privileges", tier.Name, []string{"--no-new-privs", "--bounding-set=-all," + caps, "--inh-caps=-all," + caps}},
+		{"another uid with ambient capabilities", tier.Name, []string{"--reuid=65534", "--clear-groups", "--inh-caps=-all," + caps, "--ambient-caps=-all," + caps}},
+		{"uid 0 without any", TierNone, []string{"--bounding-set=-all", "--inh-caps=-all"}},
+		{"another uid without any", TierNone, []string{"--reuid=65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"}},
+		{"without CAP_PERFMON", TierNone, []string{"--no-new-privs", "--bounding-set=-all,+bpf", "--inh-caps=-all,+bpf"}},
+	}
+	self := childBinary(t)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			setpriv, err := exec.LookPath("setpriv")
+			if err != nil {
+				t.Skip("setpriv is not installed")
+			}
+			cmd := exec.Command(setpriv, append(c.args, "--", self, "-test.run=^TestTheTierIsTheOneThatIsExpected$")...)
+			cmd.Env = append(os.Environ(), tierWanted+"="+c.tier)
+			cmd.Dir = "/"
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// childBinary copies the test to where every user may run it.
+func childBinary(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rauta-bpf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "test")
+	if err := os.WriteFile(path, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestTheObjectsAreThoseOfTheirSource(t *testing.T) {
+	sums, err := os.ReadFile("objects.sha256")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(sums)), "\n")
+	if len(lines) < 8 {
+		t.Fatalf("only %d files in objects.sha256", len(lines))
+	}
+	for _, line := range lines {
+		want, name, _ := strings.Cut(line, "  ")
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
+			t.Errorf("%s has changed since the objects were compiled: run make bpf", name)
+		}
+	}
+}
