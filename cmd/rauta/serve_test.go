@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -126,6 +127,12 @@ endpoints: [{addresses: [127.0.0.1]}]
 // start starts rauta serve and waits until it answers.
 func start(t *testing.T, backend string, flags ...string) *instance {
 	t.Helper()
+	return startAs(t, nil, backend, flags...)
+}
+
+// startAs is start by way of another program, which takes permissions away.
+func startAs(t *testing.T, by []string, backend string, flags ...string) *instance {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +142,8 @@ func start(t *testing.T, backend string, flags ...string) *instance {
 	i.write(configuration(i.port, backend, "first"))
 	args := append([]string{"serve", "--config", i.dir, "--bind", "127.0.0.1", "--admin", i.admin, "--metrics", i.metrics,
 		"--workers", "2", "--drain-delay", "0s"}, flags...)
-	i.cmd = exec.Command(path, args...)
+	args = append(append(slices.Clone(by), path), args...)
+	i.cmd = exec.Command(args[0], args[1:]...)
 	i.cmd.Stderr, i.cmd.Stdout = i.log, i.log
 	if err := i.cmd.Start(); err != nil {
 		t.Fatal(err)
