@@ -273,8 +273,8 @@ func TestTheReferenceEngineServesTheSameConfiguration(t *testing.T) {
 
 func TestOperatorsGetAnswersFromTheRunningProcess(t *testing.T) {
 	i := start(t, echoBackend(t))
+	i.until("readiness", func() bool { return strings.Contains(i.get(i.metrics, "/readyz"), "ok") }) // its sockets come first
 	for _, c := range []struct{ address, path, want string }{
-		{i.metrics, "/readyz", "ok"},
 		{i.metrics, "/metrics", `rauta_requests_total{route="httproute/default/all",method="GET",code="2xx"} `},
 		{i.admin, "/config", `"generation": 1,`},
 		{i.admin, "/listeners", `"default/gw/http"`},
