@@ -48,6 +48,7 @@ func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []neti
 	e.conns++
 	e.exchange.Shard.ConnOpened()
 	c.peer = e.exchange.NewPeer(conn.RemoteAddr().Addr(), message.SchemeHTTP, port)
+	c.peer.Queued = conn.Queued()
 	c.readDeadline = e.loop.Now() + nanos(e.limits.HeadTimeout)
 	if len(proxyFrom) > 0 {
 		if !contains(proxyFrom, c.peer.Client) {

@@ -10,6 +10,7 @@ import (
 // before it has taken its time from that.
 func (e *Engine) ServePeer(conn *loop.Conn, peer exchange.Peer) {
 	c := &serverConn{conn: conn, e: e, peer: peer}
+	c.peer.Queued = conn.Queued()
 	c.place.Item = c
 	c.timer.Fire = c.onTimer
 	e.conns++

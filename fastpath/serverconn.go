@@ -421,6 +421,7 @@ func (c *serverConn) onProxyHeader(data []byte) int {
 	case proxyproto.Done:
 		if source.IsValid() {
 			c.peer = c.e.exchange.NewPeer(source.Addr(), c.peer.Scheme, c.peer.Port)
+			c.peer.Queued = c.conn.Queued()
 		}
 		c.state = awaitHead
 	}

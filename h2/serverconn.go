@@ -58,6 +58,7 @@ func nanos(ns int64) clock.Time { return clock.Time(ns) }
 
 func newServerConn(e *Engine, conn *loop.Conn, peer exchange.Peer) *serverConn {
 	peer.Protocol = "HTTP/2"
+	peer.Queued = conn.Queued()
 	c := &serverConn{peer: peer}
 	c.place.Item = c
 	c.init(e, conn, c, e.limits.HeadBytes, observe.ResetFromClient)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -46,5 +48,35 @@ func TestWithoutPermissionsRautaServesAndRequireDoesNotStart(t *testing.T) {
 	i := startAs(t, []string{setpriv, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"}, echoBackend(t))
 	if text := i.get(i.metrics, "/metrics"); !strings.Contains(text, `rauta_ebpf_tier{tier="none",reason="not permitted`) {
 		t.Fatalf("without permissions the metrics are\n%s", text)
+	}
+}
+
+func TestTheFirstRequestOfAConnectionHasItsWaitToBeAccepted(t *testing.T) {
+	i := start(t, echoBackend(t))
+	text := i.get(i.metrics, "/metrics")
+	if strings.Contains(text, `rauta_ebpf_tier{tier="none"`) {
+		t.Skip("the kernel tells nothing here")
+	}
+	const requests = 5
+	client := http.Client{Timeout: waitMax}
+	for range requests {
+		resp, err := client.Get(i.url("/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	value := func(series string) string {
+		_, rest, _ := strings.Cut(i.get(i.metrics, "/metrics"), "\n"+series+" ")
+		n, _, _ := strings.Cut(rest, "\n")
+		return n
+	}
+	i.until("a wait for each connection, and not for each request", func() bool {
+		conns := value("rauta_accept_queue_seconds_count")
+		return conns != "" && conns == value(`rauta_request_stage_seconds_count{route="httproute/default/all",stage="accept_queue"}`)
+	})
+	if first, all := value("rauta_accept_queue_seconds_count"), value("rauta_connections_total"); first != all {
+		t.Errorf("%s of %s connections have a wait", first, all)
 	}
 }

@@ -5,6 +5,9 @@ import "rauta.io/rauta/proxy/observe"
 // beginStages: the head is complete.
 func (x *Exchange) beginStages() {
 	x.stage, x.staged = observe.StageProxy, x.limits.start
+	if x.peer.Queued > 0 {
+		x.rec.Stages[observe.StageAcceptQueue], x.peer.Queued = x.peer.Queued, 0
+	}
 }
 
 // enter ends a stage and begins another. Each moment belongs to one stage only, so that all of them add up to the whole;

@@ -211,6 +211,8 @@ type Peer struct {
 	Protocol string
 	// Identity is what the TLS handshake has shown; nil without TLS.
 	Identity *certs.Identity
+	// Queued is for how many nanoseconds the connection has waited to be accepted; its first request takes it over.
+	Queued int64
 
 	fixed *fixedFields // of an untrusted peer
 	// admitted is the last port, of a generation, where requests for ServerName may come over this connection.

@@ -141,7 +141,7 @@ func (w *Worker) admit(l *Listener, fd int) {
 		c.local = l.addr
 	}
 	if k := w.opt.Kernel; k != nil {
-		w.noteQueued(k, fd)
+		c.queued = w.queued(k, fd)
 	}
 	w.counts.accepts++
 	w.countsChanged = true
@@ -161,11 +161,15 @@ func (w *Worker) admit(l *Listener, fd int) {
 	c.enter()
 }
 
-// noteQueued counts how long a connection has waited to be accepted. The turn's clock is older than the accept.
-func (w *Worker) noteQueued(k observe.Kernel, fd int) {
-	if since := k.Accepted(fd); since > 0 {
-		k.Queued(max(0, int64(w.time.read())-since))
+// queued counts how long a connection has waited to be accepted. The turn's clock is older than the accept.
+func (w *Worker) queued(k observe.Kernel, fd int) int64 {
+	since := k.Accepted(fd)
+	if since <= 0 {
+		return 0
 	}
+	ns := max(1, int64(w.time.read())-since)
+	k.Queued(ns)
+	return ns
 }
 
 // arrival is a connection in the mailbox of its owner.

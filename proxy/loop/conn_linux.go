@@ -57,6 +57,7 @@ type Conn struct {
 	datagram bool
 	lasting  bool       // outlives a panic of its handler: it belongs to many
 	began    clock.Time // accepted or connected
+	queued   int64      // nanoseconds before it was accepted; 0: not known
 
 	// Owned by the worker.
 	handler    Handler
@@ -233,6 +234,9 @@ func (c *Conn) setErr(err error) {
 
 // RemoteAddr is the peer's address; IPv4 is never IPv4-in-IPv6.
 func (c *Conn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// Queued is for how many nanoseconds the connection has waited to be accepted; 0 if the kernel does not tell.
+func (c *Conn) Queued() int64 { return c.queued }
 
 // LocalAddr is our address. Only the first call on a connection whose listener has a wildcard address, or on a
 // connected one, asks the kernel.
