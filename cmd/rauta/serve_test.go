@@ -156,6 +156,7 @@ func startAs(t *testing.T, by []string, backend string, flags ...string) *instan
 		}
 	})
 	i.until("the first answer", func() bool { return i.state() == "first" })
+	i.until("readiness", func() bool { return strings.Contains(i.get(i.metrics, "/readyz"), "ok") }) // after its sockets
 	return i
 }
 
@@ -273,8 +274,8 @@ func TestTheReferenceEngineServesTheSameConfiguration(t *testing.T) {
 
 func TestOperatorsGetAnswersFromTheRunningProcess(t *testing.T) {
 	i := start(t, echoBackend(t))
-	i.until("readiness", func() bool { return strings.Contains(i.get(i.metrics, "/readyz"), "ok") }) // its sockets come first
 	for _, c := range []struct{ address, path, want string }{
+		{i.metrics, "/readyz", "ok"},
 		{i.metrics, "/metrics", `rauta_requests_total{route="httproute/default/all",method="GET",code="2xx"} `},
 		{i.admin, "/config", `"generation": 1,`},
 		{i.admin, "/listeners", `"default/gw/http"`},
