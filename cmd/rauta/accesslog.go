@@ -9,7 +9,7 @@ import (
 	"rauta.io/rauta/proxy/observe"
 )
 
-// accessLog is the destination of the access log: nothing, a stream, or a file that can be opened anew after it was
+// accessLog is the destination of the access log, or of the error log: nothing, a stream, or a file that can be opened anew after it was
 // moved away (log rotation).
 type accessLog struct {
 	path string // empty unless it is a file
@@ -19,7 +19,7 @@ type accessLog struct {
 	w  io.Writer
 }
 
-// openAccessLog opens what the flag --access-log says.
+// openAccessLog opens what the flag --access-log or --error-log says.
 func openAccessLog(flag string, stdout io.Writer) (*accessLog, error) {
 	a := &accessLog{}
 	switch flag {
@@ -37,10 +37,10 @@ func openAccessLog(flag string, stdout io.Writer) (*accessLog, error) {
 	return a, nil
 }
 
-// attach starts logging.
-func (a *accessLog) attach(r *observe.Registry) {
+// attach starts logging; set is a method of the registry.
+func (a *accessLog) attach(set func(*observe.AccessLog) *observe.AccessLog) {
 	if a.log != nil {
-		r.SetAccessLog(a.log)
+		set(a.log)
 	}
 }
 
@@ -51,7 +51,7 @@ func (a *accessLog) reopen() error {
 	}
 	f, err := os.OpenFile(a.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
-		return fmt.Errorf("open the access log: %w", err)
+		return fmt.Errorf("open a log of requests: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -141,6 +141,8 @@ func TestWrongCommandLinesExitWithTwoAndSayWhatIsExpected(t *testing.T) {
 		"serve --config x --gateway-address-pool 10.0.0.1/8": "did you mean 10.0.0.0/8?",
 		"serve --config x --gateway-address-pool ::/0":       "no host can have",
 		"serve --config x --access-log=":                     "--access-log is empty",
+		"serve --config x --error-log=":                      "--error-log is empty",
+		"serve --config x --access-log=a --error-log=a":      "is the access log",
 		"serve --config x --log-level loud":                  `--log-level "loud": must be debug`,
 		"serve --config x --log-level INFO+3":                `--log-level "INFO+3": must be debug`,
 		"serve --config x --log-format xml":                  `--log-format "xml": must be text or json`,

@@ -63,6 +63,7 @@ type process struct {
 	keeper    *store.Keeper    // nil without --state-dir
 	reports   *reports         // nil without a cluster, or if it is not to be told anything
 	accessLog *accessLog
+	errorLog  *accessLog
 	admin     *admin.Admin
 }
 
@@ -83,7 +84,11 @@ func (p *process) start(stdout io.Writer) error {
 	if p.accessLog, err = openAccessLog(p.opt.accessLog, stdout); err != nil {
 		return err
 	}
-	p.accessLog.attach(p.registry)
+	p.accessLog.attach(p.registry.SetAccessLog)
+	if p.errorLog, err = openAccessLog(p.opt.errorLog, stdout); err != nil {
+		return err
+	}
+	p.errorLog.attach(p.registry.SetErrorLog)
 	if p.server, err = server.New(p.serverOptions(tuning)); err != nil {
 		return err
 	}
@@ -192,8 +197,10 @@ func (p *process) wait(ctx context.Context, signals <-chan os.Signal) error {
 }
 
 func (p *process) reopen() {
-	if err := p.accessLog.reopen(); err != nil {
-		p.log.Error("the access log goes on in the old file", "error", err)
+	for _, l := range []*accessLog{p.accessLog, p.errorLog} {
+		if err := l.reopen(); err != nil {
+			p.log.Error("a log of requests goes on in the old file", "error", err)
+		}
 	}
 }
 
@@ -229,7 +236,9 @@ func (p *process) close() {
 		p.kernel.Close()
 	}
 	p.stopAdmin()
-	if p.accessLog != nil {
-		p.accessLog.close()
+	for _, l := range []*accessLog{p.accessLog, p.errorLog} {
+		if l != nil {
+			l.close()
+		}
 	}
 }

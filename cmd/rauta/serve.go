@@ -42,6 +42,7 @@ type serveOptions struct {
 	engine      string
 	trusted     []string
 	accessLog   string
+	errorLog    string
 	logLevel    string
 	logFormat   string
 	drainDelay  time.Duration
@@ -110,6 +111,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.StringVar(&o.engine, "engine", engineLoop, "data plane: "+strings.Join(engines(), " or "))
 	f.StringSliceVar(&o.trusted, "trusted-proxies", nil, "CIDRs whose X-Forwarded-*, Forwarded and X-Request-Id are believed")
 	f.StringVar(&o.accessLog, "access-log", "off", "off, stdout, or the path of a file")
+	f.StringVar(&o.errorLog, "error-log", "off", "the same for a log of the requests that failed or that RAUTA answered itself")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long to go on accepting after SIGTERM while being unready")
@@ -144,6 +146,10 @@ func (o *serveOptions) validate() error {
 		return usagef("--log-format %q: must be text or json", o.logFormat)
 	case o.accessLog == "":
 		return usagef("--access-log is empty: must be off, stdout or the path of a file")
+	case o.errorLog == "":
+		return usagef("--error-log is empty: must be off, stdout or the path of a file")
+	case o.errorLog == o.accessLog && o.errorLog != "off":
+		return usagef("--error-log %q: is the access log, which has these lines, too; give another file, or off", o.errorLog)
 	case o.drainDelay < 0 || o.drainDelay > drainTimeMax:
 		return usagef("--drain-delay %s: must be from 0s to %s", o.drainDelay, drainTimeMax)
 	case o.drainTime < 0 || o.drainTime > drainTimeMax:

@@ -362,7 +362,7 @@ func (x *Exchange) finish(reason string) {
 		r.Endpoint = e.Stats
 		r.EndpointAddr = e.Name
 	}
-	if x.w.Shard.Logs() {
+	if x.w.Shard.Logs(reason) {
 		x.describe(r)
 	}
 	x.w.Shard.Finish(r)

@@ -76,23 +76,33 @@ func NewAccessLog(w io.Writer, opt AccessLogOptions) *AccessLog {
 // SetAccessLog makes every shard log to l and starts its writer; nil stops logging. It returns the log that was set
 // before, which the caller closes. A log can be set once, in one registry; a second time panics.
 func (r *Registry) SetAccessLog(l *AccessLog) (previous *AccessLog) {
+	return r.setLog(l, &r.log, func(s *Shard) *atomic.Pointer[logRing] { return &s.ring })
+}
+
+// SetErrorLog is SetAccessLog for a log of the exchanges that have a reason only, and of connections and flows that did not
+// end in good order. Lines are those of the access log; both may be set.
+func (r *Registry) SetErrorLog(l *AccessLog) (previous *AccessLog) {
+	return r.setLog(l, &r.errorLog, func(s *Shard) *atomic.Pointer[logRing] { return &s.errorRing })
+}
+
+func (r *Registry) setLog(l *AccessLog, current *atomic.Pointer[AccessLog], ringOf func(*Shard) *atomic.Pointer[logRing]) *AccessLog {
 	if l == nil {
 		for _, s := range r.shards {
-			s.ring.Store(nil)
+			ringOf(s).Store(nil)
 		}
-		return r.log.Swap(nil)
+		return current.Swap(nil)
 	}
 	if l.rings != nil {
 		panic("observe: access log was set before: make a new one")
 	}
-	previous = r.log.Swap(l)
+	previous := current.Swap(l)
 	l.writeFailed = &r.logWriteErrors
 	for range r.shards {
 		l.rings = append(l.rings, newLogRing(l, l.ringBytes, r.sharedShards))
 	}
 	go l.run()
 	for i, s := range r.shards {
-		s.ring.Store(l.rings[i])
+		ringOf(s).Store(l.rings[i])
 	}
 	return previous
 }

@@ -127,10 +127,18 @@ func (s *Shard) L4Endpoint(e *Endpoint) *L4Counters {
 	return c.of(s.worker)
 }
 
-// LogL4 logs a connection or flow when there is an access log.
+// reasonClosed is the orderly end of a connection.
+const reasonClosed = "closed"
+
+// LogL4 logs a connection or flow when there is a log for it.
 func (s *Shard) LogL4(rec *L4Record) {
 	if ring := s.ring.Load(); ring != nil && !ring.l4Line(rec) {
 		s.logDropped.Add(1)
+	}
+	if rec.Reason != reasonClosed {
+		if ring := s.errorRing.Load(); ring != nil && !ring.l4Line(rec) {
+			s.logDropped.Add(1)
+		}
 	}
 }
 

@@ -26,8 +26,9 @@ type Shard struct {
 	parseErrors   [parseReasonsMax]atomic.Uint64
 	reasons       [reasonsMax]atomic.Pointer[reasonCount]
 
-	ring atomic.Pointer[logRing] // nil while there is no access log
-	_    [64]byte                // the next allocation is not on our last cache line
+	ring      atomic.Pointer[logRing] // nil while there is no access log
+	errorRing atomic.Pointer[logRing] // nil while there is no error log
+	_         [64]byte                // the next allocation is not on our last cache line
 }
 
 // reasonCount counts one Record.Reason.
@@ -125,8 +126,11 @@ func (s *Shard) Finish(rec *Record) {
 	if rec.Reason != "" {
 		countReason(s.reasons[:], rec.Reason, 1)
 	}
-	if ring := s.ring.Load(); ring != nil {
-		if !ring.line(rec) {
+	if ring := s.ring.Load(); ring != nil && !ring.line(rec) {
+		s.logDropped.Add(1)
+	}
+	if rec.Reason != "" {
+		if ring := s.errorRing.Load(); ring != nil && !ring.line(rec) {
 			s.logDropped.Add(1)
 		}
 	}
@@ -153,13 +157,18 @@ func (s *Shard) endpointCell(e *Endpoint) *endpointCell {
 	return c.of(s.worker)
 }
 
-// Flush tells the access log's writer that lines are pending. The loop calls it at the end of a turn; it costs three
-// loads, and wakes the writer at most once per flush interval however many turns ask.
+// Flush tells the writers of the logs that lines are pending. The loop calls it at the end of a turn; it costs three
+// loads for each, and wakes a writer at most once per flush interval however many turns ask.
 func (s *Shard) Flush() {
 	if ring := s.ring.Load(); ring != nil {
 		ring.wakeWriter()
 	}
+	if ring := s.errorRing.Load(); ring != nil {
+		ring.wakeWriter()
+	}
 }
 
-// Logs reports whether there is an access log, for which alone Finish needs the views of a Record.
-func (s *Shard) Logs() bool { return s.ring.Load() != nil }
+// Logs reports whether there is a log for exchanges with the reason, for which alone Finish needs the views of a Record.
+func (s *Shard) Logs(reason string) bool {
+	return s.ring.Load() != nil || reason != "" && s.errorRing.Load() != nil
+}

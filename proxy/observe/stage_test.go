@@ -130,3 +130,41 @@ func BenchmarkScrapeOfTenThousandRoutes(b *testing.B) {
 	}
 	b.ReportMetric(float64(out.Len()), "bytes/scrape")
 }
+
+func TestTheErrorLogHasWhatFailedOnly(t *testing.T) {
+	var all, failed lockedBuffer
+	r := newTestRegistry(1)
+	access, errors := NewAccessLog(&all, AccessLogOptions{}), NewAccessLog(&failed, AccessLogOptions{})
+	r.SetAccessLog(access)
+	r.SetErrorLog(errors)
+	s := r.Shard(0)
+	if !s.Logs("") || !s.Logs("no_route") {
+		t.Error("there are logs")
+	}
+	s.Finish(&Record{Status: 200, Route: r.Route("well")})
+	s.Finish(&Record{Status: 503, Route: r.Route("ill"), Reason: "no_endpoint"})
+	s.LogL4(&L4Record{Route: r.Route("l4/well"), Reason: reasonClosed})
+	s.LogL4(&L4Record{Route: r.Route("l4/ill"), Reason: "backend_reset"})
+	access.Close()
+	errors.Close()
+	routes := func(text string) (out []string) {
+		for line := range strings.Lines(text) {
+			var got struct{ Route string }
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			out = append(out, got.Route)
+		}
+		return out
+	}
+	if got := fmt.Sprint(routes(all.String())); got != "[well ill l4/well l4/ill]" {
+		t.Errorf("the access log has %s", got)
+	}
+	if got := fmt.Sprint(routes(failed.String())); got != "[ill l4/ill]" {
+		t.Errorf("the error log has %s", got)
+	}
+	r.SetAccessLog(nil)
+	if s.Logs("") || !s.Logs("no_route") {
+		t.Error("the error log alone wants what failed, and nothing else")
+	}
+}

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/pprof"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,9 +76,12 @@ func (p *loopPlane) Start() error {
 	}
 	for _, w := range p.workers {
 		p.stopped.Go(func() {
-			if err := w.loop.Run(); err != nil {
-				p.deps.Log.Error("a worker has stopped", "worker", w.loop.ID(), "error", err)
-			}
+			// profiles tell the workers apart
+			pprof.Do(context.Background(), pprof.Labels("worker", strconv.Itoa(w.loop.ID())), func(context.Context) {
+				if err := w.loop.Run(); err != nil {
+					p.deps.Log.Error("a worker has stopped", "worker", w.loop.ID(), "error", err)
+				}
+			})
 		})
 	}
 	return nil

@@ -1,7 +1,10 @@
 package blackbox
 
 import (
+	"fmt"
 	"net"
+	"runtime/pprof"
+	"strings"
 	"testing"
 
 	"rauta.io/rauta/proxy/config"
@@ -40,4 +43,15 @@ func TestConnectionsToABackEndAreCountedForThePodTheyGoTo(t *testing.T) {
 			t.Error("a connection that failed is counted as open")
 		}
 	})
+}
+
+func TestProfilesTellTheWorkersApart(t *testing.T) {
+	start(t, nil)
+	for worker := range 2 {
+		want := fmt.Sprintf(`labels: {"worker":"%d"}`, worker)
+		until(t, want, func() bool {
+			var b strings.Builder
+			return pprof.Lookup("goroutine").WriteTo(&b, 1) == nil && strings.Contains(b.String(), want)
+		})
+	}
 }
