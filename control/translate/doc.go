@@ -25,5 +25,6 @@
 //   - A port is TLS or plain text: the oldest Gateway on it decides. An HTTPS listener without a usable certificate keeps
 //     its hostname, and refuses every handshake for it: the listener for all hostnames must not take its clients. The same
 //     holds for hosts in the tls sections of Ingresses, of which the oldest with a usable certificate decides.
-//   - The wildcard host of an Ingress covers any number of labels, as in the Gateway API, not exactly one.
+//   - The wildcard host of an Ingress covers exactly one label, as its specification says; those of the Gateway API cover any
+//     number. Certificates, and what clients are asked for, go by the longest wildcard however many labels a name has.
 package translate

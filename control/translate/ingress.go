@@ -38,7 +38,7 @@ func (t *translator) ingresses() {
 	for _, o := range ours {
 		for _, r := range t.compileIngress(o) {
 			t.config.Routes = append(t.config.Routes, r.config)
-			attachment := config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}}
+			attachment := config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}, OneLabel: strings.HasPrefix(r.host, "*.")}
 			if clients.refused[ingressPart{o, r.host}] {
 				continue
 			}

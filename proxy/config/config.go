@@ -83,6 +83,8 @@ type Attachment struct {
 	// Hostnames under which the rules are reachable, as far as they are the listener's; the more specific come first.
 	// Lower case, "" any, "*.suffix" wildcard. Never empty.
 	Hostnames []string `json:"hostnames"`
+	// OneLabel has wildcards among Hostnames cover exactly one label, as those of an Ingress do.
+	OneLabel bool `json:"oneLabel,omitempty"`
 }
 
 // Source names the object that a part of the configuration came from, for explain, logs and /config.

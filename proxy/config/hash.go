@@ -147,6 +147,7 @@ func (d *digest) listener(l *Listener) {
 	for i := range l.Attached {
 		d.text(l.Attached[i].Route)
 		d.texts(l.Attached[i].Hostnames)
+		d.flag(l.Attached[i].OneLabel)
 	}
 }
 

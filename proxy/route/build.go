@@ -145,7 +145,7 @@ func (b *builder) candidate(e int32) candidate {
 	m := &b.t.entries[e].Match
 	c := candidate{
 		entry: e, rule: b.t.entries[e].Rule, regex: none, predicates: int32(len(b.t.predicates)),
-		anyMethod: m.Method == "", method: message.LookupMethod([]byte(m.Method)),
+		anyMethod: m.Method == "", oneLabel: b.t.entries[e].OneLabel, method: message.LookupMethod([]byte(m.Method)),
 		headers: uint8(b.addPredicates(m.Headers, true)), query: uint8(b.addPredicates(m.Query, false)),
 	}
 	if b.ranks[e].isPattern() {

@@ -68,6 +68,8 @@ func (t *Table) why(c *candidate, v verdict) string {
 		p = &t.predicates[int(c.predicates)+int(v.index)]
 	}
 	switch v.reason {
+	case deepHost:
+		return fmt.Sprintf("hostname: %q of an Ingress covers one label only", t.entries[c.entry].Hostname)
 	case otherMethod:
 		return "method: it is not " + m.Method
 	case otherPath:

@@ -29,7 +29,7 @@ func (p *plain) request() *message.Request {
 func naiveLookup(entries []Entry, p *plain) (Result, bool) {
 	var takers []Entry
 	for _, e := range entries {
-		if naiveHost(e.Hostname, p.host) && naivePath(e.Match.Path, p.path) && naiveRest(e.Match, p) {
+		if naiveHost(e.Hostname, p.host, e.OneLabel) && naivePath(e.Match.Path, p.path) && naiveRest(e.Match, p) {
 			takers = append(takers, e)
 		}
 	}
@@ -45,13 +45,13 @@ func naiveLookup(entries []Entry, p *plain) (Result, bool) {
 	return Result{w.Rule, covered}, true
 }
 
-func naiveHost(pattern, host string) bool {
+func naiveHost(pattern, host string, oneLabel bool) bool {
 	if pattern == "" || pattern == host {
 		return true
 	}
 	rest, isWild := strings.CutPrefix(pattern, "*")
 	before, ends := strings.CutSuffix(host, rest)
-	return isWild && ends && before != ""
+	return isWild && ends && before != "" && !(oneLabel && strings.Contains(before, "."))
 }
 
 func naivePath(m config.PathMatch, path string) bool {
@@ -185,7 +185,7 @@ func (g generator) entry(i int) Entry {
 	e := Entry{Rule: int32(i), Order: g.IntN(1 << 20)}
 	switch g.IntN(4) {
 	case 0:
-		e.Hostname = "*." + g.hostname()
+		e.Hostname, e.OneLabel = "*."+g.hostname(), g.IntN(2) == 0
 	case 1, 2:
 		e.Hostname = g.hostname()
 	}

@@ -19,6 +19,7 @@ type reason uint8
 
 const (
 	matched reason = iota
+	deepHost
 	otherMethod
 	otherPath
 	noHeader
@@ -34,7 +35,10 @@ type verdict struct {
 }
 
 // check compares all but a literal path, which the tree has compared.
-func (t *Table) check(c *candidate, path []byte, req *message.Request) verdict {
+func (t *Table) check(c *candidate, path []byte, deep bool, req *message.Request) verdict {
+	if deep && c.oneLabel {
+		return verdict{reason: deepHost}
+	}
 	if !c.anyMethod {
 		if c.method != req.MethodID {
 			return verdict{reason: otherMethod}

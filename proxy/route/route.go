@@ -10,8 +10,8 @@
 // # Precedence
 //
 // The hostname comes first: an exact one, then wildcards from the longest suffix to the shortest, then "any". When no
-// entry of a more specific hostname takes the request, the next less specific one is asked. Within one hostname the first
-// difference decides:
+// entry of a more specific hostname takes the request, the next less specific one is asked: so is it for a name of several
+// labels below the wildcard of an Ingress, which covers one. Within one hostname the first difference decides:
 //
 //  1. the path: Exact, then Regex (a longer pattern first), then Prefix (a longer prefix first). Gateway API leaves the
 //     place of Regex open; this is the order of Envoy Gateway, so that YAML means the same here. GRPC comes after all
@@ -22,6 +22,7 @@
 package route
 
 import (
+	"bytes"
 	"sync"
 
 	"rauta.io/rauta/proxy/config"
@@ -38,6 +39,8 @@ type Entry struct {
 	Match config.Match
 	// Rule is what Lookup returns.
 	Rule int32
+	// OneLabel has a wildcard cover one label and not more, as an Ingress asks. It stands here because it takes no room here.
+	OneLabel bool
 	// Order breaks ties that the match leaves: the smaller wins. The caller ranks by age of the route, then its name,
 	// then the index of the rule, then that of the match.
 	Order int
@@ -88,6 +91,7 @@ type candidate struct {
 	query      uint8
 	method     message.MethodID
 	anyMethod  bool
+	oneLabel   bool
 	last       bool
 }
 
@@ -104,22 +108,26 @@ func (t *Table) Lookup(host []byte, req *message.Request) (Result, bool) {
 func (t *Table) lookup(host []byte, req *message.Request, tr *tracer) (Result, bool) {
 	path := req.Bytes(req.Path)
 	if h, ok := t.hosts.exact[string(host)]; ok {
-		if r, ok := t.lookupHost(h, path, req, tr); ok {
+		if r, ok := t.lookupHost(h, path, false, req, tr); ok {
 			return r, true
 		}
 	}
 	for n := t.hosts.longest(host); n != none; n = t.hosts.wild.nodes[n].up {
-		if r, ok := t.lookupHost(t.hosts.wild.nodes[n].prefix, path, req, tr); ok {
+		node := &t.hosts.wild.nodes[n]
+		// node.depth is the length of the suffix with its dot: what is before it is what the wildcard stands for.
+		labels := host[:len(host)-int(node.depth)]
+		if r, ok := t.lookupHost(node.prefix, path, bytes.IndexByte(labels, '.') >= 0, req, tr); ok {
 			return r, true
 		}
 	}
 	if t.hosts.any != none {
-		return t.lookupHost(t.hosts.any, path, req, tr)
+		return t.lookupHost(t.hosts.any, path, false, req, tr)
 	}
 	return Result{}, false
 }
 
-func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *tracer) (Result, bool) {
+// lookupHost asks one virtual host; deep says that its wildcard stands for more than one label of the name.
+func (t *Table) lookupHost(h int32, path []byte, deep bool, req *message.Request, tr *tracer) (Result, bool) {
 	vh := t.virtualHosts[h]
 	if tr != nil {
 		tr.host(h)
@@ -131,12 +139,12 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 		full, deepest = t.paths.walk(vh.root, path)
 	}
 	if full != none {
-		if c := t.scan(t.paths.nodes[full].exact, path, req, tr); c != none {
+		if c := t.scan(t.paths.nodes[full].exact, path, deep, req, tr); c != none {
 			return Result{t.candidates[c].rule, len(path)}, true
 		}
 	}
 	if vh.regex != none && !asterisk {
-		if c := t.scan(vh.regex, path, req, tr); c != none {
+		if c := t.scan(vh.regex, path, deep, req, tr); c != none {
 			return Result{t.candidates[c].rule, len(path)}, true
 		}
 	}
@@ -151,17 +159,17 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 		if depth < len(path) && path[depth] != '/' {
 			continue // "/a" doesn't match "/ab"
 		}
-		if c := t.scan(node.prefix, path, req, tr); c != none {
+		if c := t.scan(node.prefix, path, deep, req, tr); c != none {
 			return Result{t.candidates[c].rule, depth}, true
 		}
 	}
 	if vh.grpc != none && !asterisk {
-		if c := t.scan(vh.grpc, path, req, tr); c != none {
+		if c := t.scan(vh.grpc, path, deep, req, tr); c != none {
 			return Result{t.candidates[c].rule, len(path)}, true
 		}
 	}
 	if slash != none {
-		if c := t.scan(slash, path, req, tr); c != none {
+		if c := t.scan(slash, path, deep, req, tr); c != none {
 			return Result{t.candidates[c].rule, 0}, true
 		}
 	}
@@ -169,10 +177,10 @@ func (t *Table) lookupHost(h int32, path []byte, req *message.Request, tr *trace
 }
 
 // scan returns the first candidate of a group that takes the request, or none.
-func (t *Table) scan(first int32, path []byte, req *message.Request, tr *tracer) int32 {
+func (t *Table) scan(first int32, path []byte, deep bool, req *message.Request, tr *tracer) int32 {
 	for i := first; ; i++ {
 		c := &t.candidates[i]
-		v := t.check(c, path, req)
+		v := t.check(c, path, deep, req)
 		if tr != nil {
 			tr.candidate(i, v)
 		} else if v.reason == matched {

@@ -103,6 +103,17 @@ func TestAnExactHostnameWinsOverWildcardsAndTheLongestWildcardOverShorterOnes(t 
 	}
 }
 
+func TestAWildcardOfOneLabelLeavesDeeperNamesToOthers(t *testing.T) {
+	one := func(host string) Entry { return Entry{Hostname: host, OneLabel: true, Match: prefix("/")} }
+	tab := table(t, one("*.a.test"), on("*.test", prefix("/")), one("*.b.test"), on("*.b.test", prefix("/")))
+	for host, rule := range map[string]int32{"x.a.test": 0, "x.y.a.test": 1, "a.test": 1, ".a.test": 1, "x.b.test": 2, "x.y.b.test": 3} {
+		expect(t, tab, host, request("GET /"), rule)
+	}
+	if why := tab.Explain([]byte("x.y.a.test"), request("GET /"))[0].Why; !strings.Contains(why, "one label") {
+		t.Errorf("the reason is %q", why)
+	}
+}
+
 func TestARequestFallsThroughToALessSpecificHostname(t *testing.T) {
 	tab := table(t,
 		on("a.example.com", prefix("/only")),

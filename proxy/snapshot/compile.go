@@ -389,7 +389,7 @@ func (c *compiler) parts(index int, l *Listener) []part {
 		if !ok || cfg.Protocol.L4() || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
 			continue
 		}
-		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, precedence: precedence})
+		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, oneLabel: a.OneLabel, precedence: precedence})
 	}
 	return parts
 }
@@ -402,7 +402,9 @@ func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
 		return cfg.Attached
 	}
 	before := c.prev.Config.Listeners[i].Attached
-	equal := func(a, b config.Attachment) bool { return a.Route == b.Route && slices.Equal(a.Hostnames, b.Hostnames) }
+	equal := func(a, b config.Attachment) bool {
+		return a.Route == b.Route && a.OneLabel == b.OneLabel && slices.Equal(a.Hostnames, b.Hostnames)
+	}
 	if slices.EqualFunc(before, cfg.Attached, equal) {
 		return before
 	}
@@ -450,7 +452,7 @@ func (c *compiler) site(s *socket, hostname string, prev *site) *site {
 			continue
 		}
 		for j := range s.parts[i] {
-			s.parts[i][j].position = len(listeners)
+			s.parts[i][j].position = int32(len(listeners))
 		}
 		if parts == nil {
 			parts = s.parts[i]

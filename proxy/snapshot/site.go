@@ -32,8 +32,9 @@ type part struct {
 	listener  *Listener
 	hostnames []string
 
-	precedence int // of the route
-	position   int // of the listener in the site
+	precedence int   // of the route
+	position   int32 // of the listener in the site
+	oneLabel   bool  // of config.Attachment
 }
 
 // sortParts brings attachments into the order of precedence between equal matches.
@@ -51,7 +52,7 @@ func newSite(hostname string, listeners []*Listener, parts []part, prev *site) (
 	same := shape && slices.Equal(prev.listeners, listeners)
 	for i := 0; shape && i < len(parts); i++ {
 		a, b := &prev.parts[i], &parts[i]
-		shape = slices.Equal(a.hostnames, b.hostnames) && (a.route == b.route || sameMatches(a.route, b.route))
+		shape = slices.Equal(a.hostnames, b.hostnames) && a.oneLabel == b.oneLabel && (a.route == b.route || sameMatches(a.route, b.route))
 		same = same && a.route == b.route && a.listener == b.listener
 	}
 	if shape && same {
@@ -93,7 +94,7 @@ func (s *site) entries() []route.Entry {
 		for j := range p.route.Rules {
 			for _, m := range p.route.Rules[j].config.Matches {
 				for _, hostname := range p.hostnames {
-					entries = append(entries, route.Entry{Hostname: hostname, Match: m, Rule: index, Order: order})
+					entries = append(entries, route.Entry{Hostname: hostname, OneLabel: p.oneLabel, Match: m, Rule: index, Order: order})
 				}
 				order++
 			}
