@@ -150,6 +150,12 @@ func (p *process) registerNumbers(objects *watch.Cluster) {
 			emit(float64(numbers.Objects[kind]), observe.Label{Name: "kind", Value: kind})
 		}
 	})
+	p.registry.Gauges("rauta_watch_misfits", func(emit func(float64, ...observe.Label)) {
+		numbers := objects.Numbers()
+		for _, kind := range numbers.Kinds() {
+			emit(float64(numbers.Misfits[kind]), observe.Label{Name: "kind", Value: kind})
+		}
+	})
 	p.registry.Counter("rauta_watch_errors_total", func() float64 { return float64(objects.Numbers().Errors) })
 	p.registry.Gauge("rauta_watch_behind_seconds", func() float64 { return objects.Numbers().Behind.Seconds() })
 	p.registry.Gauge("rauta_watch_synced", func() float64 {

@@ -33,7 +33,7 @@ func newScheme() *runtime.Scheme {
 // newClients returns a client for each group and version, all over the same connections.
 func newClients(cfg *rest.Config) (map[string]rest.Interface, runtime.ParameterCodec, error) {
 	scheme := newScheme()
-	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
+	codecs := lenientCodecs{serializer.NewCodecFactory(scheme).WithoutConversion(), scheme}
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS, cfg.Burst = -1, 0 // reading opens a few streams and is limited by the API server's own priorities
 	transport, err := rest.HTTPClientFor(cfg)

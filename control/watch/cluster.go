@@ -148,7 +148,8 @@ func (c *Cluster) open(t *table, version string) {
 func (c *Cluster) start(t *table, at scope) {
 	s := t.sources[at]
 	if s == nil {
-		s = &source{cluster: c, table: t, scope: at, objects: map[name]object{}, doubted: map[name]bool{}, empty: make(chan struct{}, 1)}
+		s = &source{cluster: c, table: t, scope: at, objects: map[name]object{}, doubted: map[name]bool{},
+			misfits: map[name]string{}, empty: make(chan struct{}, 1)}
 		t.sources[at] = s
 	}
 	if s.cancel != nil {

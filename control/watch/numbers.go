@@ -10,6 +10,8 @@ import (
 type Numbers struct {
 	// Objects by kind.
 	Objects map[string]int
+	// Misfits by kind are objects that could not be decoded.
+	Misfits map[string]int
 	// Errors counts requests to the API server that failed.
 	Errors uint64
 	// Behind is for how long a kind could not be read, the longest of them; 0 if all can.
@@ -19,11 +21,14 @@ type Numbers struct {
 
 // Numbers returns the present ones.
 func (c *Cluster) Numbers() Numbers {
-	n := Numbers{Objects: map[string]int{}}
+	n := Numbers{Objects: map[string]int{}, Misfits: map[string]int{}}
 	n.Synced, _ = c.Synced()
 	c.mu.Lock()
 	for _, t := range c.tables {
 		n.Objects[t.kind] = t.count()
+		for _, s := range t.sources {
+			n.Misfits[t.kind] += len(s.misfits)
+		}
 	}
 	c.mu.Unlock()
 	c.trouble.mu.Lock()

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,6 +50,7 @@ type source struct {
 	// Protected by cluster.mu.
 	objects map[name]object
 	synced  bool
+	misfits map[name]string    // objects that could not be decoded, with their resource versions
 	doubted map[name]bool      // objects that an empty list did not have, until it is known whether they are gone
 	cancel  context.CancelFunc // ends the reflector; nil if none is running
 	empty   chan struct{}      // told that a list was empty
@@ -132,7 +134,7 @@ func (l *lister) Watch(opts metav1.ListOptions) (apiwatch.Interface, error) {
 // Transformer strips objects while they are still being listed.
 func (s *source) Transformer() cache.TransformFunc {
 	return func(o any) (any, error) {
-		if known, ok := o.(object); ok {
+		if known, ok := o.(object); ok && !isMisfit(known) {
 			s.table.strip(known)
 		}
 		return o, nil
@@ -148,11 +150,27 @@ func (s *source) Update(o any) error {
 	if !ok {
 		return nil
 	}
-	s.table.strip(fresh)
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
-	s.put(fresh)
+	s.take(fresh)
 	return nil
+}
+
+// take keeps an object, or that it is a misfit, which is as if it did not exist; cluster.mu is held.
+func (s *source) take(fresh object) (kept bool) {
+	k := nameOf(fresh)
+	if !isMisfit(fresh) {
+		delete(s.misfits, k)
+		s.table.strip(fresh)
+		s.put(fresh)
+		return true
+	}
+	if version := fresh.GetResourceVersion(); s.misfits[k] != version {
+		s.misfits[k] = version
+		s.cluster.trouble.misfit(s.table, fresh)
+	}
+	s.remove(k)
+	return false
 }
 
 // put is Update of a stripped object; cluster.mu is held.
@@ -182,6 +200,7 @@ func (s *source) Delete(o any) error {
 	}
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
+	delete(s.misfits, nameOf(gone))
 	s.remove(nameOf(gone))
 	return nil
 }
@@ -200,18 +219,21 @@ func (s *source) remove(k name) {
 
 // Replace takes a complete list.
 func (s *source) Replace(list []any, _ string) error {
-	present := make(map[name]bool, len(list))
+	present, misfits := make(map[name]bool, len(list)), map[name]bool{}
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
 	s.table.list = nil
 	for _, o := range list {
 		if fresh, ok := o.(object); ok {
-			s.table.strip(fresh)
-			present[nameOf(fresh)] = true
-			s.put(fresh)
+			if s.take(fresh) {
+				present[nameOf(fresh)] = true
+			} else {
+				misfits[nameOf(fresh)] = true
+			}
 		}
 	}
-	if len(present) == 0 && len(s.objects) > 0 {
+	maps.DeleteFunc(s.misfits, func(k name, _ string) bool { return !misfits[k] })
+	if len(list) == 0 && len(s.objects) > 0 {
 		for k := range s.objects {
 			s.doubted[k] = true
 		}

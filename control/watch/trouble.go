@@ -113,6 +113,13 @@ func (t *trouble) tooMany(table *table, limit int) {
 	}
 }
 
+// misfit: an object could not be decoded.
+func (t *trouble) misfit(table *table, o object) {
+	t.log.Error("an object does not have the form of its kind; it is treated as if it did not exist", "kind", table.kind,
+		"namespace", o.GetNamespace(), "name", o.GetName(), "error", o.GetAnnotations()[misfitReason],
+		"hint", "write it anew; definitions of the kind with validation would have refused it")
+}
+
 // emptied: a list lost everything at once.
 func (t *trouble) emptied(table *table, count int) {
 	t.log.Warn("the API server lists no object of a kind of which there were some; they stay in force until it has said so again",
