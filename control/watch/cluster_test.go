@@ -406,3 +406,28 @@ func TestStrippingKeepsWhatIsUsedAndIsDoneOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesThatNoObjectCanHaveAreNotAskedForAndNobodyWaitsForThem(t *testing.T) {
+	s := newAPIServer(t)
+	s.put(configMaps, `{"metadata":{"name":"ca","namespace":"d"},"data":{"ca.crt":"x"}}`)
+	c := follow(t, s, ClusterOptions{})
+	synced(t, c)
+	refs := []translate.ObjectRef{{Kind: "ConfigMap", Namespace: "d", Name: "ca"}}
+	for _, hostile := range []string{"../../etc/passwd", "a,metadata.name=ca", "a=b", "a\nb", "", "A", "\x1b[31m", "a,type!=x"} {
+		refs = append(refs, translate.ObjectRef{Kind: "Secret", Namespace: "d", Name: hostile},
+			translate.ObjectRef{Kind: "ConfigMap", Namespace: "d", Name: hostile}, translate.ObjectRef{Kind: "Secret", Namespace: "../d", Name: "a"})
+	}
+	eventually(t, "what can exist has been read", func() bool { return c.Refer(refs) })
+	if n := len(c.Objects().ConfigMaps); n != 1 {
+		t.Errorf("%d ConfigMaps were read", n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, table := range c.tables {
+		for at := range table.sources {
+			if at.name != "" && at.name != "ca" {
+				t.Errorf("%q is asked for", at.fields)
+			}
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package watch
 
-import "rauta.io/rauta/control/translate"
+import (
+	"k8s.io/apimachinery/pkg/api/validation"
+
+	"rauta.io/rauta/control/translate"
+)
 
 // namedMax bounds how many Secrets that are no certificates, and how many ConfigMaps, are followed one by one: each is a
 // stream of its own.
@@ -26,7 +30,7 @@ func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
 	complete = true
 	wanted := map[scope]bool{}
 	for _, ref := range refs {
-		if ref.Kind != t.kind || !c.inNamespaces(ref.Namespace) || c.inBulk(t, name{ref.Namespace, ref.Name}) {
+		if ref.Kind != t.kind || !canExist(ref) || !c.inNamespaces(ref.Namespace) || c.inBulk(t, name{ref.Namespace, ref.Name}) {
 			continue
 		}
 		if len(wanted) == namedMax {
@@ -50,6 +54,13 @@ func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
 		}
 	}
 	return complete
+}
+
+// canExist reports whether an object can have this name. The fields of objects that refer to others take any text, and what
+// no object can be called must not be asked for: the API server refuses the question, and the publication would wait for
+// an answer without end.
+func canExist(ref translate.ObjectRef) bool {
+	return len(validation.NameIsDNSSubdomain(ref.Name, false)) == 0 && len(validation.ValidateNamespaceName(ref.Namespace, false)) == 0
 }
 
 func (c *Cluster) inNamespaces(namespace string) bool {
