@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -175,7 +177,7 @@ func refOf(kind string, o metav1.Object) ObjectRef {
 }
 
 func (r reporter) add(s Severity, field, hint, message string) {
-	*r.out = append(*r.out, Problem{Severity: s, Object: r.object, Field: field, Message: message, Hint: hint})
+	*r.out = append(*r.out, Problem{Severity: s, Object: r.object, Field: field, Message: visible(message), Hint: hint})
 }
 
 func (r reporter) errorf(field, hint, format string, args ...any) {
@@ -184,6 +186,25 @@ func (r reporter) errorf(field, hint, format string, args ...any) {
 
 func (r reporter) warnf(field, hint, format string, args ...any) {
 	r.add(Warning, field, hint, fmt.Sprintf(format, args...))
+}
+
+// visible escapes what terminals and readers of logs obey and people don't see. Messages have names and values out of objects,
+// which can be anything, and end in logs, Events, statuses and on terminals.
+func visible(text string) string {
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if !strings.ContainsFunc(text, hidden) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if hidden(r) {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // condition makes a condition without a time: the writer of the status owns the clock.
@@ -197,7 +218,7 @@ func condition[T, R ~string](kind T, ok bool, reason R, generation int64, messag
 		Status:             status,
 		Reason:             string(reason),
 		ObservedGeneration: generation,
-		Message:            truncate(message),
+		Message:            truncate(visible(message)),
 	}
 }
 
