@@ -64,10 +64,11 @@ const (
 
 // What is shipped: the GatewayClass, and who RAUTA is.
 const (
-	shippedManifests = "../../deploy/base"
-	gatewayClass     = "rauta"
-	namespace        = "rauta-system"
-	serviceAccount   = "rauta"
+	shippedManifests   = "../../deploy/base"
+	servicesOfGateways = "../../deploy/infrastructure" // which GatewayInfrastructurePropagation asks for
+	gatewayClass       = "rauta"
+	namespace          = "rauta-system"
+	serviceAccount     = "rauta"
 )
 
 func TestConformance(t *testing.T) {
@@ -76,8 +77,10 @@ func TestConformance(t *testing.T) {
 	if err := plane.InstallDefinitions(t.Context(), definitions(t)); err != nil {
 		t.Fatal(err)
 	}
-	if err := plane.ApplyFolder(t.Context(), shippedManifests); err != nil {
-		t.Fatal(err)
+	for _, folder := range []string{shippedManifests, servicesOfGateways} {
+		if err := plane.ApplyFolder(t.Context(), folder); err != nil {
+			t.Fatal(err)
+		}
 	}
 	startRAUTA(t, plane)
 	supported := awaitFeatures(t, plane)
