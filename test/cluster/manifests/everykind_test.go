@@ -40,6 +40,22 @@ type poison struct {
 	specs             []string // TEXT is the text as JSON
 }
 
+// victim is what policies are about.
+const victim = `
+apiVersion: v1
+kind: Service
+metadata: {name: victim, namespace: %[1]s}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: victim, namespace: %[1]s}
+spec:
+  parentRefs: [{name: web}]
+  hostnames: [victim.example.com]
+  rules: [{backendRefs: [{name: victim, port: 80}]}]
+`
+
 const anyAnnotation = `metadata: {annotations: {example.com/x: TEXT}}`
 
 func poisons() []poison {
@@ -74,7 +90,7 @@ func poisons() []poison {
 			`spec: {parentRef: {name: web}, listeners: [{name: a, port: 8444, protocol: HTTPS, tls: {certificateRefs: [{name: TEXT}]}}]}`,
 			`spec: {parentRef: {name: web}, listeners: [{name: a, port: 8444, protocol: HTTPS, tls: {certificateRefs: [{name: a}]}}]}` + "\n" + anyAnnotation}},
 		{group: "gateway.networking.k8s.io", version: "v1", plural: "backendtlspolicies", kind: "BackendTLSPolicy", specs: []string{
-			`spec: {targetRefs: [{group: "", kind: Service, name: not-there}], validation: {hostname: x.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: TEXT}]}}`,
+			`spec: {targetRefs: [{group: "", kind: Service, name: victim}], validation: {hostname: x.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: TEXT}]}}`,
 			`spec: {targetRefs: [{group: "", kind: Service, name: TEXT}], validation: {hostname: x.test, wellKnownCACertificates: System}}`,
 			`spec: {targetRefs: [{group: "", kind: Service, name: not-there}], validation: {hostname: x.test, wellKnownCACertificates: System}}` + "\n" + anyAnnotation}},
 		{group: "gateway.networking.k8s.io", version: "v1", plural: "referencegrants", kind: "ReferenceGrant", specs: []string{
@@ -193,7 +209,7 @@ func TestPoisonsOfEveryKindHurtNobodyAndAreTold(t *testing.T) {
 	w := deployed(t)
 	ns := w.deploy(t, 1, "app")
 	const bad = "poison"
-	w.Apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+bad+"}\n---\n"+fmt.Sprintf(gateway, bad))
+	w.Apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+bad+"}\n---\n"+fmt.Sprintf(gateway, bad)+"---"+fmt.Sprintf(victim, bad))
 	config := w.Config()
 	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	client, err := dynamic.NewForConfig(config)
