@@ -281,6 +281,32 @@ func TestConstantsNamedInTheLimitsExist(t *testing.T) {
 
 var metricInText = regexp.MustCompile("`((?:rauta|go|process)_[a-z0-9_]+)`")
 
+func TestTestsNamedAgainstAttacksExist(t *testing.T) {
+	var source strings.Builder
+	for _, folder := range []string{"control", "proxy", "cmd", "test"} {
+		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			source.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := matches(regexp.MustCompile("`(Test[A-Za-z0-9]+)`"), read(t, "docs/attacks.md"))
+	if len(names) < 20 {
+		t.Fatalf("the page names %d tests", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(source.String(), "func "+name+"(") {
+			t.Errorf("docs/attacks.md names %s, which does not exist", name)
+		}
+	}
+}
+
 func TestMetricsNamedInTheDocumentsExist(t *testing.T) {
 	table := read(t, "docs/metrics.md")
 	for _, page := range pages(t) {
