@@ -211,6 +211,31 @@ func TestTheTableLeavesOutEmptyColumnsAndShowsFailures(t *testing.T) {
 	}
 }
 
+func TestWhoDoesNotHoldTheRateIsComparedWithNobody(t *testing.T) {
+	row := func(contender string, perSecond float64, others ...string) Row {
+		ratios := make(map[string]stats.Interval)
+		for _, base := range others {
+			ratios[base] = stats.Interval{Median: 0.9}
+		}
+		return Row{Scenario: "fixed", Contender: contender, PerSecond: perSecond, Ratios: ratios}
+	}
+	lines := []Row{
+		row(rautaName, 9_990, nginxName, haproxyName),
+		row(nginxName, 9_600, haproxyName),
+		row(haproxyName, 9_400, nginxName),
+	}
+	remarkRate(lines, 10_000, "offered")
+	if _, ok := lines[0].Ratios[nginxName]; !ok || len(lines[0].Ratios) != 1 {
+		t.Errorf("RAUTA is compared with %v, want nginx only: haproxy is behind", lines[0].Ratios)
+	}
+	if len(lines[1].Ratios)+len(lines[2].Ratios) != 0 {
+		t.Errorf("haproxy, which is behind, is compared: %v, %v", lines[1].Ratios, lines[2].Ratios)
+	}
+	if lines[1].Remark != "10000 requests/s offered" || lines[2].Remark != "10000 requests/s offered, not held" {
+		t.Errorf("remarks %q and %q", lines[1].Remark, lines[2].Remark)
+	}
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	for _, c := range []struct {
 		arguments string

@@ -114,6 +114,8 @@ const (
 	halfloadShare  = 0.5
 	// halfloadRestarts bound the scenario's time: each restart measures for some ten seconds.
 	halfloadRestarts = repetitionsMin
+	// rateHeldMin is the share of the requests offered that a contender must answer in time for its cost to count.
+	rateHeldMin = 0.95
 )
 
 // runHalfload first finds the slowest contender's rate.
@@ -147,8 +149,27 @@ func (l *lab) atRate(ctx context.Context, name string, entrants []entrant, comma
 	command.Rounds, command.SliceNanos = halfloadRounds, int64(halfloadSlice)
 	all, err := l.measure(ctx, &plan{entrants: entrants, restarts: min(halfloadRestarts, l.options.restarts), command: command})
 	lines := rows(name, all)
-	for i := range lines {
-		lines[i].Remark = fmt.Sprintf("%.0f requests/s %s", perSecond, why)
-	}
+	remarkRate(lines, perSecond, why)
 	return lines, err
+}
+
+// remarkRate says what was offered, and leaves out the ratios of and to those that did not hold the rate: with a backlog,
+// requests come many at a time, which costs less and is not what is measured.
+func remarkRate(lines []Row, perSecond float64, why string) {
+	behind := make(map[string]bool)
+	for i := range lines {
+		r := &lines[i]
+		r.Remark = fmt.Sprintf("%.0f requests/s %s", perSecond, why)
+		if r.Error == "" && r.PerSecond < rateHeldMin*perSecond {
+			behind[r.Contender] = true
+			r.Remark += ", not held"
+		}
+	}
+	for _, r := range lines {
+		for base := range r.Ratios {
+			if behind[r.Contender] || behind[base] {
+				delete(r.Ratios, base)
+			}
+		}
+	}
 }
