@@ -114,6 +114,7 @@ race: ## run the tests of the data plane with -race -tags invariants
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo '$(GO) test -race -tags invariants $(DATAPLANE)'; \
 		$(GO) test -race -tags invariants $(DATAPLANE) && \
+		$(GO) test -race -short ./bpf && \
 		$(GO) test -race -tags invariants -run '$(STORMS)' ./test/blackbox; \
 	else \
 		echo 'race: skipped, the race detector needs cgo and a C compiler'; \

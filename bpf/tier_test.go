@@ -3,8 +3,6 @@
 package bpf
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -95,25 +93,4 @@ func childBinary(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func TestTheObjectsAreThoseOfTheirSource(t *testing.T) {
-	sums, err := os.ReadFile("objects.sha256")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := strings.Split(strings.TrimSpace(string(sums)), "\n")
-	if len(lines) < 8 {
-		t.Fatalf("only %d files in objects.sha256", len(lines))
-	}
-	for _, line := range lines {
-		want, name, _ := strings.Cut(line, "  ")
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
-			t.Errorf("%s has changed since the objects were compiled: run make bpf", name)
-		}
-	}
 }
