@@ -70,15 +70,15 @@ func (w *world) start(ctx context.Context) (err error) {
 	if err := w.InstallGatewayAPI(ctx, cluster.Experimental); err != nil {
 		return err
 	}
-	for _, file := range []string{"base/namespace.yaml", "base/rbac.yaml", "base/classes.yaml", "base/admission.yaml"} {
-		if err := w.ApplyAll(ctx, manifest(file)); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	if err := w.ApplyAll(ctx, stateKey); err != nil {
+	// In the order of docs/kubernetes.md: the key is an optional volume, which pods have only if it is there before them.
+	if err := w.ApplyAll(ctx, manifest("base/namespace.yaml")+"---"+stateKey); err != nil {
 		return err
 	}
-	return w.ApplyAll(ctx, manifest("daemonset/daemonset.yaml"))
+	text, err := kustomized("daemonset")
+	if err != nil {
+		return fmt.Errorf("build deploy/daemonset: %w", err)
+	}
+	return w.ApplyAll(ctx, text)
 }
 
 func manifest(file string) string {
