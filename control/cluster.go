@@ -86,6 +86,8 @@ type Cluster struct {
 	Measured func(Stage, time.Duration)
 	// Addresses receives the addresses that statuses are to have in place of Options.Addresses; nil for none.
 	Addresses <-chan []string
+	// Zone receives the zone that RAUTA runs in, if it is not in Options; nil for nothing.
+	Zone <-chan string
 
 	// Owned by Run.
 	memo     translate.Memo
@@ -144,6 +146,9 @@ func (c *Cluster) Run(ctx context.Context) {
 			c.translated(t)
 		case addresses := <-c.Addresses:
 			c.Options.Addresses = addresses
+			c.again()
+		case zone := <-c.Zone:
+			c.Options.Zone = zone
 			c.again()
 		case <-dates.C:
 			c.again()

@@ -344,3 +344,36 @@ func TestAPanicOfATranslationLeavesWhatIsServed(t *testing.T) {
 		t.Errorf("published %+v", cfg)
 	}
 }
+
+func TestAZoneThatIsKnownLaterTakesEffectOnEndpoints(t *testing.T) {
+	zones := make(chan string)
+	s, p, _ := live(t, func(c *Cluster) { c.Zone = zones })
+	near, far := "near", "far"
+	objects := served(8080, "10.0.0.1")
+	prefer := corev1.ServiceTrafficDistributionPreferClose
+	objects.Services[0].Spec.TrafficDistribution = &prefer
+	objects.EndpointSlices = []*discoveryv1.EndpointSlice{slice("10.0.0.1", "10.0.0.2")}
+	objects.EndpointSlices[0].Endpoints[0].Zone = &near
+	objects.EndpointSlices[0].Endpoints[1].Zone = &far
+	s.set(func(s *source) { s.synced, s.objects, s.change.Objects = true, objects, true })
+	distant := func() (n int) {
+		receive(t, "a publication", p.published)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, eps := range p.eps {
+			for _, e := range eps {
+				if e.Distant {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if n := distant(); n != 0 {
+		t.Errorf("%d endpoints are distant although the zone is not known", n)
+	}
+	zones <- near
+	if n := distant(); n != 1 {
+		t.Errorf("%d endpoints are distant, want the one in the other zone", n)
+	}
+}

@@ -178,9 +178,33 @@ func (p *process) follow(reading, writing context.Context, poke <-chan os.Signal
 	if p.reports != nil {
 		beside.Go(func() { p.reports.run(writing) })
 	}
+	if t := p.opt.translate; t.Zone == "" && t.Node != "" {
+		zone := make(chan string)
+		p.cluster.Zone = zone
+		beside.Go(func() { p.askZone(reading, t.Node, zone) })
+	}
 	p.cluster.Run(reading)
 	beside.Wait()
 	return nil
+}
+
+// askZone tells the live loop the zone of a node, once it is known.
+func (p *process) askZone(ctx context.Context, node string, tell chan<- string) {
+	access, err := p.opt.cluster.access.Config()
+	var zone string
+	if err == nil {
+		zone, err = watch.Zone(ctx, access, node, p.log)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Warn("the zone of this node is not known", "node", node, "error", err, "hint", "set --zone")
+		}
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case tell <- zone:
+	}
 }
 
 // ready says whether everything is being served, and if not, what is missing.

@@ -27,7 +27,7 @@ func meaningFlags(f *pflag.FlagSet, o *translate.Options) {
 	f.StringVar(&o.IngressClass, "ingress-class", translate.DefaultIngressClass, "Ingresses of this class are ours")
 	f.StringVar(&o.TicketKeys, "session-ticket-keys", "", "NAMESPACE/NAME of a Secret with keys of TLS session tickets, to share with replicas")
 	f.StringVar(&o.Node, "node-name", "", "node that RAUTA runs on, for Services that prefer endpoints on the same node")
-	f.StringVar(&o.Zone, "zone", "", "zone of that node, for Services that prefer endpoints in the same zone")
+	f.StringVar(&o.Zone, "zone", "", "zone of that node, for Services that prefer endpoints in the same zone (default in a cluster: its label)")
 	f.Var(&prefixes{&o.AddressPool}, "gateway-address-pool", "CIDRs of addresses of which every Gateway gets one of its own (default: they share one)")
 	f.BoolVar(&o.WatchIngressWithoutClass, "watch-ingress-without-class", false, "take Ingresses that name no class")
 }

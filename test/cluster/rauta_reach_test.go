@@ -266,3 +266,44 @@ func TestTheKindsOfTheGatewayAPIComeAndGoWhileIngressesAreServed(t *testing.T) {
 	})
 	t.Logf("%d requests to the Ingress meanwhile", sent.Load())
 }
+
+const zoned = `
+apiVersion: v1
+kind: Service
+metadata: {name: app, namespace: %[1]s}
+spec: {trafficDistribution: PreferClose, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: app-1, namespace: %[1]s, labels: {kubernetes.io/service-name: app}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.244.3.2], zone: a, hints: {forZones: [{name: a}]}, conditions: {ready: %[2]t}}
+- {addresses: [10.244.3.3], zone: b, hints: {forZones: [{name: b}]}}
+`
+
+func TestTheZoneOfTheNodeDecidesWhichEndpointsAreNear(t *testing.T) {
+	p := plane(t)
+	kubeconfig := permitted(t, p)
+	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
+	ns := namespace(t, p)
+	answering(t, "10.244.3.2")
+	answering(t, "10.244.3.3")
+	p.Apply(t, fmt.Sprintf(plainIngress, ns)+"---"+fmt.Sprintf(zoned, ns, true))
+	// The node that all tests share is in zone a.
+	defer alone(t, kubeconfig, "--node-name=node", "--http-port=8086", "--watch-namespace="+ns, "--publish-address=198.51.100.4")()
+
+	client := &http.Client{Timeout: time.Minute}
+	only := func(want string) error { // of 30 answers; by chance one of a billion such runs would come from one of two endpoints
+		for range 30 {
+			if body, err := get(client, "http://"+NodeAddress+":8086/"); err != nil || body != want {
+				return errors.Join(err, fmt.Errorf("%q answers, want %s", body, want))
+			}
+		}
+		return nil
+	}
+	Eventually(t, "the near endpoint alone", func() error { return only("10.244.3.2") })
+	p.Apply(t, fmt.Sprintf(zoned, ns, false))
+	Eventually(t, "the other one, as the near one is not ready", func() error { return only("10.244.3.3") })
+}

@@ -1,0 +1,43 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+)
+
+// zonePause is the time between two questions for a zone that has not been answered: what depends on it works without.
+const zonePause = 10 * time.Second
+
+// Zone asks for the zone of a node, which is a label of it, until there is an answer or ctx is done. It is empty for a node
+// that has none. Zones of nodes do not change, so it is asked once.
+func Zone(ctx context.Context, cfg *rest.Config, node string, log *slog.Logger) (string, error) {
+	client, err := coreclient.NewForConfig(cfg)
+	if err != nil {
+		return "", fmt.Errorf("prepare the client for nodes: %w", err)
+	}
+	told := false
+	for {
+		object, err := client.Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err == nil {
+			return object.Labels[corev1.LabelTopologyZone], nil
+		}
+		if !told && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)) {
+			told = true
+			log.Warn("the zone of this node is not known, and Services that prefer near endpoints are served from all zones; it is asked for again",
+				"node", node, "error", err, "hint", "set --zone, or allow get of nodes")
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(zonePause):
+		}
+	}
+}
