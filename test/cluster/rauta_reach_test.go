@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,24 @@ func eventuallyAddresses(t *testing.T, p *Plane, namespace, want string) {
 	})
 }
 
+// shows returns the one row that kubectl get has of a path, by column: the API server makes it.
+func shows(t *testing.T, p *Plane, path string) map[string]string {
+	t.Helper()
+	text, err := p.Client().Discovery().RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table metav1.Table
+	if err := json.Unmarshal(text, &table); err != nil || len(table.Rows) != 1 {
+		t.Fatalf("%s: %v, %s", path, err, text)
+	}
+	row := map[string]string{}
+	for i, column := range table.ColumnDefinitions {
+		row[column.Name] = fmt.Sprint(table.Rows[0].Cells[i])
+	}
+	return row
+}
+
 const balanced = `
 apiVersion: v1
 kind: Service
@@ -101,6 +120,17 @@ func TestStatusesHaveTheAddressesOfAServiceGivenOnesOrThoseOfTheNode(t *testing.
 
 	end = alone(t, kubeconfig, "--publish-address=198.51.100.4")
 	eventuallyAddresses(t, p, ns, "198.51.100.4")
+	for path, want := range map[string]map[string]string{
+		"/apis/gateway.networking.k8s.io/v1/namespaces/" + ns + "/gateways": {"Name": "web", "Class": "rauta", "Address": "198.51.100.4", "Programmed": "True"},
+		"/apis/networking.k8s.io/v1/namespaces/" + ns + "/ingresses":        {"Name": "old", "Class": "rauta", "Address": "198.51.100.4"},
+	} {
+		shown := shows(t, p, path)
+		for column, value := range want {
+			if shown[column] != value {
+				t.Errorf("kubectl get shows %v, want %s %s", shown, column, value)
+			}
+		}
+	}
 	end()
 
 	nodes := p.Client().CoreV1().Nodes()
