@@ -64,8 +64,10 @@ another terminal:
   h2load -n 100000 -c 8 -m 10 --connect-to=` + demoAddress + ` http://shop.localhost:8080/hello
       many requests on few connections
 
+  bin/rauta top
+      live: what each route and back end does, and where the time of requests goes; run h2load or /slow meanwhile
   curl -s http://127.0.0.1:9091/metrics | grep rauta_requests_total
-      what has been counted so far
+      what has been counted so far; all metrics are in docs/metrics.md
   bin/rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/api/items -H 'X-Canary: yes'
       why that request goes where it goes
 

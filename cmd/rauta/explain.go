@@ -133,9 +133,9 @@ const (
 )
 
 func (o *explainOptions) askAdmin(ctx context.Context, method, target string) (*snapshot.Explanation, error) {
-	base, err := url.Parse(o.admin)
-	if err != nil || base.Scheme != "http" || base.Host == "" {
-		return nil, usagef("--admin %q: must be a URL such as http://127.0.0.1:9090", o.admin)
+	base, err := adminURL(o.admin)
+	if err != nil {
+		return nil, err
 	}
 	u := base.JoinPath("explain")
 	u.RawQuery = url.Values{"method": {method}, "url": {target}, "header": o.headers}.Encode()

@@ -12,7 +12,8 @@ losing a request.
   rauta check examples/quickstart                      what is wrong with a configuration, and what to do
   rauta serve --config examples/quickstart             serve it
   rauta explain --config examples/quickstart GET http://shop.localhost/cart
-                                                       which rule and back end a request gets, and why`
+                                                       which rule and back end a request gets, and why
+  rauta top                                            what it does now, and where the time of requests goes`
 
 // newRoot returns the command line. onStart is called when a command line has been accepted.
 func newRoot(onStart func()) *cobra.Command {
@@ -25,6 +26,6 @@ func newRoot(onStart func()) *cobra.Command {
 		PersistentPreRun:  func(*cobra.Command, []string) { onStart() },
 		DisableAutoGenTag: true,
 	}
-	root.AddCommand(newServe(), newCheck(), newExplain(), newProbe(), newVersion(), newDemo())
+	root.AddCommand(newServe(), newCheck(), newExplain(), newTop(), newDebug(), newProbe(), newVersion(), newDemo())
 	return root
 }

@@ -104,7 +104,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.SortFlags = false
 	f.StringArrayVar(&o.paths, "config", nil, "file or folder of YAML; may be repeated")
 	f.StringVar(&o.bind, "bind", "", "address of listeners that name none (default: all addresses)")
-	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of /config, /explain, /listeners, /clusters and /debug/pprof; off for none")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of /config, /explain, /listeners, /clusters, /debug/pprof, and what --metrics has; off for none")
 	f.StringVar(&o.metrics, "metrics", ":9091", "address of /metrics, /healthz and /readyz; off for none")
 	f.StringVar(&o.probeSocket, "probe-socket", "", "path of a Unix socket with the same pages for 'rauta probe'")
 	f.IntVar(&o.workers, "workers", 0, "event loops (default: one per usable core)")

@@ -91,6 +91,7 @@ func additions() []edge {
 		{"fastpath/reference", "proxy/snapshot", "the same rules"},
 		{"fastpath/reference", "proxy/upstream", "the same pickers"},
 
+		{"internal/top", "proxy/observe", "it shows the stages and metrics by the names that they are counted under"},
 		{"test/clients", "internal/demo", "it runs what make run runs, on other ports"},
 		{"loadtest", "loadtest/...", "it measures from outside and imports nothing of the product"},
 		{"loadtest/bareloop", "loadtest/rawio", "raw sockets"},
@@ -137,8 +138,10 @@ func owners() []owner {
 		{"github.com/klauspost/cpuid", []string{"fastpath/wire"}, "one place chooses instructions"},
 		{"github.com/fsnotify/fsnotify", []string{"control/watch"}, "one place follows files"},
 		{"github.com/spf13", []string{"cmd/rauta", "test/cluster/plane"}, "one command line"},
+		{"charm.land", []string{"internal/top"}, "one live screen"},
+		{"github.com/prometheus", []string{"internal/top"}, "observe writes metrics, and only top reads them"},
 		{"github.com/coder/websocket", []string{"internal/demo"}, "tunnels need no WebSocket library"},
-		{"net/http", []string{"cmd/rauta", "internal/demo", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
+		{"net/http", []string{"cmd/rauta", "internal/demo", "internal/top", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
 			"the data plane has its own HTTP; admin adapts the standard profiles, exchange takes the texts of status codes only"},
 	}
 }

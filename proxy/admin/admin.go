@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http/pprof"
 	"sync"
@@ -116,6 +117,7 @@ func (a *Admin) pages() map[string]page {
 		"/explain":      {"?method=GET&url=http://host/path&header=name:%20value: what becomes of a request", a.explain},
 		"/debug/pprof/": {"profiles of the process, for go tool pprof", profiles},
 	}
+	maps.Copy(pages, a.numbers()) // so that who may see the inside needs one address only
 	var index bytes.Buffer
 	index.WriteString("RAUTA admin\n\n")
 	for _, path := range sorted(pages) {
