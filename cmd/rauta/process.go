@@ -17,7 +17,6 @@ import (
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/fastpath/wire"
 	"rauta.io/rauta/proxy/admin"
-	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -117,7 +116,7 @@ func (p *process) serverOptions(tuning loop.Tuning) server.Options {
 	limits.Request.StrictNames = p.opt.strictNames
 	opt := server.Options{
 		Workers: p.opt.workers, Registry: p.registry, Bind: p.opt.bind,
-		Settings: exchange.Settings{TrustedProxies: p.opt.trustedNets}, Limits: limits,
+		Settings: p.opt.exchangeSettings(), Limits: limits,
 		ConnectionsMax: p.opt.connections, Gather: p.opt.gather, Overlap: p.opt.overlap, Plane: planes()[p.opt.engine], MemoryLimit: tuning.ContainerLimit,
 		ReadyWithoutSockets: len(p.opt.paths) == 0,
 		DrainDelay:          p.opt.drainDelay, DrainTime: p.opt.drainTime, Log: p.log,

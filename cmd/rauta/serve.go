@@ -55,6 +55,7 @@ type serveOptions struct {
 	strictNames bool
 	ebpf        string
 	translate   translate.Options
+	tracing     traceOptions
 	cluster     clusterOptions
 	state       stateOptions
 	reports     reportOptions
@@ -125,6 +126,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.StringVar(&o.ebpf, "ebpf", ebpfAuto, "metrics from the kernel: auto (if it can be), off, or require")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
+	o.tracing.flags(f)
 	o.cluster.flags(f)
 	o.state.flags(f)
 	o.reports.flags(f)
@@ -175,6 +177,9 @@ func (o *serveOptions) validate() error {
 		return usagef("--log-level %q: must be debug, info, warn or error", o.logLevel)
 	}
 	if err := o.parseTrusted(); err != nil {
+		return err
+	}
+	if err := o.tracing.validate(); err != nil {
 		return err
 	}
 	if err := validateMeaning(&o.translate); err != nil {

@@ -75,6 +75,8 @@ func additions() []edge {
 		{"proxy/dial", "proxy/loop", "it connects for the engines, which take connections over when they are open"},
 		{"proxy/dial", "proxy/upstream", "pools ask it for connections"},
 		{"fastpath", "proxy/proxyproto", "a PROXY header comes before the first head"},
+		{"proxy/exchange", "proxy/trace", "a request becomes part of a trace before it is matched"},
+		{"proxy/trace", "proxy/message", "a trace context is read from views of a head and written into it"},
 		{"proxy/exchange", "proxy/websocket", "a tunnel closes where no frame is under way"},
 		{"fastpath", "proxy/websocket", "it opens WebSockets for clients that asked in HTTP/2"},
 		{"h2", "proxy/websocket", "extended CONNECT stands for the upgrade that HTTP/1 has"},
@@ -150,7 +152,7 @@ func owners() []owner {
 func loopOwned() []string {
 	return []string{
 		"fastpath", "fastpath/wire", "h2", "proxy/clock", "proxy/exchange", "proxy/filter", "proxy/list", "proxy/message", "proxy/proxyproto",
-		"proxy/websocket", "h2/hpack", "proxy/dial", "proxy/l4",
+		"proxy/websocket", "h2/hpack", "proxy/dial", "proxy/l4", "proxy/trace",
 	}
 }
 

@@ -4,16 +4,28 @@ import (
 	"testing"
 
 	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/trace"
 )
 
 // TestAWholeExchangeAllocatesNothing: two heads, a body, the record and the access log line.
-func TestAWholeExchangeAllocatesNothing(t *testing.T) {
+func TestAWholeExchangeAllocatesNothing(t *testing.T) { wholeExchange(t, nil, "accept-language: en") }
+
+func TestPropagationAllocatesNothing(t *testing.T) {
+	p := &trace.Propagation{Formats: []trace.Format{trace.W3C, trace.B3, trace.B3Multi}}
+	for _, field := range []string{"traceparent: " + traceParent, "traceparent: 00-", "b3: d"} {
+		wholeExchange(t, p, field)
+	}
+}
+
+func wholeExchange(t *testing.T, p *trace.Propagation, field string) {
+	t.Helper()
 	s := newSim(t, 1, nil)
+	s.w.Settings.Propagation = p
 	s.dialer.atOnce = true
 	c := &fakeClient{s: s, silent: true}
 	c.peer = s.w.NewPeer(s.request("GET /").peer.Client, message.SchemeHTTP, s.port)
 	body := []byte("hello")
-	lines := []string{"user-agent: test", "accept: */*", "x-forwarded-for: 10.1.2.3", "x-forwarded-prefix: /x"}
+	lines := []string{"user-agent: test", "accept: */*", "x-forwarded-for: 10.1.2.3", "x-forwarded-prefix: /x", field}
 	resp := &message.Response{}
 	resp.Fields = make([]message.Field, 0, 32)
 	once := func() {

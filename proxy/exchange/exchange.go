@@ -141,6 +141,9 @@ func (x *Exchange) Start() {
 		return
 	}
 	x.setForwardingFields()
+	if p := w.Settings.Propagation; p != nil {
+		x.rec.TraceID = p.Join(&x.Req.Head, x.peer.Trusted || !w.Settings.TracesOfTrusted, w.rand).TraceID
+	}
 	if x.peer.Identity != nil {
 		x.addIdentity(x.peer.Identity)
 	}

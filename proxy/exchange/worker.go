@@ -10,6 +10,7 @@ import (
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/snapshot"
+	"rauta.io/rauta/proxy/trace"
 	"rauta.io/rauta/proxy/upstream"
 )
 
@@ -24,6 +25,10 @@ const headKeepMax = 4 << 10
 type Settings struct {
 	// TrustedProxies are the peers whose X-Forwarded-*, Forwarded and X-Request-Id fields are kept and extended.
 	TrustedProxies []netip.Prefix
+	// Propagation makes requests part of traces; nil for not at all, then what clients say about traces passes as it is.
+	Propagation *trace.Propagation
+	// TracesOfTrusted: only what TrustedProxies say about traces is believed.
+	TracesOfTrusted bool
 }
 
 // Trusts reports whether a peer may speak for the client.

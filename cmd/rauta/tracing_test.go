@@ -1,0 +1,24 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFlagsAboutTracesThatAreWrongAreExplained(t *testing.T) {
+	for flags, want := range map[string]string{
+		"--trace-propagate w3c,jaeger":                `--trace-propagate: "jaeger" is none of w3c, b3, b3multi`,
+		"--trace-propagate b3,b3":                     `--trace-propagate: "b3" is there twice`,
+		"--trace-propagate=":                          "--trace-propagate is empty: must be",
+		"--trace-sampling 1":                          "--trace-sampling: has no use without --trace-propagate",
+		"--trace-trusted-only":                        "--trace-trusted-only: has no use without --trace-propagate",
+		"--trace-propagate b3 --trace-sampling 100.1": "--trace-sampling 100.1: must be from 0 to 100",
+		"--trace-propagate b3 --trace-sampling=-1":    "--trace-sampling -1: must be from 0 to 100",
+		"--trace-propagate b3 --trace-sampling NaN":   "--trace-sampling NaN: must be from 0 to 100",
+	} {
+		code, out, stderr := command(strings.Fields("serve --config x " + flags)...)
+		if code != exitUsage || out != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, want %d and %q, got: %s", flags, code, exitUsage, want, stderr)
+		}
+	}
+}
