@@ -223,8 +223,8 @@ func TestTheDocumentedFlagsAreThoseOfTheProgram(t *testing.T) {
 		}
 	}
 	known := inHelp
-	for _, command := range []string{"check", "explain", "probe"} {
-		known = append(known, matches(flagOfHelp, run(t, rauta, command, "--help"))...)
+	for _, command := range []string{"check", "explain", "probe", "top", "debug profile"} {
+		known = append(known, matches(flagOfHelp, run(t, rauta, append(strings.Fields(command), "--help")...))...)
 	}
 	for _, page := range pages(t) {
 		if page == "PERF.md" {
