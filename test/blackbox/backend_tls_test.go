@@ -179,6 +179,7 @@ func TestABackEndHearsTheSchemeOfItsOwnConnection(t *testing.T) {
 	settings := ca.serving(named())
 	settings.NextProtos = []string{"h2"}
 	secure := newTLSBackend(t, settings, func(_ *conn, s *tls.Conn) {
+		//lint:ignore SA1019 net/http of Go 1.26 in its place remembers the TLS whatever the scheme, and would prove nothing
 		new(http2.Server).ServeConn(s, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			fmt.Fprintf(w, "TLS %t, client %s", req.TLS != nil, req.Header.Get("X-Forwarded-Proto"))
 		})})
