@@ -174,6 +174,7 @@ func TestIngressRulesTakeTheirHostsAndTheDefaultBackendTheRest(t *testing.T) {
 		"sub.exact.test/app":   "fallback",
 		"a.wild.test/":         "wild",
 		"wild.test/":           "fallback", // the wildcard stands for a label
+		"a.b.wild.test/":       "fallback", // and for one only
 		"xwild.test/":          "fallback",
 		"named.wild.test/only": "named", // the name comes before the wildcard
 		"named.wild.test/":     "wild",  // and leaves it what it does not take: docs/adr/0004
