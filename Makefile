@@ -79,9 +79,8 @@ test-cluster: ## run the tests that need an API server, which the first run buil
 		echo 'test-cluster: skipped, its modules could not be downloaded'; \
 	fi
 
-# The suites of the Gateway API: the toolchain, the versions of modules, and the channels. v1.7.0 does not build with Go 1.26,
-# and is run with SUITE=v1.7.0 only, since four of its tests fail.
-SUITES := v1.6.3
+# The suites of the Gateway API: the toolchain, the versions of modules, and the channels. v1.7.0 does not build with Go 1.26.
+SUITES := v1.6.3 v1.7.0
 suite_toolchain_v1.6.3 := $(shell $(GO) env GOTOOLCHAIN)
 suite_toolchain_v1.7.0 := go1.27.0
 suite_modules_v1.6.3   := go.mod
@@ -95,7 +94,7 @@ conformance: $(addprefix conformance-,$(or $(SUITE),$(SUITES))) ## run the confo
 conformance-modules-%:
 	@(cd test/cluster/plane && $(GO) mod download && cd ../../conformance && $(GO) mod download && $(GO) run ./standin && \
 		GOTOOLCHAIN=$(suite_toolchain_$*) $(GO) mod download -modfile=$(suite_modules_$*)) >/dev/null 2>&1 || \
-		{ echo 'conformance: the modules of the suite $* could not be downloaded'; exit 1; }
+		{ echo 'conformance: the modules of the suite $*, or its Go toolchain $(suite_toolchain_$*), could not be downloaded'; exit 1; }
 
 conformance-v%: conformance-modules-v%
 	@mkdir -p bin docs/conformance

@@ -12,7 +12,8 @@ import (
 
 const (
 	suiteModule = "sigs.k8s.io/gateway-api/conformance"
-	standin     = "images" // git ignores it; v1.7.0.mod names it
+	standin     = "images"                                                                            // git ignores it; v1.7.0.mod names it
+	generated   = "// Code generated from the conformance suite of the Gateway API; DO NOT EDIT.\n\n" // for the checks of sources
 	module      = "module sigs.k8s.io/gateway-api-conformance-images\n\ngo 1.26.0\n"
 )
 
@@ -58,7 +59,7 @@ func copyPackage(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), text, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), append([]byte(generated), text...), 0o644); err != nil {
 			return err
 		}
 	}
