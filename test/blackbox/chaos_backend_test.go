@@ -32,6 +32,8 @@ type stormBackend struct {
 	open  atomic.Int64 // connections
 	wrong atomic.Int64 // requests whose body is not the one of their id
 	whole atomic.Int64 // requests that were read completely
+	// surplus is what came on a connection behind the last request that it could take, nil for nothing.
+	surplus atomic.Value
 }
 
 func newStormBackend(t *testing.T, m combination, seed uint64) *stormBackend {
@@ -163,7 +165,19 @@ func (s *stormConn) respond(req *http.Request, early bool) bool {
 	if s.in(15) && len(wire) < 2000 { // close without a word
 		return false
 	}
+	if closes {
+		s.leave()
+	}
 	return !closes
+}
+
+// leave ends a connection as RFC 9112 section 9.6 asks servers to: what comes behind the last request is read, not refused, since
+// that might destroy the response on its way. Nothing should come.
+func (s *stormConn) leave() {
+	s.Conn.(*net.TCPConn).CloseWrite()
+	if rest, _ := io.ReadAll(s.r); len(rest) > 0 {
+		s.b.surplus.Store(fmt.Sprintf("%d bytes: %q", len(rest), rest[:min(len(rest), 200)]))
+	}
 }
 
 // frame puts body behind head: sized, chunked, until the end of the connection, or none.

@@ -241,7 +241,7 @@ func (s *stormClient) judge(q stormRequest, resp *http.Response, body []byte, er
 	case complete:
 		s.tally.whole.Add(1)
 	case resp.Header.Get(wholeField) != "":
-		s.t.Errorf("%s %s: %d of %d bytes, %v, although the back end sent all of them", q.method, q.id, len(body), size, err)
+		s.t.Errorf("%s %s: %d of %d bytes, %v, although the back end sent all of them; response fields %v", q.method, q.id, len(body), size, err, resp.Header)
 	case err == nil:
 		s.t.Errorf("%s: %d of %d bytes look complete", q.id, len(body), size)
 	default:

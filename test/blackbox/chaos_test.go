@@ -166,6 +166,9 @@ func (s *storm) settle() {
 		if n := b.wrong.Load(); n > 0 {
 			t.Errorf("back end %d got %d bodies that were not those of their requests", i, n)
 		}
+		if rest := b.surplus.Load(); rest != nil {
+			t.Errorf("back end %d got, behind the last request of a connection, %s", i, rest)
+		}
 	}
 }
 
