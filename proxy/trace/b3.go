@@ -1,6 +1,10 @@
 package trace
 
-import "rauta.io/rauta/proxy/message"
+import (
+	"encoding/hex"
+
+	"rauta.io/rauta/proxy/message"
+)
 
 // Fields of B3 (github.com/openzipkin/b3-propagation), in lower case.
 const (
@@ -96,8 +100,8 @@ func cut(v []byte) (before, after []byte) {
 }
 
 func (c *Context) appendB3(b []byte, debug bool) []byte {
-	b = appendHex(b, c.TraceID[:])
-	b = appendHex(append(b, '-'), c.SpanID[:])
+	b = hex.AppendEncode(b, c.TraceID[:])
+	b = hex.AppendEncode(append(b, '-'), c.SpanID[:])
 	switch {
 	case debug:
 		return append(b, "-d"...)

@@ -6,6 +6,7 @@
 package trace
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -160,8 +161,8 @@ func write(h *message.Head, f Format, c *Context, debug bool) {
 	case B3:
 		h.AddBytes(nameB3, c.appendB3(space[:0], debug), message.Unknown)
 	case B3Multi:
-		h.AddBytes("X-B3-TraceId", appendHex(space[:0], c.TraceID[:]), message.Unknown)
-		h.AddBytes("X-B3-SpanId", appendHex(space[:0], c.SpanID[:]), message.Unknown)
+		h.AddBytes("X-B3-TraceId", hex.AppendEncode(space[:0], c.TraceID[:]), message.Unknown)
+		h.AddBytes("X-B3-SpanId", hex.AppendEncode(space[:0], c.SpanID[:]), message.Unknown)
 		if debug {
 			h.Add("X-B3-Flags", "1", message.Unknown) // which implies that it is sampled
 		} else {

@@ -1,6 +1,10 @@
 package trace
 
-import "rauta.io/rauta/proxy/message"
+import (
+	"encoding/hex"
+
+	"rauta.io/rauta/proxy/message"
+)
 
 const (
 	// valueBytesMax is the longest value that is written, in bytes: b3 has 32 + 1 + 16 + 2.
@@ -31,15 +35,15 @@ func readW3C(h *message.Head) (c Context, says verdict, ok bool) {
 }
 
 func (c *Context) appendW3C(b []byte) []byte {
-	b = appendHex(append(b, "00-"...), c.TraceID[:])
-	b = appendHex(append(b, '-'), c.SpanID[:])
+	b = hex.AppendEncode(append(b, "00-"...), c.TraceID[:])
+	b = hex.AppendEncode(append(b, '-'), c.SpanID[:])
 	if c.Sampled {
 		return append(b, "-01"...)
 	}
 	return append(b, "-00"...)
 }
 
-// readHex reads lower-case hexadecimal digits, two for each byte of dst.
+// readHex reads hexadecimal digits, two for each byte of dst. Unlike encoding/hex it takes lower case only, as both formats say.
 func readHex(dst, text []byte) bool {
 	if len(text) != 2*len(dst) {
 		return false
@@ -63,12 +67,4 @@ func hexValue(c byte) byte {
 		return c - 'a' + 10
 	}
 	return 0xff
-}
-
-func appendHex(dst, b []byte) []byte {
-	const digits = "0123456789abcdef"
-	for _, c := range b {
-		dst = append(dst, digits[c>>4], digits[c&15])
-	}
-	return dst
 }
