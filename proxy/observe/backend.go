@@ -152,10 +152,7 @@ func (e *Endpoint) labels(x *exposition) string {
 
 // backend writes a histogram that has counted something.
 func (x *exposition) backend(name, labels string, sum *stageSum) {
-	for _, n := range sum.buckets {
-		if n > 0 {
-			x.stage(name, labels, sum)
-			return
-		}
+	if sum.count() > 0 {
+		x.stage(name, labels, sum)
 	}
 }

@@ -26,17 +26,30 @@ type histogram struct {
 	sumNs   atomic.Uint64
 }
 
-// add counts one duration. The scan is linear because most durations end within the first few bounds.
+// add counts one duration.
 func (h *histogram) add(ns int64) {
 	if ns < 0 {
 		ns = 0
 	}
+	h.buckets[bucketOf(boundsNs[:], ns)].Add(1)
+	h.sumNs.Add(uint64(ns))
+}
+
+// bucketOf returns the index of the bucket of a duration, len(bounds) for what is above all of them. The scan is linear
+// because most durations end within the first few bounds.
+func bucketOf(bounds []int64, ns int64) int {
 	i := 0
-	for i < boundsCount && ns > boundsNs[i] {
+	for i < len(bounds) && ns > bounds[i] {
 		i++
 	}
-	h.buckets[i].Add(1)
-	h.sumNs.Add(uint64(ns))
+	return i
+}
+
+// addBuckets adds what one worker has counted to a sum over all of them.
+func addBuckets(sum []uint64, buckets []atomic.Uint64) {
+	for i := range buckets {
+		sum[i] += buckets[i].Load()
+	}
 }
 
 // count is the number of durations.
@@ -54,8 +67,6 @@ type histogramSum struct {
 }
 
 func (s *histogramSum) include(h *histogram) {
-	for i := range h.buckets {
-		s.buckets[i] += h.buckets[i].Load()
-	}
+	addBuckets(s.buckets[:], h.buckets[:])
 	s.sumNs += h.sumNs.Load()
 }

@@ -59,11 +59,7 @@ type stageHistogram struct {
 }
 
 func (h *stageHistogram) add(ns int64) {
-	i := 0
-	for i < stageBoundsCount && ns > stageBoundsNs[i] {
-		i++
-	}
-	h.buckets[i].Add(1)
+	h.buckets[bucketOf(stageBoundsNs[:], ns)].Add(1)
 	h.sumNs.Add(uint64(ns))
 }
 
@@ -95,10 +91,15 @@ type stageSum struct {
 }
 
 func (s *stageSum) include(h *stageHistogram) {
-	for i := range h.buckets {
-		s.buckets[i] += h.buckets[i].Load()
-	}
+	addBuckets(s.buckets[:], h.buckets[:])
 	s.sumNs += h.sumNs.Load()
+}
+
+func (s *stageSum) count() (n uint64) {
+	for _, bucket := range s.buckets {
+		n += bucket
+	}
+	return n
 }
 
 // writeRouteStages writes the stages of one route in which any of its requests has spent time.
@@ -127,11 +128,7 @@ func (r *Registry) writeRouteStages(x *exposition, rt *Route) {
 		}
 		sum := &sums[stage]
 		if stage >= kernelStages { // those that spent no time in it
-			counted := uint64(0)
-			for _, n := range sum.buckets {
-				counted += n
-			}
-			sum.buckets[0] += total - min(counted, total)
+			sum.buckets[0] += total - min(sum.count(), total)
 		}
 		x.stage("rauta_request_stage_seconds", labels+`,stage="`+stageLabels[stage]+`"`, sum)
 	}
