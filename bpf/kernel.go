@@ -22,7 +22,6 @@ type Kernel struct {
 	loaded   *loaded
 	connsFD  int
 	queued   func(time.Duration)
-	tier     Tier
 
 	// atomic
 	failures atomic.Uint64
@@ -34,23 +33,23 @@ type Kernel struct {
 	ended sync.WaitGroup
 }
 
-// Open loads the programs, or says in Tier why it does not; then the Kernel is nil. Metrics are registered either way.
+// Open loads the programs and registers their metrics, or says in Tier why it does not; then the Kernel is nil.
 func Open(registry *observe.Registry) (*Kernel, Tier) {
 	l, missing, err := probe()
 	if l == nil {
 		return nil, Tier{Name: TierNone, Reason: reason(err)}
 	}
 	k := &Kernel{registry: registry, loaded: l, connsFD: l.collection.Maps[kernelMapRautaConns].FD(), stop: make(chan struct{})}
-	k.tier = Tier{Name: TierFull}
+	tier := Tier{Name: TierFull}
 	if len(missing) > 0 {
-		k.tier = Tier{Name: TierReduced, Reason: "without " + strings.Join(missing, ", ") + ": " + reason(err)}
+		tier = Tier{Name: TierReduced, Reason: "without " + strings.Join(missing, ", ") + ": " + reason(err)}
 	}
 	k.calls.New = func() any { return new(call) }
 	k.table.init(l.cells)
 	k.sights.Store(&sights{})
 	k.queued = registry.Durations("rauta_accept_queue_seconds")
 	k.register()
-	return k, k.tier
+	return k, tier
 }
 
 // Start begins to look at the sockets every sweepInterval.

@@ -40,13 +40,17 @@ func (k *Kernel) register() {
 	k.counter("rauta_backend_tcp_retransmits_total", func(c *kernelCell) *uint64 { return &c.Retransmits })
 	k.counter("rauta_backend_tcp_timeouts_total", func(c *kernelCell) *uint64 { return &c.Timeouts })
 	r.Counters("rauta_backend_tcp_resets_total", func(emit emit) {
-		k.emitCells(emit, func(c *kernelCell) *uint64 { return &c.ResetsReceived }, received())
-		k.emitCells(emit, func(c *kernelCell) *uint64 { return &c.ResetsSent }, sent())
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
+			emitCount(emit, &c.ResetsReceived, append(labels, received()))
+			emitCount(emit, &c.ResetsSent, append(labels, sent()))
+		})
 	})
 	r.Counters("rauta_backend_tcp_connect_failures_total", func(emit emit) {
-		for i, name := range failureNames() {
-			k.emitCells(emit, func(c *kernelCell) *uint64 { return &c.Failures[i] }, observe.Label{Name: "errno", Value: name})
-		}
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
+			for i, name := range failureNames() {
+				emitCount(emit, &c.Failures[i], append(labels, observe.Label{Name: "errno", Value: name}))
+			}
+		})
 	})
 	if k.loaded.sweep != nil {
 		k.registerSights()
@@ -58,15 +62,16 @@ func sent() observe.Label     { return observe.Label{Name: "direction", Value: "
 
 // counter registers one number of every cell.
 func (k *Kernel) counter(name string, of func(*kernelCell) *uint64) {
-	k.registry.Counters(name, func(emit emit) { k.emitCells(emit, of) })
+	k.registry.Counters(name, func(emit emit) {
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) { emitCount(emit, of(c), labels) })
+	})
 }
 
-func (k *Kernel) emitCells(emit emit, of func(*kernelCell) *uint64, more ...observe.Label) {
-	k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
-		if n := atomic.LoadUint64(of(c)); n > 0 {
-			emit(float64(n), append(labels, more...)...)
-		}
-	})
+// emitCount emits a counter that is not 0.
+func emitCount(emit emit, counter *uint64, labels []observe.Label) {
+	if n := atomic.LoadUint64(counter); n > 0 {
+		emit(float64(n), labels...)
+	}
 }
 
 func (c *kernelCell) connects() *observe.Distribution {
