@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,15 +23,26 @@ const (
 	profileSecondsMax = 240
 )
 
-// profileKinds are the profiles by the name of their page; those that cover a time say so.
-var profileKinds = map[string]struct{ page, suffix string }{
-	"cpu":       {"profile", "pb.gz"},
-	"trace":     {"trace", "trace"},
-	"heap":      {"heap", "pb.gz"},
-	"allocs":    {"allocs", "pb.gz"},
-	"goroutine": {"goroutine", "pb.gz"},
-	"mutex":     {"mutex", "pb.gz"},
-	"block":     {"block", "pb.gz"},
+// profileNames are the values of --type.
+const profileNames = "cpu, trace, heap, allocs, goroutine, mutex or block"
+
+// profileKind says where a profile is, how its file ends, and whether it covers a time.
+type profileKind struct {
+	page, suffix string
+	timed        bool
+}
+
+// profileKindOf returns what a value of --type stands for.
+func profileKindOf(name string) (kind profileKind, ok bool) {
+	switch name {
+	case "cpu":
+		return profileKind{"profile", "pb.gz", true}, true
+	case "trace":
+		return profileKind{"trace", "trace", true}, true
+	case "heap", "allocs", "goroutine", "mutex", "block":
+		return profileKind{name, "pb.gz", false}, true
+	}
+	return profileKind{}, false
 }
 
 func newDebug() *cobra.Command {
@@ -58,9 +68,7 @@ func newDebugProfile() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "profile [--admin URL] [--type cpu|trace|heap|allocs|goroutine|mutex|block]",
 		Short: "Fetch a profile of a running RAUTA into a file",
-		Long: `Fetch a profile of a running RAUTA into a file, for go tool pprof (or, of type trace, go tool trace).
-
-A profile of the CPU takes about one percent of it while it lasts.`,
+		Long:  `Fetch a profile of a running RAUTA into a file, for go tool pprof (or, of type trace, go tool trace).`,
 		Example: `  rauta debug profile --seconds 10
   rauta debug profile --type heap -f heap.pb.gz && go tool pprof -top heap.pb.gz`,
 		Args: cobra.NoArgs,
@@ -76,7 +84,7 @@ A profile of the CPU takes about one percent of it while it lasts.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.admin, "admin", adminDefault, "URL of the admin address of a running RAUTA")
-	f.StringVar(&o.kind, "type", "cpu", "cpu, trace, heap, allocs, goroutine, mutex or block")
+	f.StringVar(&o.kind, "type", "cpu", profileNames)
 	f.IntVar(&o.seconds, "seconds", 10, "how long cpu and trace look")
 	f.StringVarP(&o.file, "file", "f", "", "file to write (default rauta-TYPE-TIME.SUFFIX in this folder)")
 	return cmd
@@ -88,32 +96,26 @@ func (o *profileOptions) fetch(ctx context.Context) (file string, n int64, err e
 	if err != nil {
 		return "", 0, err
 	}
-	kind, ok := profileKinds[o.kind]
+	kind, ok := profileKindOf(o.kind)
 	if !ok {
-		return "", 0, usagef("--type %q: must be cpu, trace, heap, allocs, goroutine, mutex or block", o.kind)
+		return "", 0, usagef("--type %q: must be %s", o.kind, profileNames)
 	}
 	if o.seconds < 1 || o.seconds > profileSecondsMax {
 		return "", 0, usagef("--seconds %d: must be 1 to %d", o.seconds, profileSecondsMax)
 	}
 	u := base.JoinPath("debug", "pprof", kind.page)
-	if o.kind == "cpu" || o.kind == "trace" {
+	if kind.timed {
 		u.RawQuery = url.Values{"seconds": {strconv.Itoa(o.seconds)}}.Encode()
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.seconds)*time.Second+profileMargin)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	resp, err := ask(ctx, o.admin, u)
 	if err != nil {
-		return "", 0, fmt.Errorf("ask %s: %w", o.admin, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", 0, fmt.Errorf("ask %s: %w", o.admin, err)
+		return "", 0, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
-		return "", 0, fmt.Errorf("%s answered %s: %s (the admin address has profiles, the metrics address has none)",
-			o.admin, resp.Status, strings.TrimSpace(string(why)))
+		return "", 0, fmt.Errorf("%w (the admin address has profiles, the metrics address has none)", refusal(o.admin, resp))
 	}
 	file = o.file
 	if file == "" {

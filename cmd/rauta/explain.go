@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -141,21 +140,17 @@ func (o *explainOptions) askAdmin(ctx context.Context, method, target string) (*
 	u.RawQuery = url.Values{"method": {method}, "url": {target}, "header": o.headers}.Encode()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	resp, err := ask(ctx, o.admin, u)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", o.admin, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", o.admin, err)
+		return nil, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, refusal(o.admin, resp)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, explanationBytesMax))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of %s: %w", o.admin, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s: %s", o.admin, resp.Status, strings.TrimSpace(string(body)))
 	}
 	var e snapshot.Explanation
 	if err := json.Unmarshal(body, &e); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"time"
 
@@ -19,9 +18,6 @@ requests that got no answer), latencies, requests under way, and as a bar in whi
 
 It reads the metrics of one node. With -o text or json, or when the output is no terminal, it prints one table of what came
 between two readings, and ends.`
-
-// adminDefault is where serve answers operators unless told otherwise.
-const adminDefault = "http://127.0.0.1:9090"
 
 // topOptions are the flags of top.
 type topOptions struct {
@@ -85,13 +81,4 @@ func (o *topOptions) once(ctx context.Context, source top.Source, format top.For
 func isTerminal(file *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
 	return err == nil
-}
-
-// adminURL parses the flag --admin.
-func adminURL(flag string) (*url.URL, error) {
-	base, err := url.Parse(flag)
-	if err != nil || base.Scheme != "http" || base.Host == "" {
-		return nil, usagef("--admin %q: must be a URL such as %s", flag, adminDefault)
-	}
-	return base, nil
 }
