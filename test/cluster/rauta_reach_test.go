@@ -195,19 +195,7 @@ apiVersion: networking.k8s.io/v1
 kind: IngressClass
 metadata: {name: rauta}
 spec: {controller: rauta.io/ingress-controller}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: old, namespace: %[1]s}
-spec:
-  ingressClassName: rauta
-  defaultBackend: {service: {name: app, port: {number: 80}}}
----
-apiVersion: v1
-kind: Service
-metadata: {name: app, namespace: %[1]s}
-spec: {ports: [{name: http, port: 80}]}
----
+---` + oldIngress + "---" + appService + `---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: app-1, namespace: %[1]s, labels: {kubernetes.io/service-name: app}}
@@ -221,14 +209,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: rauta}
 spec: {controllerName: rauta.io/gateway-controller}
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: web, namespace: %[1]s}
-spec:
-  gatewayClassName: rauta
-  listeners: [{name: http, port: 8085, protocol: HTTP}]
-`
+---` + webGateway
 
 func TestTheKindsOfTheGatewayAPIComeAndGoWhileIngressesAreServed(t *testing.T) {
 	p := plane(t)

@@ -39,19 +39,24 @@ func replica(t *testing.T, kubeconfig, name, address string) *Process {
 		"--leader-election-namespace="+system, "--leader-election-id="+name, "--host-ips="+address, "--drain-delay=0s", "--drain-time=1s")
 }
 
-const served = `
+const webGateway = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: web, namespace: %[1]s}
 spec:
   gatewayClassName: rauta
   listeners: [{name: http, port: 8085, protocol: HTTP}]
----
+`
+
+const appService = `
 apiVersion: v1
 kind: Service
 metadata: {name: app, namespace: %[1]s}
 spec: {ports: [{name: http, port: 80}]}
----
+`
+
+// oldIngress leads all requests to appService.
+const oldIngress = `
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: old, namespace: %[1]s}
@@ -59,6 +64,8 @@ spec:
   ingressClassName: rauta
   defaultBackend: {service: {name: app, port: {number: 80}}}
 `
+
+const served = webGateway + "---" + appService + "---" + oldIngress
 
 const plainRoute = `
 ---
