@@ -30,7 +30,12 @@ const waitMax = 20 * time.Second
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	registry := observe.NewRegistry(observe.Options{})
+	return newRigWith(t, observe.Options{})
+}
+
+func newRigWith(t *testing.T, opt observe.Options) *rig {
+	t.Helper()
+	registry := observe.NewRegistry(opt)
 	k, tier := Open(registry)
 	if k == nil {
 		t.Skipf("the kernel takes no programs here: %s", tier.Reason)
@@ -199,24 +204,18 @@ func TestARefusedConnectIsCountedForItsEndpointOnly(t *testing.T) {
 func TestResetsAreCountedByDirectionAndEndpoint(t *testing.T) {
 	r := newRig(t)
 	l := r.listen(false)
-	reset := func(c *net.TCPConn) {
-		if err := c.SetLinger(0); err != nil {
-			t.Fatal(err)
-		}
-		c.Close()
-	}
 	r.mustDial(l.Addr().String(), r.endpoint("resets"))
-	reset(r.accept(l))
+	abort(r.accept(l))
 	r.await(`rauta_backend_tcp_resets_total{cluster="c",endpoint="resets",direction="received"} 1`)
 	ours := r.mustDial(l.Addr().String(), r.endpoint("reset"))
 	r.accept(l)
-	reset(ours)
+	abort(ours)
 	r.await(`rauta_backend_tcp_resets_total{cluster="c",endpoint="reset",direction="sent"} 1`)
 
 	front := r.listen(true)
 	client := r.mustDial(front.Addr().String(), nil)
 	r.accept(front)
-	reset(client)
+	abort(client)
 	r.await(`rauta_client_tcp_resets_total{direction="received"} 1`)
 	r.await(`rauta_client_tcp_resets_total{direction="sent"} 0`)
 }

@@ -22,15 +22,22 @@ type kernelCell struct {
 	ResetsReceived uint64
 	ResetsSent     uint64
 	Timeouts       uint64
+	BytesReceived  uint64
+	BytesAcked     uint64
+	Sending        [3]uint64
 	Failures       [7]uint64
 	Connects       [20]uint64
 }
 
 type kernelConn struct {
-	_          structs.HostLayout
-	Cell       uint32
-	Generation uint32
-	Opened     uint64
+	_             structs.HostLayout
+	Cell          uint32
+	Generation    uint32
+	Opened        uint64
+	BytesReceived uint64
+	BytesAcked    uint64
+	Sending       [3]uint32
+	Unused        uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -39,12 +46,14 @@ type kernelConn struct {
 const (
 	kernelMapRautaCells       = "rauta_cells"
 	kernelMapRautaConns       = "rauta_conns"
+	kernelProgOnClose         = "on_close"
 	kernelProgOnError         = "on_error"
 	kernelProgOnResetReceived = "on_reset_received"
 	kernelProgOnResetSent     = "on_reset_sent"
 	kernelProgOnRetransmit    = "on_retransmit"
 	kernelProgOnState         = "on_state"
 	kernelProgSweep           = "sweep"
+	kernelProgSweepTcp        = "sweep_tcp"
 	kernelVarBounds           = "bounds"
 )
 
@@ -90,12 +99,14 @@ type kernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelProgramSpecs struct {
+	OnClose         *ebpf.ProgramSpec `ebpf:"on_close"`
 	OnError         *ebpf.ProgramSpec `ebpf:"on_error"`
 	OnResetReceived *ebpf.ProgramSpec `ebpf:"on_reset_received"`
 	OnResetSent     *ebpf.ProgramSpec `ebpf:"on_reset_sent"`
 	OnRetransmit    *ebpf.ProgramSpec `ebpf:"on_retransmit"`
 	OnState         *ebpf.ProgramSpec `ebpf:"on_state"`
 	Sweep           *ebpf.ProgramSpec `ebpf:"sweep"`
+	SweepTcp        *ebpf.ProgramSpec `ebpf:"sweep_tcp"`
 }
 
 // kernelMapSpecs contains maps before they are loaded into the kernel.
@@ -155,22 +166,26 @@ type kernelVariables struct {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelPrograms struct {
+	OnClose         *ebpf.Program `ebpf:"on_close"`
 	OnError         *ebpf.Program `ebpf:"on_error"`
 	OnResetReceived *ebpf.Program `ebpf:"on_reset_received"`
 	OnResetSent     *ebpf.Program `ebpf:"on_reset_sent"`
 	OnRetransmit    *ebpf.Program `ebpf:"on_retransmit"`
 	OnState         *ebpf.Program `ebpf:"on_state"`
 	Sweep           *ebpf.Program `ebpf:"sweep"`
+	SweepTcp        *ebpf.Program `ebpf:"sweep_tcp"`
 }
 
 func (p *kernelPrograms) Close() error {
 	return _KernelClose(
+		p.OnClose,
 		p.OnError,
 		p.OnResetReceived,
 		p.OnResetSent,
 		p.OnRetransmit,
 		p.OnState,
 		p.Sweep,
+		p.SweepTcp,
 	)
 }
 

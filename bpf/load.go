@@ -28,29 +28,40 @@ type loaded struct {
 	cells      []kernelCell
 }
 
+// folds reports whether what sockets count themselves comes into the cells.
+func (l *loaded) folds() bool {
+	return l.sweep != nil || l.collection.Programs[kernelProgOnClose] != nil
+}
+
 // required is the program without which the others have nothing to say.
 const required = kernelProgOnState
 
-// optional programs need events that older kernels do not have.
-func optional() []string {
-	return []string{kernelProgOnRetransmit, kernelProgOnResetReceived, kernelProgOnResetSent, kernelProgOnError, kernelProgSweep}
+// optional programs need events that older kernels do not have, or do not permit. Of alternatives the first that loads
+// is taken.
+func optional() [][]string {
+	return [][]string{
+		{kernelProgOnRetransmit}, {kernelProgOnResetReceived}, {kernelProgOnResetSent}, {kernelProgOnError}, {kernelProgOnClose},
+		{kernelProgSweep, kernelProgSweepTcp},
+	}
 }
 
 // probe finds out what this kernel takes by loading and attaching it. missing are optional programs that it does not take;
 // err says why there is nothing, or why those are missing.
 func probe() (l *loaded, missing []string, err error) {
-	l, err = load(append(optional(), required))
-	if err == nil {
+	wanted := []string{required}
+	for _, alternatives := range optional() {
+		wanted = append(wanted, alternatives[0])
+	}
+	if l, err = load(wanted); err == nil {
 		return l, nil, nil
 	}
 	taken := []string{required}
-	for _, name := range optional() {
-		one, oneErr := load([]string{required, name})
-		if oneErr != nil {
-			missing = append(missing, name)
+	for _, alternatives := range optional() {
+		name, oneErr := firstThatLoads(alternatives)
+		if name == "" {
+			missing, err = append(missing, alternatives[0]), oneErr
 			continue
 		}
-		one.close()
 		taken = append(taken, name)
 	}
 	l, loadErr := load(taken)
@@ -58,6 +69,18 @@ func probe() (l *loaded, missing []string, err error) {
 		return nil, nil, loadErr
 	}
 	return l, missing, err
+}
+
+// firstThatLoads returns the first program that loads together with the required one, or "" and why the last does not.
+func firstThatLoads(alternatives []string) (name string, err error) {
+	for _, name = range alternatives {
+		var one *loaded
+		if one, err = load([]string{required, name}); err == nil {
+			one.close()
+			return name, nil
+		}
+	}
+	return "", err
 }
 
 // load loads and attaches the named programs, all or none.
@@ -94,8 +117,12 @@ func load(names []string) (_ *loaded, err error) {
 }
 
 func (l *loaded) attach(name string, p *ebpf.Program) (err error) {
-	if name == kernelProgSweep {
+	switch name {
+	case kernelProgSweep:
 		l.sweep, err = link.AttachIter(link.IterOptions{Program: p, Map: l.collection.Maps[kernelMapRautaConns]})
+		return err
+	case kernelProgSweepTcp:
+		l.sweep, err = link.AttachIter(link.IterOptions{Program: p})
 		return err
 	}
 	at, err := link.AttachTracing(link.TracingOptions{Program: p})

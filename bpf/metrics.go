@@ -5,6 +5,8 @@ package bpf
 import (
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"rauta.io/rauta/proxy/observe"
 )
 
@@ -14,6 +16,9 @@ type emit = func(value float64, labels ...observe.Label)
 func failureNames() [7]string {
 	return [7]string{"ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ECONNRESET", "given_up", "other"}
 }
+
+// limitNames are what has limited the sending of a socket, as in struct cell of src/rauta.c.
+func limitNames() [3]string { return [3]string{"network", "receive_window", "send_buffer"} }
 
 // stateNames are the states of TCP by their numbers in the kernel.
 func stateNames() [statesMax]string {
@@ -34,6 +39,9 @@ func (k *Kernel) register() {
 		emit(float64(atomic.LoadUint64(&clients.ResetsReceived)), received())
 		emit(float64(atomic.LoadUint64(&clients.ResetsSent)), sent())
 	})
+	if k.loaded.folds() {
+		k.registerFolded(clients)
+	}
 	r.Distributions("rauta_backend_tcp_connect_seconds", func(emit func(*observe.Distribution, ...observe.Label)) {
 		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) { emit(c.connects(), labels...) })
 	})
@@ -41,14 +49,14 @@ func (k *Kernel) register() {
 	k.counter("rauta_backend_tcp_timeouts_total", func(c *kernelCell) *uint64 { return &c.Timeouts })
 	r.Counters("rauta_backend_tcp_resets_total", func(emit emit) {
 		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
-			emitCount(emit, &c.ResetsReceived, append(labels, received()))
-			emitCount(emit, &c.ResetsSent, append(labels, sent()))
+			emitCount(emit, &c.ResetsReceived, 1, append(labels, received()))
+			emitCount(emit, &c.ResetsSent, 1, append(labels, sent()))
 		})
 	})
 	r.Counters("rauta_backend_tcp_connect_failures_total", func(emit emit) {
 		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
 			for i, name := range failureNames() {
-				emitCount(emit, &c.Failures[i], append(labels, observe.Label{Name: "errno", Value: name}))
+				emitCount(emit, &c.Failures[i], 1, append(labels, observe.Label{Name: "errno", Value: name}))
 			}
 		})
 	})
@@ -57,20 +65,59 @@ func (k *Kernel) register() {
 	}
 }
 
+// registerFolded registers what the sockets count themselves, and sweeps and their ends bring into the cells.
+func (k *Kernel) registerFolded(clients *kernelCell) {
+	tick := tickSeconds()
+	r := k.registry
+	r.Counters("rauta_client_tcp_bytes_total", func(emit emit) {
+		emit(float64(atomic.LoadUint64(&clients.BytesReceived)), received())
+		emit(float64(atomic.LoadUint64(&clients.BytesAcked)), sent())
+	})
+	r.Counters("rauta_client_tcp_send_seconds_total", func(emit emit) {
+		for i, name := range limitNames() {
+			emit(float64(atomic.LoadUint64(&clients.Sending[i]))*tick, limit(name))
+		}
+	})
+	r.Counters("rauta_backend_tcp_bytes_total", func(emit emit) {
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
+			emitCount(emit, &c.BytesReceived, 1, append(labels, received()))
+			emitCount(emit, &c.BytesAcked, 1, append(labels, sent()))
+		})
+	})
+	r.Counters("rauta_backend_tcp_send_seconds_total", func(emit emit) {
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) {
+			for i, name := range limitNames() {
+				emitCount(emit, &c.Sending[i], tick, append(labels, limit(name)))
+			}
+		})
+	})
+}
+
+// tickSeconds is the length of the kernel's ticks, which are also the resolution of its coarse clock; 0 if it is not known.
+func tickSeconds() float64 {
+	var t unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
+		return 0
+	}
+	return float64(t.Nano()) / 1e9
+}
+
+func limit(name string) observe.Label { return observe.Label{Name: "limit", Value: name} }
+
 func received() observe.Label { return observe.Label{Name: "direction", Value: "received"} }
 func sent() observe.Label     { return observe.Label{Name: "direction", Value: "sent"} }
 
 // counter registers one number of every cell.
 func (k *Kernel) counter(name string, of func(*kernelCell) *uint64) {
 	k.registry.Counters(name, func(emit emit) {
-		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) { emitCount(emit, of(c), labels) })
+		k.table.each(func(_ int, c *kernelCell, labels []observe.Label) { emitCount(emit, of(c), 1, labels) })
 	})
 }
 
-// emitCount emits a counter that is not 0.
-func emitCount(emit emit, counter *uint64, labels []observe.Label) {
+// emitCount emits a counter that is not 0, in units of so much.
+func emitCount(emit emit, counter *uint64, unit float64, labels []observe.Label) {
 	if n := atomic.LoadUint64(counter); n > 0 {
-		emit(float64(n), labels...)
+		emit(float64(n)*unit, labels...)
 	}
 }
 

@@ -38,6 +38,9 @@ func (k *Kernel) cellOf(e *observe.Endpoint) (cell, generation uint32) {
 	if v := e.KernelCell().Load(); v != 0 {
 		return uint32(v >> 32), uint32(v)
 	}
+	if !k.registry.HasSeries(e) {
+		return cellOther, 0
+	}
 	return k.table.assign(e)
 }
 
@@ -83,8 +86,11 @@ func (t *table) reclaim(forgotten func(*observe.Endpoint) bool) {
 }
 
 func (c *kernelCell) clear() {
-	for _, n := range []*uint64{&c.ConnectNs, &c.Retransmits, &c.ResetsReceived, &c.ResetsSent, &c.Timeouts} {
+	for _, n := range []*uint64{&c.ConnectNs, &c.Retransmits, &c.ResetsReceived, &c.ResetsSent, &c.Timeouts, &c.BytesReceived, &c.BytesAcked} {
 		atomic.StoreUint64(n, 0)
+	}
+	for i := range c.Sending {
+		atomic.StoreUint64(&c.Sending[i], 0)
 	}
 	for i := range c.Failures {
 		atomic.StoreUint64(&c.Failures[i], 0)
@@ -99,14 +105,10 @@ func (t *table) each(f func(number int, c *kernelCell, labels []observe.Label)) 
 	t.mu.Lock()
 	owners := append([]*observe.Endpoint(nil), t.owners...)
 	t.mu.Unlock()
-	f(cellOther, &t.cells[cellOther], labelsOf("other", "other"))
+	f(cellOther, &t.cells[cellOther], []observe.Label{{Name: "cluster", Value: "other"}, {Name: "endpoint", Value: "other"}})
 	for i, e := range owners {
 		if e != nil {
-			f(i, &t.cells[i], labelsOf(e.Cluster(), e.Address()))
+			f(i, &t.cells[i], e.Labels())
 		}
 	}
-}
-
-func labelsOf(cluster, address string) []observe.Label {
-	return []observe.Label{{Name: "cluster", Value: cluster}, {Name: "endpoint", Value: address}}
 }

@@ -58,6 +58,11 @@ struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 write_seq;
 	__u32 snd_nxt;
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u32 chrono_start;
+	__u32 chrono_stat[3];
+	__u8 chrono_type : 2;
 };
 struct seq_file;
 struct bpf_iter_meta {
@@ -69,6 +74,10 @@ struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_map *map;
 	struct sock *sk;
 	void *value;
+};
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
 };
 struct sk_buff;
 struct pt_regs;

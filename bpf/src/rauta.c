@@ -2,6 +2,7 @@
 // What the kernel knows of our sockets. Every program returns at once for a socket that is not tagged, so that the rest of
 // the host is not taxed: rauta_conns is the tag. All of this runs once per connection or in trouble, never per request.
 #include "kernel.h"
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
@@ -9,6 +10,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define BOUNDS 19
 #define CELLS 4096
+#define LIMITS 3
 
 // The upper bounds of the buckets in nanoseconds, inclusive; the loader fills them in, so that both sides have the same.
 const volatile __u64 bounds[BOUNDS];
@@ -18,6 +20,11 @@ struct conn {
 	__u32 cell;
 	__u32 generation;
 	__u64 opened; // CLOCK_MONOTONIC in ns: connect has begun, or the handshake of a client was complete
+	// What of the socket's own counters is in the cell already.
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u32 sending[LIMITS];
+	__u32 unused;
 };
 
 // failure says why a connect failed.
@@ -42,6 +49,9 @@ struct cell {
 	__u64 resets_received;
 	__u64 resets_sent;
 	__u64 timeouts;
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u64 sending[LIMITS]; // ticks with data under way, by what has limited it: network, receive window, send buffer
 	__u64 failures[FAILED_COUNT];
 	__u64 connects[BOUNDS + 1];
 };
@@ -87,6 +97,34 @@ static __always_inline struct cell *cell_of(struct conn *c)
 		return m;
 	number = 1;
 	return bpf_map_lookup_elem(&rauta_cells, &number);
+}
+
+// cell_of_socket is NULL for a socket without a tag.
+static __always_inline struct cell *cell_of_socket(const struct sock *sk)
+{
+	struct conn *c = conn_of(sk);
+	return c ? cell_of(c) : NULL;
+}
+
+// fold brings into the cell what the socket has counted since the last time. A sweep may read without the socket's lock and
+// see a time that is a little too long; then the time stands until it is caught up with.
+static __always_inline void fold(struct conn *c, struct cell *m, const struct tcp_sock *tp)
+{
+	__u64 received = tp->bytes_received, acked = tp->bytes_acked;
+	ADD(m->bytes_received, received - c->bytes_received);
+	ADD(m->bytes_acked, acked - c->bytes_acked);
+	c->bytes_received = received;
+	c->bytes_acked = acked;
+	__u32 running = BPF_CORE_READ_BITFIELD(tp, chrono_type);
+	__u32 since = (__u32)bpf_jiffies64() - tp->chrono_start;
+#pragma unroll
+	for (__u32 i = 0; i < LIMITS; i++) {
+		__u32 ticks = tp->chrono_stat[i] + (running == i + 1 ? since : 0);
+		if ((__s32)(ticks - c->sending[i]) <= 0)
+			continue;
+		ADD(m->sending[i], ticks - c->sending[i]);
+		c->sending[i] = ticks;
+	}
 }
 
 static __always_inline __u32 bucket_of(__u64 ns)
@@ -145,11 +183,26 @@ int BPF_PROG(on_state, const struct sock *sk, int from, int to)
 	return 0;
 }
 
+// What a socket has counted between the last sweep and its end. A socket that was never connected has nothing to tell.
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_close, const struct sock *sk, int from, int to)
+{
+	if (to != TCP_CLOSE || from == TCP_SYN_SENT || from == TCP_LISTEN)
+		return 0;
+	struct conn *c = conn_of(sk);
+	if (!c)
+		return 0;
+	struct cell *m = cell_of(c);
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+	if (m && tp)
+		fold(c, m, tp);
+	return 0;
+}
+
 SEC("tp_btf/tcp_retransmit_skb")
 int BPF_PROG(on_retransmit, const struct sock *sk, const struct sk_buff *skb)
 {
-	struct conn *c = conn_of(sk);
-	struct cell *m = c ? cell_of(c) : NULL;
+	struct cell *m = cell_of_socket(sk);
 	if (m)
 		ADD(m->retransmits, 1);
 	return 0;
@@ -159,10 +212,9 @@ int BPF_PROG(on_retransmit, const struct sock *sk, const struct sk_buff *skb)
 SEC("tp_btf/tcp_receive_reset")
 int BPF_PROG(on_reset_received, struct sock *sk)
 {
-	struct conn *c = conn_of(sk);
-	if (!c || sk->__sk_common.skc_state == TCP_SYN_SENT)
+	if (sk->__sk_common.skc_state == TCP_SYN_SENT)
 		return 0;
-	struct cell *m = cell_of(c);
+	struct cell *m = cell_of_socket(sk);
 	if (m)
 		ADD(m->resets_received, 1);
 	return 0;
@@ -174,8 +226,7 @@ int BPF_PROG(on_reset_sent, const struct sock *sk, const struct sk_buff *skb)
 {
 	if (!sk || sk->__sk_common.skc_state == TCP_LISTEN)
 		return 0;
-	struct conn *c = conn_of(sk);
-	struct cell *m = c ? cell_of(c) : NULL;
+	struct cell *m = cell_of_socket(sk);
 	if (m)
 		ADD(m->resets_sent, 1);
 	return 0;
@@ -186,13 +237,30 @@ int BPF_PROG(on_error, const struct sock *sk)
 {
 	if (sk->sk_err != 110 || sk->__sk_common.skc_state == TCP_SYN_SENT)
 		return 0;
-	struct conn *c = conn_of(sk);
-	struct cell *m = c ? cell_of(c) : NULL;
+	struct cell *m = cell_of_socket(sk);
 	if (m)
 		ADD(m->timeouts, 1);
 	return 0;
 }
 
+static __always_inline void see(struct seq_file *seq, struct conn *c, const struct tcp_sock *tp, __u32 state)
+{
+	struct sight s = {
+		.cell = c->cell,
+		.generation = c->generation,
+		.state = state,
+		.srtt_us = tp->srtt_us >> 3,
+		.min_rtt_us = tp->rtt_min.s[0].v,
+		.unread = tp->rcv_nxt - tp->copied_seq,
+		.unsent = tp->write_seq - tp->snd_nxt,
+	};
+	bpf_seq_write(seq, &s, sizeof(s));
+	struct cell *m = cell_of(c);
+	if (m)
+		fold(c, m, tp);
+}
+
+// Goes over the tags, so that it sees no socket but ours. A kernel that is locked down does not permit it.
 SEC("iter/bpf_sk_storage_map")
 int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
@@ -201,17 +269,23 @@ int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if (!sk || !c || sk->__sk_common.skc_state == TCP_LISTEN)
 		return 0;
 	const struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		see(ctx->meta->seq, c, tp, sk->__sk_common.skc_state);
+	return 0;
+}
+
+// Goes over all sockets of TCP in our network namespace, and passes those without a tag.
+SEC("iter/tcp")
+int sweep_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	if (!skc || skc->skc_state == TCP_LISTEN)
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(skc); // NULL for what is no whole socket: TIME_WAIT, handshakes
 	if (!tp)
 		return 0;
-	struct sight s = {
-		.cell = c->cell,
-		.generation = c->generation,
-		.state = sk->__sk_common.skc_state,
-		.srtt_us = tp->srtt_us >> 3,
-		.min_rtt_us = tp->rtt_min.s[0].v,
-		.unread = tp->rcv_nxt - tp->copied_seq,
-		.unsent = tp->write_seq - tp->snd_nxt,
-	};
-	bpf_seq_write(ctx->meta->seq, &s, sizeof(s));
+	struct conn *c = bpf_sk_storage_get(&rauta_conns, tp, 0, 0);
+	if (c)
+		see(ctx->meta->seq, c, tp, skc->skc_state);
 	return 0;
 }

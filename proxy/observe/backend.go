@@ -81,7 +81,7 @@ func (r *Registry) writeBackends(x *exposition, endpoints []*Endpoint) {
 	sums := make([]backendSum, 0, len(endpoints))
 	for _, e := range endpoints {
 		if sum, ok := sumBackend(e); ok {
-			sum.labels = e.labels(x)
+			sum.labels = x.labels(e.Labels())
 			sums = append(sums, sum)
 		}
 	}
@@ -135,19 +135,18 @@ func (s *backendSum) addFailures(list *connectFailures) {
 	}
 }
 
-// labels returns the labels of an endpoint and of what is known about it.
-func (e *Endpoint) labels(x *exposition) string {
-	text := x.label(x.label("", "cluster", e.key.Cluster), "endpoint", e.key.Address)
-	t := e.target.Load()
-	if t == nil {
-		return text
-	}
-	for _, l := range [...]Label{{"pod", t.Pod}, {"namespace", t.Namespace}, {"node", t.Node}, {"zone", t.Zone}} {
-		if l.Value != "" {
-			text = x.label(text, l.Name, l.Value)
+// Labels are those of all series of one endpoint: its cluster, its address, and what Describe has said of it.
+func (e *Endpoint) Labels() []Label {
+	labels := make([]Label, 2, 8)
+	labels[0], labels[1] = Label{"cluster", e.key.Cluster}, Label{"endpoint", e.key.Address}
+	if t := e.target.Load(); t != nil {
+		for _, l := range [...]Label{{"pod", t.Pod}, {"namespace", t.Namespace}, {"node", t.Node}, {"zone", t.Zone}} {
+			if l.Value != "" {
+				labels = append(labels, l)
+			}
 		}
 	}
-	return text
+	return labels
 }
 
 // backend writes a histogram that has counted something.

@@ -26,6 +26,9 @@ func (r *Registry) Forgotten(e *Endpoint) bool {
 	return e.forgotten
 }
 
+// HasSeries reports whether an endpoint that is in use has series of its own, as far as the cap on them allows.
+func (r *Registry) HasSeries(e *Endpoint) bool { return r.useEndpoint(e) != r.otherEP.cells.Load() }
+
 // Bounds are the upper bounds, inclusive, of the buckets of every duration histogram, in nanoseconds.
 func Bounds() [boundsCount]int64 { return boundsNs }
 
@@ -49,10 +52,6 @@ func (r *Registry) Distributions(name string, f func(emit func(d *Distribution, 
 // writeDistributions writes the histograms of a hook.
 func (x *exposition) writeDistributions(h *hook) {
 	h.distributions(func(d *Distribution, labels ...Label) {
-		text := ""
-		for _, l := range labels {
-			text = x.label(text, l.Name, l.Value)
-		}
-		x.histogram(h.name, text, &histogramSum{buckets: d.Buckets, sumNs: d.SumNs}, true)
+		x.histogram(h.name, x.labels(labels), &histogramSum{buckets: d.Buckets, sumNs: d.SumNs}, true)
 	})
 }

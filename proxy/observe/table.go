@@ -13,9 +13,14 @@ type Metric struct {
 // registers with Gauge, Gauges, Counter or Info is listed here too, so that it has a help text.
 func Metrics() []Metric { return slices.Concat(requestMetrics(), l4Metrics(), workerMetrics()) }
 
+// endpointLabels are those of one endpoint: its address, and what is known about it.
+func endpointLabels() []string {
+	return slices.Clip([]string{"cluster", "endpoint", "pod", "namespace", "node", "zone"})
+}
+
 func requestMetrics() []Metric {
 	route, endpoint := []string{"route", "method", "code"}, []string{"cluster", "endpoint", "code"}
-	target := slices.Clip([]string{"cluster", "endpoint", "pod", "namespace", "node", "zone"})
+	target := endpointLabels()
 	return []Metric{
 		{"rauta_requests_total", "counter", route,
 			`Requests by route, method and class of the final status ("none" when none was sent). route="none" matched no route, route="other" are those beyond the cap on series.`},
@@ -58,7 +63,7 @@ func l4Metrics() []Metric {
 }
 
 func workerMetrics() []Metric {
-	worker := []string{"worker"}
+	worker, target := []string{"worker"}, endpointLabels()
 	return []Metric{
 		{"rauta_exchange_reasons_total", "counter", []string{"reason"},
 			"Exchanges that failed or that RAUTA answered by itself, by reason."},
@@ -156,25 +161,33 @@ func workerMetrics() []Metric {
 		{"rauta_client_tcp_srtt_seconds", "gauge", nil, "From the kernel: mean smoothed round-trip time to clients, every 5 s."},
 		{"rauta_client_tcp_unread_bytes", "gauge", nil, "From the kernel: bytes from clients that were not read yet, every 5 s."},
 		{"rauta_client_tcp_unsent_bytes", "gauge", nil, "From the kernel: bytes to clients that were not sent yet, every 5 s."},
-		{"rauta_backend_tcp_connect_seconds", "histogram", []string{"cluster", "endpoint", "le"},
+		{"rauta_client_tcp_bytes_total", "counter", []string{"direction"},
+			`From the kernel: bytes received from clients ("received") and acknowledged by them ("sent"), TLS and heads included, every 5 s and at the end of a connection.`},
+		{"rauta_client_tcp_send_seconds_total", "counter", []string{"limit"},
+			`From the kernel: time in which bytes to a client were not acknowledged yet, summed up over connections, by what held them up: "network" (round trips and congestion), "receive_window" (the client does not read), "send_buffer" (RAUTA's socket was full), every 5 s and at the end of a connection.`},
+		{"rauta_backend_tcp_connect_seconds", "histogram", append(target, "le"),
 			"From the kernel: time from the SYN to an endpoint to its answer."},
-		{"rauta_backend_tcp_connect_failures_total", "counter", []string{"cluster", "endpoint", "errno"},
+		{"rauta_backend_tcp_connect_failures_total", "counter", append(target, "errno"),
 			`From the kernel: connects to an endpoint that failed, by errno ("given_up": RAUTA did not wait longer).`},
-		{"rauta_backend_tcp_retransmits_total", "counter", []string{"cluster", "endpoint"},
+		{"rauta_backend_tcp_retransmits_total", "counter", target,
 			"From the kernel: segments to an endpoint that were sent again."},
-		{"rauta_backend_tcp_resets_total", "counter", []string{"cluster", "endpoint", "direction"},
+		{"rauta_backend_tcp_resets_total", "counter", append(target, "direction"),
 			`From the kernel: connections to an endpoint that were reset, by it ("received") or by RAUTA ("sent").`},
-		{"rauta_backend_tcp_timeouts_total", "counter", []string{"cluster", "endpoint"},
+		{"rauta_backend_tcp_timeouts_total", "counter", target,
 			"From the kernel: connections to an endpoint that did not answer any more."},
 		{"rauta_backend_tcp_connections", "gauge", []string{"state"}, "From the kernel: sockets to endpoints by state of TCP, every 5 s."},
-		{"rauta_backend_tcp_srtt_seconds", "gauge", []string{"cluster", "endpoint"},
+		{"rauta_backend_tcp_srtt_seconds", "gauge", target,
 			"From the kernel: mean smoothed round-trip time to an endpoint, every 5 s."},
-		{"rauta_backend_tcp_min_rtt_seconds", "gauge", []string{"cluster", "endpoint"},
+		{"rauta_backend_tcp_min_rtt_seconds", "gauge", target,
 			"From the kernel: shortest round-trip time to an endpoint of late, every 5 s."},
-		{"rauta_backend_tcp_unread_bytes", "gauge", []string{"cluster", "endpoint"},
+		{"rauta_backend_tcp_unread_bytes", "gauge", target,
 			"From the kernel: bytes from an endpoint that were not read yet, every 5 s."},
-		{"rauta_backend_tcp_unsent_bytes", "gauge", []string{"cluster", "endpoint"},
+		{"rauta_backend_tcp_unsent_bytes", "gauge", target,
 			"From the kernel: bytes to an endpoint that were not sent yet, every 5 s."},
+		{"rauta_backend_tcp_bytes_total", "counter", append(target, "direction"),
+			`From the kernel: bytes received from an endpoint ("received") and acknowledged by it ("sent"), with one for each SYN or FIN that the kernel counts, every 5 s and at the end of a connection.`},
+		{"rauta_backend_tcp_send_seconds_total", "counter", append(target, "limit"),
+			`From the kernel: time in which bytes to an endpoint were not acknowledged yet, by what held them up, as in rauta_client_tcp_send_seconds_total.`},
 		{"rauta_build_info", "gauge", []string{"version", "go"}, "Always 1; what is running."},
 		{"go_goroutines", "gauge", nil, "Goroutines."},
 		{"go_gomaxprocs", "gauge", nil, "Threads that may run Go code at the same time."},

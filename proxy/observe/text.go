@@ -145,11 +145,16 @@ func (x *exposition) infoSeries(name string, labels []Label) string {
 	if len(labels) == 0 {
 		return name
 	}
+	return name + "{" + x.labels(labels) + "}"
+}
+
+// labels returns them as they stand between the braces.
+func (x *exposition) labels(labels []Label) string {
 	text := ""
 	for _, l := range labels {
 		text = x.label(text, l.Name, l.Value)
 	}
-	return name + "{" + text + "}"
+	return text
 }
 
 // label returns labels with one more.
