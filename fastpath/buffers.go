@@ -80,6 +80,9 @@ type inbound struct {
 	hangUp   bool // the peer has closed its half
 }
 
+// ended reports whether the end of the peer's half has been read.
+func (i *inbound) ended() bool { return i.hangUp && !i.readable }
+
 // receive reads up to chunk bytes. data is all that has come and was not used: it is in the shared buffer or, behind what
 // was kept, in buf; keep says what is left of it. filled reports whether there may be more at once.
 func (i *inbound) receive(c *loop.Conn, chunk int) (data []byte, filled bool, st loop.Status) {

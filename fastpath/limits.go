@@ -39,8 +39,8 @@ type Limits struct {
 	BodyRateGrace int64
 	// WriteIdle: the longest time without progress of bytes that a client does not take.
 	WriteIdle int64
-	// LingerBytes and LingerTime bound what is read and thrown away after an early response, so that the client gets to
-	// see it (RFC 9112 section 9.6).
+	// LingerBytes and LingerTime bound what is read and thrown away after an early response, or one that broke off, so that
+	// the client gets to see what was sent (RFC 9112 section 9.6).
 	LingerBytes int64
 	LingerTime  int64
 	// RequestsPerConn: close after that many; 0 means no limit.

@@ -100,8 +100,9 @@ func (c *serverConn) ResumeBody() {
 	}
 }
 
-// Abort implements exchange.Downstream: the client must not take what it has for the whole response, so the connection
-// is reset, which is visible even where the body has no announced length.
+// Abort implements exchange.Downstream: the client must not take what it has for the whole response. Where only the end of
+// the connection ends the body, and in a tunnel, a reset says so. Everywhere else the framing does, and the connection ends
+// so that responses to earlier requests of a pipeline, which the client may not have got yet, survive.
 func (c *serverConn) Abort(bool) {
 	c.x = nil
 	if c.state == closed {
@@ -110,10 +111,17 @@ func (c *serverConn) Abort(bool) {
 	if c.out.waiting() > 0 && !c.out.broken {
 		c.out.flush(c.conn)
 	}
-	if !c.resp.begun || !c.resp.chunked && c.version == message.HTTP10 { // a tunnel, or a body that ends with the connection
+	switch {
+	case !c.resp.begun || !c.resp.chunked && c.version == message.HTTP10:
 		c.conn.Reset()
+		c.abandon()
+	case c.out.broken || c.in.ended():
+		c.abandon()
+	default:
+		c.out.release(c.e.loop)
+		c.writeDeadline = 0
+		c.lingerOn()
 	}
-	c.abandon()
 }
 
 // Finished implements exchange.Downstream. What has not met a full socket leaves in this turn.
@@ -180,10 +188,15 @@ func (c *serverConn) awaitNext() {
 // would reset the connection and might destroy it (RFC 9112 section 9.6).
 func (c *serverConn) linger() {
 	unread := c.state == awaitBody || len(c.in.buf) > 0 || c.in.readable || c.inside
-	if c.in.hangUp && !c.in.readable || !unread { // its end has been read, or nothing of a further request is here
+	if c.in.ended() || !unread { // nothing of a further request is here
 		c.close()
 		return
 	}
+	c.lingerOn()
+}
+
+// lingerOn closes our half and throws away what still comes.
+func (c *serverConn) lingerOn() {
 	c.conn.CloseWrite()
 	c.state = lingering
 	c.body.left = c.e.limits.LingerBytes

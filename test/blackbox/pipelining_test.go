@@ -1,10 +1,12 @@
 package blackbox
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,4 +51,55 @@ func TestAPipelineWhoseAnswersAreNotTakenIsHeldBack(t *testing.T) {
 	if sent >= enough {
 		t.Error("the proxy takes requests without end from a client that takes no answers")
 	}
+}
+
+// TestAResponseThatBreaksOffDoesNotDestroyTheOneBeforeIt has the back end break off the second of three pipelined requests while
+// the client has not read the answer to the first, and more of the third is in RAUTA's socket than RAUTA has read: a close
+// would make the kernel reset the connection and drop all that the client has not got.
+func TestAResponseThatBreaksOffDoesNotDestroyTheOneBeforeIt(t *testing.T) {
+	const size = 64 << 10  // of the first answer: more than the client's window, less than RAUTA's kernel keeps for it
+	const more = 200 << 10 // of the third request: more than RAUTA reads ahead, less than it reads of what nobody asked for
+	for name, start2 := range map[string]string{
+		"sized":       "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart",
+		"chunked":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+		"until close": "HTTP/1.1 200 OK\r\n\r\npart", // towards the client it is chunked
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := pattern("first", size)
+			b := newBackend(t, func(c *conn) {
+				c.head()
+				c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, first))
+				c.head()
+				c.write(start2)
+				reset(c)
+			})
+			r := start(t, []string{b.addr})
+			c := r.dialNarrow()
+			go io.WriteString(c.TCPConn, get+get+post(strings.Repeat("x", more), fmt.Sprintf("Content-Length: %d", more)))
+			until(t, "the second response to break off", func() bool { return len(b.seen()) == 2 && r.usage().Exchanges == 0 })
+
+			got := c.receive("GET")
+			if got.err != nil || got.body != first {
+				t.Errorf("first response: %d of %d bytes, %v", len(got.body), size, got.err)
+			}
+			if got := c.receive("GET"); got.err == nil || got.body != "part" {
+				t.Errorf("second response: %q, %v; want the part that has come, and no end", got.body, got.err)
+			}
+		})
+	}
+}
+
+// dialNarrow is dial with a receive window of a few KiB.
+func (r *rig) dialNarrow() *client {
+	r.t.Helper()
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
+	}}
+	c, err := d.Dial("tcp", r.addr)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(patience))
+	r.t.Cleanup(func() { c.Close() })
+	return &client{r.t, c.(*net.TCPConn), bufio.NewReader(c)}
 }
