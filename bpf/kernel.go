@@ -22,6 +22,7 @@ type Kernel struct {
 	loaded   *loaded
 	connsFD  int
 	queued   func(time.Duration)
+	requests *requests // nil: single requests are not watched
 
 	// atomic
 	failures atomic.Uint64
@@ -57,6 +58,9 @@ func (k *Kernel) Start() {
 	if k.loaded.sweep != nil {
 		k.ended.Go(k.sweepUntilStopped)
 	}
+	if k.requests != nil {
+		k.ended.Go(func() { k.requests.tallies.reclaimUntil(k.stop) })
+	}
 }
 
 // Close detaches the programs. The data plane must have stopped. The counters stay mapped for a scrape that comes late.
@@ -65,6 +69,9 @@ func (k *Kernel) Close() {
 	k.ended.Wait()
 	for _, at := range k.loaded.links {
 		_ = at.Close()
+	}
+	if k.requests != nil {
+		k.requests.close()
 	}
 }
 
@@ -97,10 +104,23 @@ func (k *Kernel) tag(fd int, cell, generation uint32) {
 	k.element(unix.BPF_MAP_UPDATE_ELEM, c, fd)
 }
 
-// call holds what the kernel is pointed to. It lives on the heap, which does not move.
+// call is a call about the tag of a socket.
 type call struct {
-	fd   int32
+	elementCall
 	conn kernelConn
+}
+
+func (k *Kernel) element(command uintptr, c *call, fd int) bool {
+	if !c.make(command, k.connsFD, fd, unsafe.Pointer(&c.conn)) {
+		k.failures.Add(1)
+		return false
+	}
+	return true
+}
+
+// elementCall holds what the kernel is pointed to. It lives on the heap, which does not move.
+type elementCall struct {
+	fd   int32
 	attr elementAttr
 }
 
@@ -112,16 +132,11 @@ type elementAttr struct {
 	flags      uint64
 }
 
-// element makes one raw system call: the library's would go through the scheduler, for a call that does not block.
-func (k *Kernel) element(command uintptr, c *call, fd int) bool {
+// make makes one raw system call about what a map has of a socket: the library's would go through the scheduler, for a call
+// that does not block. value belongs to what the call is part of.
+func (c *elementCall) make(command uintptr, mapFD, fd int, value unsafe.Pointer) bool {
 	c.fd = int32(fd)
-	c.attr = elementAttr{
-		mapFD: uint32(k.connsFD),
-		key:   uint64(uintptr(unsafe.Pointer(&c.fd))), value: uint64(uintptr(unsafe.Pointer(&c.conn))),
-	}
+	c.attr = elementAttr{mapFD: uint32(mapFD), key: uint64(uintptr(unsafe.Pointer(&c.fd))), value: uint64(uintptr(value))}
 	_, _, e := syscall.RawSyscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(&c.attr)), unsafe.Sizeof(c.attr))
-	if e != 0 {
-		k.failures.Add(1)
-	}
 	return e == 0
 }

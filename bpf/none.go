@@ -12,6 +12,12 @@ func Open(*observe.Registry) (*Kernel, Tier) {
 	return nil, Tier{Name: TierNone, Reason: "no programs are made for this platform"}
 }
 
+// Sampling is how many requests of a connection go by for each one that the kernel watches.
+type Sampling uint32
+
+// WatchRequests does nothing.
+func (*Kernel) WatchRequests(_ int, _ Sampling, tier Tier) Tier { return tier }
+
 // Start does nothing.
 func (*Kernel) Start() {}
 

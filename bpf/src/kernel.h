@@ -22,6 +22,8 @@ typedef __u16 __sum16;
 
 enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 };
 enum {
@@ -58,6 +60,7 @@ struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 write_seq;
 	__u32 snd_nxt;
+	__u32 snd_una;
 	__u64 bytes_received;
 	__u64 bytes_acked;
 	__u32 chrono_start;

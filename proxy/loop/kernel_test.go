@@ -36,6 +36,8 @@ func (k *kernelSpy) Connecting(fd int, e *observe.Endpoint) {
 
 func (k *kernelSpy) Accepted(int) int64 { return 1 }
 
+func (k *kernelSpy) Requests(int) observe.Requests { return nil }
+
 func (k *kernelSpy) Queued(ns int64) { k.queued <- ns }
 
 func TestTheKernelIsToldOfSocketsBeforeAnythingHappensOnThem(t *testing.T) {

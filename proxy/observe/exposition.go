@@ -20,6 +20,8 @@ type hook struct {
 	each   func(emit func(value float64, labels ...Label))
 	// distributions are histograms with labels.
 	distributions func(emit func(d *Distribution, labels ...Label))
+	// histograms are those with bounds of their own.
+	histograms func(emit func(h *BoundedHistogram, labels ...Label))
 	// durations is a histogram.
 	durations *histogram
 	ordinal   int // of registration, to keep labels of one name in order
@@ -278,6 +280,10 @@ func (r *Registry) writeHooks(x *exposition) {
 		}
 		if h.distributions != nil {
 			x.writeDistributions(&h)
+			continue
+		}
+		if h.histograms != nil {
+			x.writeHistograms(&h)
 			continue
 		}
 		if h.durations != nil {

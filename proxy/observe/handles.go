@@ -67,12 +67,14 @@ type life struct {
 	forgotten    bool      // guarded by Registry.usedMu
 }
 
-// Route is the handle of one route's metrics. One that never served costs its name and 90 bytes.
+// Route is the handle of one route's metrics. One that never served costs its name and 100 bytes.
 type Route struct {
 	name  string
 	cells atomic.Pointer[cells[routeCell]]  // nil until first used; those of "other" beyond the cap
 	l4    atomic.Pointer[cells[L4Counters]] // likewise
 	life
+
+	kernelTally atomic.Uint64
 }
 
 // Name returns the name that the handle was asked for with.

@@ -14,6 +14,8 @@ type Kernel interface {
 	Connecting(fd int, e *Endpoint)
 	// Queued counts how long a connection has waited to be accepted, in nanoseconds.
 	Queued(ns int64)
+	// Requests returns what watches requests on one worker's connections; nil: nothing does.
+	Requests(worker int) Requests
 }
 
 // KernelCell is where a Kernel keeps what it needs to find its counters of an endpoint; 0 at first.

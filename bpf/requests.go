@@ -1,0 +1,135 @@
+//go:build linux && (amd64 || arm64)
+
+package bpf
+
+import (
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/observe"
+)
+
+// requests are the programs that watch single requests, at work.
+type requests struct {
+	collection  *ebpf.Collection
+	links       []link.Link
+	slots       []requestsSlot // shared with the kernel
+	generations []uint64       // likewise
+	stampsFD    int
+	failures    *atomic.Uint64
+	tallies     *tallies
+	samplers    []*sampler // by worker
+}
+
+// WatchRequests has single requests watched, too, and returns what the tier is then. It must be called before Start.
+func (k *Kernel) WatchRequests(workers int, every Sampling, tier Tier) Tier {
+	r, err := openRequests(k.registry, &k.failures, workers, every)
+	if err == nil {
+		k.requests = r
+		return tier
+	}
+	why := "without " + requestsProgOnBytes + ": " + reason(err)
+	if tier.Reason != "" {
+		why = tier.Reason + "; " + why
+	}
+	return Tier{Name: TierReduced, Reason: why}
+}
+
+// Requests implements observe.Kernel.
+func (k *Kernel) Requests(worker int) observe.Requests {
+	if k.requests == nil {
+		return nil
+	}
+	return k.requests.samplers[worker]
+}
+
+// openRequests loads and attaches the programs, both or none.
+func openRequests(registry *observe.Registry, failures *atomic.Uint64, workers int, every Sampling) (_ *requests, err error) {
+	spec, err := loadRequests()
+	if err != nil {
+		return nil, err
+	}
+	r := &requests{failures: failures}
+	defer func() {
+		if err != nil {
+			r.close()
+			if r.collection != nil {
+				r.collection.Close()
+			}
+		}
+	}()
+	chunk := spec.Maps[requestsMapRautaChunks].InnerMap.Copy()
+	if r.collection, err = ebpf.NewCollection(spec); err != nil {
+		return nil, err
+	}
+	if r.slots, err = mapped[requestsSlot](r.collection.Maps[requestsMapRautaSlots]); err != nil {
+		return nil, err
+	}
+	if r.generations, err = mapped[uint64](r.collection.Maps[requestsMapRautaGenerations]); err != nil {
+		return nil, err
+	}
+	r.stampsFD = r.collection.Maps[requestsMapRautaStamps].FD()
+	if r.tallies, err = newTallies(registry, r.collection.Maps[requestsMapRautaChunks], chunk, r.generations); err != nil {
+		return nil, err
+	}
+	for name, p := range r.collection.Programs {
+		at, err := link.AttachTracing(link.TracingOptions{Program: p})
+		if err != nil {
+			return nil, fmt.Errorf("attach %s: %w", name, err)
+		}
+		r.links = append(r.links, at)
+	}
+	for i := range workers {
+		r.samplers = append(r.samplers, newSampler(r, i, workers, every))
+	}
+	r.register(registry)
+	return r, nil
+}
+
+// mapped maps an array, of elements of whole 8 bytes, into memory. It stays there for the life of the process: a scrape or a worker may be late.
+func mapped[T any](m *ebpf.Map) ([]T, error) {
+	size := int(unsafe.Sizeof(*new(T))) * int(m.MaxEntries())
+	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", m, err)
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), int(m.MaxEntries())), nil
+}
+
+// close detaches the programs. The memory stays.
+func (r *requests) close() {
+	for _, at := range r.links {
+		_ = at.Close()
+	}
+}
+
+func (r *requests) register(registry *observe.Registry) {
+	registry.Gauges("rauta_kernel_request_interval", func(emit emit) {
+		for i, s := range r.samplers {
+			emit(float64(s.every.Load()), observe.Label{Name: "worker", Value: strconv.Itoa(i)})
+		}
+	})
+	r.tallies.register(registry)
+}
+
+// stamp gives the socket the stamp of a slot.
+func (r *requests) stamp(c *stampCall, fd int, slot uint32) bool {
+	c.stamp = requestsStamp{Slot: slot, Generation: r.slots[slot].Generation}
+	if !c.make(unix.BPF_MAP_UPDATE_ELEM, r.stampsFD, fd, unsafe.Pointer(&c.stamp)) {
+		r.failures.Add(1)
+		return false
+	}
+	return true
+}
+
+// stampCall is a call about a stamp.
+type stampCall struct {
+	elementCall
+	stamp requestsStamp
+}
