@@ -29,8 +29,8 @@ build: ## build the static binary bin/rauta
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rauta ./cmd/rauta
 
 .PHONY: run
-run: build ## serve examples in front of four demo back ends; Ctrl-C stops all
-	@bin/rauta demo examples
+run: build ## serve examples in front of four demo back ends; Ctrl-C stops all (ARGS='--access-log FILE': further flags of serve)
+	@bin/rauta demo examples $(if $(ARGS),-- $(ARGS))
 
 .PHONY: test
 test: ## run all tests, those of the data plane also with the race detector and the invariants

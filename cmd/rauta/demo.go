@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -23,7 +24,7 @@ const (
 	demoSecret = "quickstart"
 )
 
-// demoText has CERTIFICATE where the file with the demo's certificate belongs.
+// demoText has CERTIFICATE where the file with the demo's certificate belongs, and LOG where its log of failures does.
 const demoText = `
 RAUTA serves examples on http://` + demoAddress + ` and https://` + demoSecureAddress + `, in front of four demo back ends. Try, in
 another terminal:
@@ -66,8 +67,10 @@ another terminal:
 
   bin/rauta top
       live: what each route and back end does, and where the time of requests goes; run h2load or /slow meanwhile
-  curl -s http://127.0.0.1:9091/metrics | grep rauta_requests_total
-      what has been counted so far; all metrics are in docs/metrics.md
+  curl -s http://127.0.0.1:9091/metrics | grep rauta_request_stage_seconds_sum
+      the same as metrics: seconds by route and stage; all metrics are in docs/metrics.md
+  cat LOG
+      requests that failed, such as /slow above: why, where the time went, and the trace
   bin/rauta explain --admin http://127.0.0.1:9090 GET http://shop.localhost:8080/api/items -H 'X-Canary: yes'
       why that request goes where it goes
 
@@ -79,17 +82,18 @@ Edit examples/quickstart/routes.yaml while this runs: the next request sees the 
 // newDemo is what `make run` runs; it is of no use outside the source tree and therefore hidden.
 func newDemo() *cobra.Command {
 	return &cobra.Command{
-		Use:    "demo EXAMPLES",
+		Use:    "demo EXAMPLES [-- FLAGS OF SERVE]",
 		Short:  "Serve the quick start in front of demo back ends",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runDemo(cmd.Context(), args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return runDemo(cmd.Context(), args[0], args[1:], cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 }
 
-func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error {
+// runDemo serves what folder has, with more flags of serve than those of the demo.
+func runDemo(ctx context.Context, folder string, more []string, stdout, stderr io.Writer) error {
 	temporary, err := os.MkdirTemp("", "rauta-demo-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the demo's certificate: %w", err)
@@ -99,11 +103,11 @@ func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	o := &serveOptions{}
+	o, log := &serveOptions{}, filepath.Join(temporary, "failed.log")
 	flags := newServeFlags(o)
-	err = flags.Parse([]string{"--config", folder, "--config", certificate.Objects, "--bind", "127.0.0.1", "--http-port", "8080", "--https-port", "8443",
+	err = flags.Parse(append([]string{"--config", folder, "--config", certificate.Objects, "--bind", "127.0.0.1", "--http-port", "8080", "--https-port", "8443",
 		"--admin", "127.0.0.1:9090", "--metrics", "127.0.0.1:9091", "--drain-delay", "0s", "--drain-time", "5s",
-		"--log-level", "warn"})
+		"--log-level", "warn", "--error-log", log, "--trace-propagate", "w3c"}, more...))
 	if err != nil {
 		return err
 	}
@@ -121,7 +125,7 @@ func runDemo(ctx context.Context, folder string, stdout, stderr io.Writer) error
 	}
 	defer backends.Stop()
 	o.onReady = func() {
-		named := strings.NewReplacer("CERTIFICATE", certificate.File, "examples", strings.TrimSuffix(folder, "/"))
+		named := strings.NewReplacer("CERTIFICATE", certificate.File, "LOG", log, "examples", strings.TrimSuffix(folder, "/"))
 		io.WriteString(stdout, named.Replace(demoText))
 	}
 	return serve(ctx, o, stdout, stderr)

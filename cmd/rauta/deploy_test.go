@@ -23,11 +23,13 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/internal/monitoring"
 )
 
 const deployFolder = "../../deploy"
@@ -40,7 +42,40 @@ type kustomization struct {
 		Target map[string]string `json:"target"`
 		Patch  string            `json:"patch"`
 	} `json:"patches"`
-	Images []map[string]string `json:"images"`
+	Images             []map[string]string `json:"images"`
+	Namespace          string              `json:"namespace"`
+	ConfigMapGenerator []struct {
+		Name    string         `json:"name"`
+		Files   []string       `json:"files"`
+		Options map[string]any `json:"options"`
+	} `json:"configMapGenerator"`
+}
+
+// podMonitor is what our file uses of that kind of the Prometheus operator.
+type podMonitor struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		Selector            metav1.LabelSelector `json:"selector"`
+		PodMetricsEndpoints []struct {
+			Path        string `json:"path"`
+			Interval    string `json:"interval"`
+			Relabelings []struct {
+				Action       string   `json:"action"`
+				SourceLabels []string `json:"sourceLabels"`
+				Regex        string   `json:"regex"`
+				Replacement  string   `json:"replacement"`
+				TargetLabel  string   `json:"targetLabel"`
+			} `json:"relabelings"`
+		} `json:"podMetricsEndpoints"`
+	} `json:"spec"`
+}
+
+// prometheusRule is the same; the rules themselves are the matter of internal/monitoring.
+type prometheusRule struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              monitoring.Rules `json:"spec"`
 }
 
 // manifests decodes everything below deploy, strictly, by file.
@@ -94,6 +129,8 @@ func decodeManifest(t *testing.T, file string, document []byte) any {
 	types := map[string]any{
 		"v1 Namespace": new(corev1.Namespace), "v1 Service": new(corev1.Service), "v1 ServiceAccount": new(corev1.ServiceAccount),
 		"apps/v1 DaemonSet": new(appsv1.DaemonSet), "apps/v1 Deployment": new(appsv1.Deployment),
+		"monitoring.coreos.com/v1 PodMonitor":                              new(podMonitor),
+		"monitoring.coreos.com/v1 PrometheusRule":                          new(prometheusRule),
 		"policy/v1 PodDisruptionBudget":                                    new(policyv1.PodDisruptionBudget),
 		"networking.k8s.io/v1 IngressClass":                                new(networkingv1.IngressClass),
 		"gateway.networking.k8s.io/v1 GatewayClass":                        new(gatewayv1.GatewayClass),
@@ -367,6 +404,44 @@ func TestThePermissionsAreNarrow(t *testing.T) {
 	for _, w := range workloads(t) {
 		if w.template.Spec.ServiceAccountName != all[corev1.ServiceAccount](t)[0].Name {
 			t.Errorf("%s runs as %s", w.name, w.template.Spec.ServiceAccountName)
+		}
+	}
+}
+
+// TestThePodMonitorFindsThePods: those of the DaemonSet and the Deployment, at the address of their metrics.
+func TestThePodMonitorFindsThePods(t *testing.T) {
+	monitor := all[podMonitor](t)[0]
+	selector, err := metav1.LabelSelectorAsSelector(&monitor.Spec.Selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := map[string]corev1.PodTemplateSpec{}
+	for _, d := range all[appsv1.DaemonSet](t) {
+		pods["DaemonSet "+d.Namespace] = d.Spec.Template
+	}
+	for _, d := range all[appsv1.Deployment](t) {
+		pods["Deployment "+d.Namespace] = d.Spec.Template
+	}
+	for name, pod := range pods {
+		if !selector.Matches(labels.Set(pod.Labels)) || !strings.HasSuffix(name, " "+monitor.Namespace) {
+			t.Errorf("the PodMonitor does not select the pods of the %s with the labels %v", name, pod.Labels)
+		}
+		if !slices.Contains(pod.Spec.Containers[0].Args, "--metrics=:9091") {
+			t.Errorf("the pods of the %s have their metrics elsewhere: %v", name, pod.Spec.Containers[0].Args)
+		}
+	}
+	address := func(ip string) string {
+		out := ip
+		for _, r := range monitor.Spec.PodMetricsEndpoints[0].Relabelings {
+			if whole := regexp.MustCompile("^(?:" + r.Regex + ")$"); r.TargetLabel == "__address__" && whole.MatchString(ip) {
+				out = whole.ReplaceAllString(ip, r.Replacement)
+			}
+		}
+		return out
+	}
+	for ip, want := range map[string]string{"10.0.0.1": "10.0.0.1:9091", "fd00::1": "[fd00::1]:9091"} {
+		if got := address(ip); got != want {
+			t.Errorf("the metrics of %s are read from %s, want %s", ip, got, want)
 		}
 	}
 }

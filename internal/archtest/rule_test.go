@@ -94,6 +94,7 @@ func additions() []edge {
 		{"fastpath/reference", "proxy/upstream", "the same pickers"},
 
 		{"internal/top", "proxy/observe", "it shows the stages and metrics by the names that they are counted under"},
+		{"internal/monitoring", "proxy/observe", "the dashboard is made from the table of metrics"},
 		{"test/clients", "internal/demo", "it runs what make run runs, on other ports"},
 		{"loadtest", "loadtest/...", "it measures from outside and imports nothing of the product"},
 		{"loadtest/bareloop", "loadtest/rawio", "raw sockets"},
@@ -127,7 +128,7 @@ func owners() []owner {
 			"translate is pure, and the data plane knows no cluster"},
 		{"sigs.k8s.io/gateway-api/pkg/client", []string{"control", "control/watch", "control/status"}, "the same"},
 		{"k8s.io", []string{"control/...", "test/cluster/..."}, "Kubernetes objects never reach the data plane"},
-		{"sigs.k8s.io", []string{"control/...", "cmd/rauta", "test/cluster/..."}, "Kubernetes objects never reach the data plane; cmd prints YAML"},
+		{"sigs.k8s.io", []string{"control/...", "cmd/rauta", "internal/monitoring", "test/cluster/..."}, "Kubernetes objects never reach the data plane; cmd prints YAML"},
 		{"github.com/cilium/ebpf", []string{"bpf/..."}, "one place loads programs"},
 		{"golang.org/x/net/http2", []string{"h2/...", "fastpath/reference", "loadtest/generator"},
 			"one codec per engine; the load test's is outside the product"},

@@ -20,6 +20,8 @@ const (
 	metricStages          = "rauta_request_stage_seconds"
 	metricInFlight        = "rauta_requests_in_flight"
 	metricBackendRequests = "rauta_backend_requests_total"
+	metricBackendInFlight = "rauta_backend_requests_in_flight"
+	metricBackendTTFB     = "rauta_backend_ttfb_seconds"
 	metricConnections     = "rauta_connections"
 	metricGeneration      = "rauta_config_generation"
 )
@@ -37,8 +39,11 @@ type Reading struct {
 type counts struct {
 	requests, failed float64
 	inFlight         float64
-	duration         histogram
-	stages           [observe.StageCount]float64 // seconds
+	// duration is that of requests of a route; of a back end it is the time until the head of the response.
+	duration histogram
+	// pod is what an endpoint is, where that is known.
+	pod    string
+	stages [observe.StageCount]float64 // seconds
 }
 
 // histogram holds cumulative counts by upper bound.
@@ -91,11 +96,21 @@ func Read(r io.Reader, at time.Time) (*Reading, error) {
 		reading.rows[view] = map[string]*counts{}
 	}
 	reading.routes(families)
-	for _, m := range families[metricBackendRequests].GetMetric() {
-		row := reading.row(Backends, label(m, "cluster")+" "+label(m, "endpoint"))
-		row.count(label(m, "code"), m.GetCounter().GetValue())
-	}
+	reading.backends(families)
 	return reading, nil
+}
+
+func (r *Reading) backends(families map[string]*dto.MetricFamily) {
+	backend := func(m *dto.Metric) *counts { return r.row(Backends, label(m, "cluster")+" "+label(m, "endpoint")) }
+	for _, m := range families[metricBackendRequests].GetMetric() {
+		backend(m).count(label(m, "code"), m.GetCounter().GetValue())
+	}
+	for _, m := range families[metricBackendInFlight].GetMetric() {
+		backend(m).inFlight, backend(m).pod = m.GetGauge().GetValue(), label(m, "pod")
+	}
+	for _, m := range families[metricBackendTTFB].GetMetric() {
+		backend(m).duration = cumulative(m.GetHistogram())
+	}
 }
 
 func (r *Reading) routes(families map[string]*dto.MetricFamily) {

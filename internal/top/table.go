@@ -69,7 +69,7 @@ func Between(before, after *Reading, view View) []Row {
 		if requests == 0 && now.inFlight == 0 {
 			continue
 		}
-		row := Row{Name: name, Rate: requests / seconds, InFlight: now.inFlight,
+		row := Row{Name: strings.TrimSuffix(name+" "+now.pod, " "), Rate: requests / seconds, InFlight: now.inFlight,
 			P50: known(now.duration.quantile(0.5, then.duration)), P99: known(now.duration.quantile(0.99, then.duration))}
 		if requests > 0 {
 			row.Failed = max(now.failed-then.failed, 0) / requests

@@ -44,6 +44,11 @@ rauta_request_stage_seconds_sum{route=%[1]q,stage="client_write"} %[6]g
 rauta_request_stage_seconds_count{route=%[1]q,stage="client_write"} %[4]d
 rauta_requests_in_flight{route=%[1]q} 3
 rauta_backend_requests_total{cluster="default/web:80",endpoint="10.0.0.1:80",code="2xx"} %[2]d
+rauta_backend_requests_in_flight{cluster="default/web:80",endpoint="10.0.0.1:80",pod="web-1",namespace="default",node="n1"} 2
+rauta_backend_ttfb_seconds_bucket{cluster="default/web:80",endpoint="10.0.0.1:80",pod="web-1",namespace="default",node="n1",le="0.001"} %[2]d
+rauta_backend_ttfb_seconds_bucket{cluster="default/web:80",endpoint="10.0.0.1:80",pod="web-1",namespace="default",node="n1",le="+Inf"} %[2]d
+rauta_backend_ttfb_seconds_sum{cluster="default/web:80",endpoint="10.0.0.1:80",pod="web-1",namespace="default",node="n1"} 1
+rauta_backend_ttfb_seconds_count{cluster="default/web:80",endpoint="10.0.0.1:80",pod="web-1",namespace="default",node="n1"} %[2]d
 `, name, n-failed, failed, n, ttfb, write)
 }
 
@@ -52,6 +57,8 @@ const types = `# TYPE rauta_requests_total counter
 # TYPE rauta_request_stage_seconds histogram
 # TYPE rauta_requests_in_flight gauge
 # TYPE rauta_backend_requests_total counter
+# TYPE rauta_backend_requests_in_flight gauge
+# TYPE rauta_backend_ttfb_seconds histogram
 # TYPE rauta_connections gauge
 # TYPE rauta_config_generation gauge
 rauta_connections 12
@@ -73,7 +80,7 @@ func TestMetricsThatAreShownExist(t *testing.T) {
 		known[m.Name] = true
 	}
 	for _, name := range []string{metricRequests, metricDuration, metricStages, metricInFlight, metricBackendRequests,
-		metricConnections, metricGeneration} {
+		metricBackendInFlight, metricBackendTTFB, metricConnections, metricGeneration} {
 		if !known[name] {
 			t.Errorf("observe has no %s", name)
 		}
@@ -108,10 +115,12 @@ func TestRowsAreWhatCameBetweenTwoReadings(t *testing.T) {
 	near("client_write", r.Stages["client_write"], 0.0005)
 
 	backends := Between(before, after, Backends)
-	if len(backends) != 1 || backends[0].Name != "default/web:80 10.0.0.1:80" {
+	if len(backends) != 1 || backends[0].Name != "default/web:80 10.0.0.1:80 web-1" {
 		t.Fatalf("back ends: %+v", backends)
 	}
 	near("attempts", backends[0].Rate, 75)
+	near("p50 to the head", backends[0].P50, 0.0005)
+	near("attempts under way", backends[0].InFlight, 2)
 }
 
 func TestTotalsThatWentDownAreCountedFromZero(t *testing.T) {

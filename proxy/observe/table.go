@@ -68,6 +68,8 @@ func workerMetrics() []Metric {
 		{"rauta_exchange_reasons_total", "counter", []string{"reason"},
 			"Exchanges that failed or that RAUTA answered by itself, by reason."},
 		{"rauta_connections", "gauge", nil, "Client connections that are open."},
+		{"rauta_connections_max", "gauge", nil,
+			"How many may be open (`--max-connections`, or what descriptors and memory allow); 1 while memory is so short that nobody is let in."},
 		{"rauta_connections_total", "counter", nil, "Client connections that were accepted."},
 		{"rauta_bytes_total", "counter", []string{"direction"},
 			`Body bytes received from clients ("in") and sent to clients ("out").`},

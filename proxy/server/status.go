@@ -198,6 +198,7 @@ func (s *Server) registerMetrics() {
 
 // registerMetrics exports what the loops count about themselves.
 func (p *loopPlane) registerMetrics(r *observe.Registry) {
+	r.Gauge("rauta_connections_max", func() float64 { return float64(p.group.ConnectionsMax()) })
 	for id := range p.deps.Workers {
 		stats := func(f func(*loop.WorkerStats) float64) func() float64 {
 			return func() float64 {
