@@ -21,10 +21,29 @@ type Digest struct {
 func Hash(c *Config) [32]byte { return NewDigest(c).All }
 
 // NewDigest hashes a configuration.
-func NewDigest(c *Config) Digest {
+func NewDigest(c *Config) Digest { return newDigestKnowing(c, nil) }
+
+// Digest is NewDigest(s.After). known returns the hash of one of Before.Routes, and false if it has none.
+func (s *Succession) Digest(known func(route int) (hash [32]byte, ok bool)) Digest {
+	return newDigestKnowing(s.After, func(i int) ([32]byte, bool) {
+		if !s.SameRoute(i) {
+			return [32]byte{}, false
+		}
+		return known(int(s.Routes[i]))
+	})
+}
+
+// newDigestKnowing hashes a configuration; known, if not nil, returns the hashes of routes that need not be hashed.
+func newDigestKnowing(c *Config, known func(i int) ([32]byte, bool)) Digest {
 	out := Digest{Routes: make([][32]byte, len(c.Routes)), L4Routes: make([][32]byte, len(c.L4Routes))}
 	d := newDigest()
 	for i := range c.Routes {
+		if known != nil {
+			var ok bool
+			if out.Routes[i], ok = known(i); ok {
+				continue
+			}
+		}
 		d.route(&c.Routes[i])
 		out.Routes[i] = d.sum()
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Limits of a configuration.
@@ -77,10 +79,28 @@ func Validate(c *Config) []error {
 	return v.errs
 }
 
+// Validate is Validate(s.After), if Before has no problem. Then only what is new needs to be checked, unless what others
+// refer to has come or gone.
+func (s *Succession) Validate() []error {
+	if !s.SameNames {
+		return Validate(s.After)
+	}
+	v := validator{config: s.After, since: s}
+	v.certificates()
+	v.ticketKeys()
+	v.newClusters()
+	v.newRoutes()
+	v.l4Routes()
+	v.listeners()
+	return v.errs
+}
+
 type validator struct {
-	config       *Config
-	clusterNames map[string]bool
-	routeNames   map[string]bool
+	config *Config
+	// since, if not nil, has the same names as config, and no problems.
+	since        *Succession
+	clusterNames map[string]bool // see hasCluster
+	routeNames   map[string]bool // see hasRoute
 	l4RouteNames map[string]bool
 
 	certificateNames  map[string]bool
@@ -98,14 +118,55 @@ func (v *validator) clusters() {
 			v.report(Error{Part: PartCluster, Index: i, Path: fmt.Sprintf("clusters[%d].name", i), Err: err})
 			continue
 		}
-		field, err := checkCluster(c)
-		if err == nil {
-			field, err = v.backendTLS(c.TLS)
-		}
-		if err != nil {
-			v.report(Error{Part: PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].%s", c.Name, field), Err: err})
+		v.cluster(i)
+	}
+}
+
+// newClusters is clusters for those that are not as they were.
+func (v *validator) newClusters() {
+	for i := range v.config.Clusters {
+		if v.config.Clusters[i] != v.since.Before.Clusters[i] {
+			v.cluster(i)
 		}
 	}
+}
+
+func (v *validator) cluster(i int) {
+	c := &v.config.Clusters[i]
+	field, err := checkCluster(c)
+	if err == nil {
+		field, err = v.backendTLS(c.TLS)
+	}
+	if err != nil {
+		v.report(Error{Part: PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].%s", c.Name, field), Err: err})
+	}
+}
+
+// hasCluster reports whether there is a cluster of the name. Clusters are in order of their names: the few names that are
+// asked for when little has changed are found without a map of all.
+func (v *validator) hasCluster(name string) bool {
+	if v.clusterNames == nil {
+		list := v.config.Clusters
+		if i, found := slices.BinarySearchFunc(list, name, func(c Cluster, name string) int { return strings.Compare(c.Name, name) }); found {
+			return list[i].Name == name
+		}
+		v.clusterNames = make(map[string]bool, len(list))
+		for i := range list {
+			v.clusterNames[list[i].Name] = true
+		}
+	}
+	return v.clusterNames[name]
+}
+
+// hasRoute reports whether there is a route of the name.
+func (v *validator) hasRoute(name string) bool {
+	if v.routeNames == nil {
+		v.routeNames = make(map[string]bool, len(v.config.Routes))
+		for i := range v.config.Routes {
+			v.routeNames[v.config.Routes[i].Name] = true
+		}
+	}
+	return v.routeNames[name]
 }
 
 func checkUnique(names map[string]bool, name string) error {
@@ -176,6 +237,17 @@ func (v *validator) routes() {
 	}
 }
 
+// newRoutes is routes for those that are not as they were.
+func (v *validator) newRoutes() {
+	for i := range v.config.Routes {
+		if !v.since.SameRoute(i) {
+			for j := range v.config.Routes[i].Rules {
+				v.rule(i, j)
+			}
+		}
+	}
+}
+
 func (v *validator) rule(route, index int) {
 	r := &v.config.Routes[route].Rules[index]
 	report := func(part Part, item int, err error, field string, args ...any) {
@@ -219,7 +291,7 @@ func (v *validator) filter(f *Filter) error {
 	if err := CheckFilter(f); err != nil {
 		return err
 	}
-	if f.Mirror != nil && !v.clusterNames[f.Mirror.Cluster] {
+	if f.Mirror != nil && !v.hasCluster(f.Mirror.Cluster) {
 		return fmt.Errorf("mirror: cluster %q does not exist", f.Mirror.Cluster)
 	}
 	return nil
@@ -238,7 +310,7 @@ func (v *validator) backends(list []Backend, report func(item int, field string,
 		switch {
 		case b.Cluster == "" && b.Invalid == "":
 			report(i, "cluster", errors.New("no cluster, and no reason why"))
-		case b.Invalid == "" && !v.clusterNames[b.Cluster]:
+		case b.Invalid == "" && !v.hasCluster(b.Cluster):
 			report(i, "cluster", fmt.Errorf("cluster %q does not exist", b.Cluster))
 		}
 	}
@@ -301,7 +373,11 @@ func (v *validator) listeners() {
 			v.report(Error{Part: PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].%s", l.Name, field), Err: err})
 		}
 		v.references(i, l)
+		before := v.attachedBefore(l)
 		for j := range l.Attached {
+			if j < len(before) && l.Attached[j].Equal(&before[j]) {
+				continue
+			}
 			if field, err := v.checkAttachment(l.Protocol, &l.Attached[j]); err != nil {
 				path := fmt.Sprintf("listeners[%q].attached[%d].%s", l.Name, j, field)
 				v.report(Error{Part: PartAttachment, Index: i, Sub: j, Path: path, Err: err})
@@ -309,6 +385,19 @@ func (v *validator) listeners() {
 		}
 	}
 	v.sockets()
+}
+
+// attachedBefore are the attachments that a listener had before, which are right with its protocol.
+func (v *validator) attachedBefore(l *Listener) []Attachment {
+	if v.since == nil {
+		return nil
+	}
+	for i := range v.since.Before.Listeners {
+		if b := &v.since.Before.Listeners[i]; b.Name == l.Name && b.Protocol.L4() == l.Protocol.L4() {
+			return b.Attached
+		}
+	}
+	return nil
 }
 
 func checkListener(l *Listener) (field string, err error) {
@@ -349,7 +438,7 @@ func (v *validator) checkAttachment(p Protocol, a *Attachment) (field string, er
 	switch {
 	case p.L4() && !v.l4RouteNames[a.Route]:
 		return "route", fmt.Errorf("there is no L4 route %q", a.Route)
-	case !p.L4() && !v.routeNames[a.Route]:
+	case !p.L4() && !v.hasRoute(a.Route):
 		return "route", fmt.Errorf("route %q does not exist", a.Route)
 	}
 	if len(a.Hostnames) == 0 {

@@ -3,11 +3,8 @@ package snapshot
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math"
-	"net/netip"
 	"slices"
-	"strconv"
 
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
@@ -32,15 +29,21 @@ type compiler struct {
 	prev *Snapshot
 	next *Snapshot
 
-	bad      map[place]error // of config.Validate
-	byName   map[string]int  // index in next.Routes, which is the precedence
-	l4ByName map[string]int  // the same for next.L4Routes
-	vanished bool            // a route of the last generation is gone
+	since    *config.Succession // from prev.Config to next.Config
+	bad      map[place]error    // of config.Validate
+	byName   map[string]int     // index in next.Routes, which is the precedence; nil before it is asked for
+	l4ByName map[string]int     // the same for next.L4Routes
+	vanished bool               // a route of the last generation is gone
+	// steady: neither generation has a problem that config.Validate finds, and they have the same names in the same order.
+	steady bool
+	// sameClusterSet: the clusters are those of the last generation.
+	sameClusterSet bool
 }
 
 // compile never fails as a whole: what can't be used is left out and listed in Problems. vanished tells that a route of
-// prev is gone.
-func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Digest) (next *Snapshot, vanished bool) {
+// prev is gone. since says what cfg, its After, has in common with what prev was made from.
+func compile(opt *Options, prev *Snapshot, since *config.Succession, digest config.Digest) (next *Snapshot, vanished bool) {
+	cfg := since.After
 	own := &config.Config{
 		Listeners: slices.Clone(cfg.Listeners),
 		Routes:    slices.Clone(cfg.Routes),
@@ -53,17 +56,21 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 		TicketKeySets: slices.Clone(cfg.TicketKeySets),
 	}
 	c := &compiler{
-		opt: opt, prev: prev,
+		opt: opt, prev: prev, since: since,
 		next: &Snapshot{
 			Generation: prev.Generation + 1, Hash: digest.All, Config: own,
-			Clusters: make(map[string]*upstream.Cluster, len(own.Clusters)),
-			Routes:   make([]*Route, 0, len(own.Routes)),
-			Problems: config.Validate(own),
+			Routes: make([]*Route, 0, len(own.Routes)),
 		},
 		bad:      map[place]error{},
-		byName:   make(map[string]int, len(own.Routes)),
 		l4ByName: make(map[string]int, len(own.L4Routes)),
 	}
+	if prev.valid {
+		c.next.Problems = since.Validate()
+	} else {
+		c.next.Problems = config.Validate(own)
+	}
+	c.next.valid = len(c.next.Problems) == 0
+	c.steady = prev.valid && c.next.valid && since.SameNames
 	for _, err := range c.next.Problems {
 		if e, ok := errors.AsType[*config.Error](err); ok {
 			c.bad[place{e.Part, e.Index, e.Sub, e.Item}] = e.Err
@@ -80,20 +87,25 @@ func compile(opt *Options, prev *Snapshot, cfg *config.Config, digest config.Dig
 func (c *compiler) problem(err error) { c.next.Problems = append(c.next.Problems, err) }
 
 func (c *compiler) clusters() {
-	for i := range c.next.Config.Clusters {
-		settings := &c.next.Config.Clusters[i]
+	list := c.next.Config.Clusters
+	c.next.clusters = make([]*upstream.Cluster, len(list))
+	c.sameClusterSet = c.steady && len(c.prev.clusters) == len(list)
+	for i := range list {
+		settings := &list[i]
 		if c.bad[place{part: config.PartCluster, index: i}] != nil {
 			continue
 		}
 		if settings.Protocol == config.BackendH2 && c.opt.WithoutBackendHTTP2 {
 			c.problem(&config.Error{Part: config.PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].protocol", settings.Name),
 				Err: errors.New("this engine does not speak HTTP/2 to back ends; run RAUTA with the loop engine")})
+			c.sameClusterSet = c.sameClusterSet && c.prev.clusters[i] == nil
 			continue
 		}
-		cluster := c.prev.Clusters[settings.Name]
+		cluster := c.clusterBefore(i)
 		tls, err := c.clientOf(settings, cluster)
 		if err != nil { // without it whoever refers to the cluster answers 500, and nothing is sent in plain text
 			c.problem(&config.Error{Part: config.PartCluster, Index: i, Path: fmt.Sprintf("clusters[%q].tls", settings.Name), Err: err})
+			c.sameClusterSet = c.sameClusterSet && c.prev.clusters[i] == nil
 			continue
 		}
 		if cluster != nil && cluster.TLS() == tls && sameCluster(cluster.Config(), *settings) {
@@ -101,9 +113,29 @@ func (c *compiler) clusters() {
 		} else {
 			cluster = upstream.NewCluster(*settings, c.opt.Registry, c.opt.workers(), cluster)
 			cluster.SetTLS(tls)
+			c.sameClusterSet = false
 		}
-		c.next.Clusters[settings.Name] = cluster
+		c.next.clusters[i] = cluster
 	}
+	if c.sameClusterSet {
+		c.next.Clusters, c.next.clusters = c.prev.Clusters, c.prev.clusters
+		return
+	}
+	c.next.Clusters = make(map[string]*upstream.Cluster, len(list))
+	for i, cluster := range c.next.clusters {
+		if cluster != nil {
+			c.next.Clusters[list[i].Name] = cluster
+		}
+	}
+}
+
+// clusterBefore returns the cluster of the last generation with the name of one of next.Config.Clusters, nil if there was
+// none.
+func (c *compiler) clusterBefore(i int) *upstream.Cluster {
+	if c.steady && i < len(c.prev.clusters) {
+		return c.prev.clusters[i]
+	}
+	return c.prev.Clusters[c.next.Config.Clusters[i].Name]
 }
 
 // clientOf compiles how connections to a cluster are secured; nil for plain text.
@@ -130,27 +162,50 @@ func sameCluster(a, b config.Cluster) bool {
 }
 
 func (c *compiler) routes(digest config.Digest) {
-	before := make(map[string]*Route, len(c.prev.Routes))
-	for _, r := range c.prev.Routes {
-		before[r.Name] = r
+	var byName map[string]*Route // of prev, made when somebody asks
+	before := func(i int, name string) *Route {
+		if j := c.since.Routes[i]; j >= 0 && len(c.prev.Routes) == len(c.prev.Config.Routes) {
+			return c.prev.Routes[j]
+		}
+		if byName == nil {
+			byName = make(map[string]*Route, len(c.prev.Routes))
+			for _, r := range c.prev.Routes {
+				byName[r.Name] = r
+			}
+		}
+		return byName[name]
 	}
-	defer func() { c.vanished = len(before) > 0 }()
+	left := len(c.prev.Routes)
 	for i := range c.next.Config.Routes {
 		cfg := &c.next.Config.Routes[i]
 		if c.bad[place{part: config.PartRoute, index: i}] != nil {
 			continue
 		}
-		r := before[cfg.Name]
-		delete(before, cfg.Name)
-		if r != nil && r.hash == digest.Routes[i] && c.sameClusters(r) {
+		r := before(i, cfg.Name)
+		if r != nil {
+			left-- // names are unique
+		}
+		if r != nil && r.hash == digest.Routes[i] && (c.sameClusterSet || c.sameClusters(r)) {
 			r.share(cfg)
 		} else {
 			r = c.route(i, cfg, digest.Routes[i])
 		}
 		c.next.Problems = append(c.next.Problems, r.problems...)
-		c.byName[r.Name] = len(c.next.Routes)
 		c.next.Routes = append(c.next.Routes, r)
 	}
+	c.vanished = left > 0
+}
+
+// precedence is the index in next.Routes of a route; false if there is none that can be used.
+func (c *compiler) precedence(route string) (int, bool) {
+	if c.byName == nil {
+		c.byName = make(map[string]int, len(c.next.Routes))
+		for i, r := range c.next.Routes {
+			c.byName[r.Name] = i
+		}
+	}
+	i, ok := c.byName[route]
+	return i, ok
 }
 
 // sameClusters reports whether the back ends of a route of the last generation are still the right ones.
@@ -267,209 +322,3 @@ func (c *compiler) backend(cfg *config.Backend) Backend {
 	}
 	return b
 }
-
-// socket is a port on its way.
-type socket struct {
-	addr      netip.AddrPort
-	proxy     []netip.Prefix
-	configs   []*config.Listener
-	listeners []*Listener // by config
-	parts     [][]part    // by listener
-	first     *config.Listener
-	tls       []certs.Listener // empty for plain text
-	l4        [][]l4Part       // by listener
-}
-
-// tlsOf compiles the TLS side of a socket; nil for plain text.
-func (c *compiler) tlsOf(s *socket, prev *Port) *certs.Table {
-	if s.first.Protocol.Family() != config.ProtocolTLS {
-		return nil
-	}
-	var before *certs.Table
-	if prev != nil {
-		before = prev.TLS
-	}
-	return certs.NewTable(before, c.next.certificates, s.tls, c.opt.NextProtos...)
-}
-
-func (c *compiler) ports() {
-	before := make(map[netip.AddrPort]*Port, len(c.prev.Ports))
-	for _, p := range c.prev.Ports {
-		before[p.Addr] = p
-	}
-	sockets := c.sockets()
-	addrs := slices.SortedFunc(maps.Keys(sockets), netip.AddrPort.Compare)
-	for _, addr := range addrs {
-		c.next.Ports = append(c.next.Ports, c.port(sockets[addr], before[addr]))
-	}
-}
-
-func (c *compiler) sockets() map[netip.AddrPort]*socket {
-	sockets := map[netip.AddrPort]*socket{}
-	listenersBefore := map[string]*Listener{}
-	for _, p := range c.prev.Ports {
-		for _, l := range p.Listeners {
-			listenersBefore[l.Name] = l
-		}
-	}
-	for i := range c.next.Config.Listeners {
-		cfg := &c.next.Config.Listeners[i]
-		if c.bad[place{part: config.PartListener, index: i}] != nil || !c.opt.serves(cfg.Protocol) {
-			continue
-		}
-		addr, err := c.opt.address(cfg.Address)
-		if err != nil {
-			c.problem(&config.Error{Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].address", cfg.Name), Err: err})
-			continue
-		}
-		at := netip.AddrPortFrom(addr, cfg.Port)
-		if cfg.Protocol == config.ProtocolUDP {
-			c.udpPort(at, i)
-			continue
-		}
-		s := sockets[at]
-		if s == nil {
-			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg}
-			sockets[at] = s
-		} else if s.first.Protocol.Family() != cfg.Protocol.Family() {
-			c.problem(&config.Error{
-				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].protocol", cfg.Name),
-				Err: fmt.Errorf("listener %q on %s has protocol %s; use another port", s.first.Name, at, s.first.Protocol),
-			})
-			continue
-		} else if !slices.Equal(s.proxy, prefixes(cfg.ProxyProtocol)) {
-			c.problem(&config.Error{
-				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].proxyProtocol", cfg.Name),
-				Err: fmt.Errorf("listener %q on %s has another setting; make them equal", s.first.Name, at),
-			})
-			continue
-		}
-		if other := s.rival(cfg); other != nil {
-			c.problem(&config.Error{
-				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].hostname", cfg.Name),
-				Err: fmt.Errorf("listener %q on %s has the same hostname and does something else with it; use another", other.Name, at),
-			})
-			continue
-		}
-		l := &Listener{Name: cfg.Name, Hostname: cfg.Hostname, Port: cfg.Port}
-		if old := listenersBefore[cfg.Name]; old != nil && *old == *l {
-			l = old
-		}
-		if cfg.TLS != nil {
-			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, Socket: socketName(cfg), TLS: cfg.TLS, Opaque: cfg.Protocol == config.ProtocolTLS})
-		}
-		s.configs = append(s.configs, cfg)
-		s.listeners = append(s.listeners, l)
-		s.parts = append(s.parts, c.parts(i, l))
-		s.l4 = append(s.l4, c.l4Parts(i))
-	}
-	return sockets
-}
-
-func prefixes(p *config.ProxyProtocol) []netip.Prefix {
-	if p == nil {
-		return nil
-	}
-	var out []netip.Prefix
-	for _, text := range p.From {
-		if prefix, err := netip.ParsePrefix(text); err == nil { // config.Validate has refused others
-			out = append(out, prefix)
-		}
-	}
-	return out
-}
-
-func (c *compiler) parts(index int, l *Listener) []part {
-	cfg := &c.next.Config.Listeners[index]
-	cfg.Attached = c.sharedAttachments(cfg)
-	parts := make([]part, 0, len(cfg.Attached))
-	for i := range cfg.Attached {
-		a := &cfg.Attached[i]
-		precedence, ok := c.byName[a.Route]
-		if !ok || cfg.Protocol.L4() || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
-			continue
-		}
-		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, oneLabel: a.OneLabel, precedence: precedence})
-	}
-	return parts
-}
-
-// sharedAttachments returns the attachments of a listener with the memory of the last generation where they are equal:
-// a table that is carried over keeps that memory anyway.
-func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
-	i := slices.IndexFunc(c.prev.Config.Listeners, func(l config.Listener) bool { return l.Name == cfg.Name })
-	if i < 0 {
-		return cfg.Attached
-	}
-	before := c.prev.Config.Listeners[i].Attached
-	equal := func(a, b config.Attachment) bool {
-		return a.Route == b.Route && a.OneLabel == b.OneLabel && slices.Equal(a.Hostnames, b.Hostnames)
-	}
-	if slices.EqualFunc(before, cfg.Attached, equal) {
-		return before
-	}
-	own := slices.Clone(cfg.Attached)
-	for i := range min(len(own), len(before)) {
-		if equal(own[i], before[i]) {
-			own[i] = before[i]
-		}
-	}
-	return own
-}
-
-func (c *compiler) port(s *socket, prev *Port) *Port {
-	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
-	s.forward(p)
-	sitesBefore := map[string]*site{}
-	if prev != nil {
-		for _, old := range prev.sites {
-			sitesBefore[old.hostname] = old
-		}
-	}
-	var hostnames []string
-	for _, l := range s.listeners {
-		if !slices.Contains(hostnames, l.Hostname) {
-			hostnames = append(hostnames, l.Hostname)
-		}
-	}
-	for _, hostname := range hostnames {
-		p.sites = append(p.sites, s.named(c.site(s, hostname, sitesBefore[hostname]), sitesBefore[hostname]))
-	}
-	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
-		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS &&
-		p.TCP == prev.TCP && p.L4 == prev.L4 && p.ByServerName == prev.ByServerName && p.Terminates == prev.Terminates {
-		return prev
-	}
-	p.hosts = route.BuildHosts(hostnames)
-	return p
-}
-
-func (c *compiler) site(s *socket, hostname string, prev *site) *site {
-	var listeners []*Listener
-	var parts []part
-	for i, l := range s.listeners {
-		if l.Hostname != hostname {
-			continue
-		}
-		for j := range s.parts[i] {
-			s.parts[i][j].position = int32(len(listeners))
-		}
-		if parts == nil {
-			parts = s.parts[i]
-		} else {
-			parts = append(parts, s.parts[i]...)
-		}
-		listeners = append(listeners, l)
-	}
-	sortParts(parts)
-	next, err := newSite(hostname, listeners, parts, prev)
-	if err == nil {
-		return next
-	}
-	c.problem(fmt.Errorf("listener %q serves nothing: %w", listeners[0].Name, err))
-	next, _ = newSite(hostname, listeners, nil, nil) // an empty table always builds
-	return next
-}
-
-// socketName is the same on every replica.
-func socketName(cfg *config.Listener) string { return cfg.Address + ":" + strconv.Itoa(int(cfg.Port)) }

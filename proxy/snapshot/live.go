@@ -89,14 +89,17 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 	l.publish.Lock()
 	defer l.publish.Unlock()
 	prev := l.current.Load()
-	digest := config.NewDigest(cfg)
+	since := config.Follow(prev.Config, cfg)
+	digest := since.Digest(prev.hashOf)
 	next = prev
 	vanished := false
 	if changed = prev.Generation == 0 || digest.All != prev.Hash; changed {
-		next, vanished = compile(&l.opt, prev, cfg, digest)
+		next, vanished = compile(&l.opt, prev, since, digest)
 	}
-	for name, cluster := range next.Clusters {
-		removed = append(removed, setEndpoints(cluster, eps[name])...)
+	for i, cluster := range next.clusters {
+		if cluster != nil {
+			removed = append(removed, setEndpoints(cluster, eps[next.Config.Clusters[i].Name])...)
+		}
 	}
 	if changed {
 		l.current.Store(next)

@@ -243,6 +243,31 @@ func BenchmarkPublishOneOf10000RoutesChanged(b *testing.B) {
 	}
 }
 
+// BenchmarkPublishOneChangeAfterTheOther has routes, clusters and attachments in the memory of the last configuration, as a
+// translation of a cluster's objects has them.
+func BenchmarkPublishOneChangeAfterTheOther(b *testing.B) {
+	l := newLive()
+	cfg, eps := large(10_000, 1)
+	l.Publish(cfg, eps)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		cfg = withWeight(cfg, i%10_000, uint32(2+i))
+		if _, changed, _, err := l.Publish(cfg, eps); !changed || err != nil {
+			b.Fatal(changed, err)
+		}
+	}
+}
+
+// withWeight is c with another weight in one route, and everything else in the same memory.
+func withWeight(c *config.Config, route int, weight uint32) *config.Config {
+	next := *c
+	next.Routes, next.Clusters = slices.Clone(c.Routes), slices.Clone(c.Clusters)
+	r := c.Routes[route].Rules[0]
+	r.Backends = []config.Backend{{Cluster: r.Backends[0].Cluster, Weight: weight}}
+	next.Routes[route].Rules = []config.Rule{r}
+	return &next
+}
+
 func TestMetricsOfWhatVanishedAreForgottenAfterTheirGrace(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	reg := observe.NewRegistry(observe.Options{Now: func() time.Time { return now }})

@@ -17,6 +17,7 @@ type site struct {
 	table     *route.Table
 	targets   []target // by route.Entry.Rule
 	parts     []part
+	broken    bool         // it serves nothing, because its table could not be built
 	names     *serverNames // of listeners with config.ProtocolTLS, which have nothing else; nil for others
 }
 
@@ -52,15 +53,19 @@ func newSite(hostname string, listeners []*Listener, parts []part, prev *site) (
 	same := shape && slices.Equal(prev.listeners, listeners)
 	for i := 0; shape && i < len(parts); i++ {
 		a, b := &prev.parts[i], &parts[i]
-		shape = slices.Equal(a.hostnames, b.hostnames) && a.oneLabel == b.oneLabel && (a.route == b.route || sameMatches(a.route, b.route))
-		same = same && a.route == b.route && a.listener == b.listener
+		shape = sameHostnames(a.hostnames, b.hostnames) && a.oneLabel == b.oneLabel && (a.route == b.route || sameMatches(a.route, b.route))
+		same = same && a.route == b.route && a.listener == b.listener && a.precedence == b.precedence
 	}
 	if shape && same {
 		return prev, nil
 	}
 	n := 0
-	for i := range parts {
-		n += len(parts[i].route.Rules)
+	if shape {
+		n = len(prev.targets)
+	} else {
+		for i := range parts {
+			n += len(parts[i].route.Rules)
+		}
 	}
 	s := &site{hostname: hostname, listeners: listeners, parts: parts, targets: make([]target, 0, n)}
 	for i := range parts {
@@ -78,6 +83,11 @@ func newSite(hostname string, listeners []*Listener, parts []part, prev *site) (
 	}
 	s.table = table
 	return s, nil
+}
+
+// sameHostnames is slices.Equal, which looks at the names even if the slices are one.
+func sameHostnames(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 func (s *site) entries() []route.Entry {

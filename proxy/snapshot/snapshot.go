@@ -41,6 +41,16 @@ type Snapshot struct {
 	Problems []error
 
 	certificates *certs.Store
+	clusters     []*upstream.Cluster // of Clusters, by the index in Config.Clusters; nil where one can't be used
+	valid        bool                // config.Validate has found no problem
+}
+
+// hashOf returns the hash of one of Config.Routes; false if that is not known, because some can't be used.
+func (s *Snapshot) hashOf(route int) ([32]byte, bool) {
+	if len(s.Routes) != len(s.Config.Routes) {
+		return [32]byte{}, false
+	}
+	return s.Routes[route].hash, true
 }
 
 // Certificate returns a certificate of the configuration, nil if there is none of the name or it can't be used.

@@ -1,0 +1,291 @@
+package snapshot
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"rauta.io/rauta/proxy/certs"
+	"rauta.io/rauta/proxy/config"
+	"rauta.io/rauta/proxy/route"
+)
+
+// socket is a port on its way.
+type socket struct {
+	addr      netip.AddrPort
+	proxy     []netip.Prefix
+	configs   []*config.Listener
+	listeners []*Listener // by config
+	parts     [][]part    // by listener; nil where it is carried
+	indexes   []int       // by listener, in next.Config.Listeners
+	carried   []bool      // by listener: see compiler.carries
+	first     *config.Listener
+	tls       []certs.Listener // empty for plain text
+	l4        [][]l4Part       // by listener
+}
+
+// tlsOf compiles the TLS side of a socket; nil for plain text.
+func (c *compiler) tlsOf(s *socket, prev *Port) *certs.Table {
+	if s.first.Protocol.Family() != config.ProtocolTLS {
+		return nil
+	}
+	var before *certs.Table
+	if prev != nil {
+		before = prev.TLS
+	}
+	return certs.NewTable(before, c.next.certificates, s.tls, c.opt.NextProtos...)
+}
+
+func (c *compiler) ports() {
+	before := make(map[netip.AddrPort]*Port, len(c.prev.Ports))
+	for _, p := range c.prev.Ports {
+		before[p.Addr] = p
+	}
+	sockets := c.sockets()
+	addrs := slices.SortedFunc(maps.Keys(sockets), netip.AddrPort.Compare)
+	for _, addr := range addrs {
+		c.next.Ports = append(c.next.Ports, c.port(sockets[addr], before[addr]))
+	}
+}
+
+func (c *compiler) sockets() map[netip.AddrPort]*socket {
+	sockets := map[netip.AddrPort]*socket{}
+	listenersBefore := map[string]*Listener{}
+	for _, p := range c.prev.Ports {
+		for _, l := range p.Listeners {
+			listenersBefore[l.Name] = l
+		}
+	}
+	for i := range c.next.Config.Listeners {
+		cfg := &c.next.Config.Listeners[i]
+		if c.bad[place{part: config.PartListener, index: i}] != nil || !c.opt.serves(cfg.Protocol) {
+			continue
+		}
+		addr, err := c.opt.address(cfg.Address)
+		if err != nil {
+			c.problem(&config.Error{Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].address", cfg.Name), Err: err})
+			continue
+		}
+		at := netip.AddrPortFrom(addr, cfg.Port)
+		if cfg.Protocol == config.ProtocolUDP {
+			c.udpPort(at, i)
+			continue
+		}
+		s := sockets[at]
+		if s == nil {
+			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg}
+			sockets[at] = s
+		} else if s.first.Protocol.Family() != cfg.Protocol.Family() {
+			c.problem(&config.Error{
+				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].protocol", cfg.Name),
+				Err: fmt.Errorf("listener %q on %s has protocol %s; use another port", s.first.Name, at, s.first.Protocol),
+			})
+			continue
+		} else if !slices.Equal(s.proxy, prefixes(cfg.ProxyProtocol)) {
+			c.problem(&config.Error{
+				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].proxyProtocol", cfg.Name),
+				Err: fmt.Errorf("listener %q on %s has another setting; make them equal", s.first.Name, at),
+			})
+			continue
+		}
+		if other := s.rival(cfg); other != nil {
+			c.problem(&config.Error{
+				Part: config.PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].hostname", cfg.Name),
+				Err: fmt.Errorf("listener %q on %s has the same hostname and does something else with it; use another", other.Name, at),
+			})
+			continue
+		}
+		l := &Listener{Name: cfg.Name, Hostname: cfg.Hostname, Port: cfg.Port}
+		if old := listenersBefore[cfg.Name]; old != nil && *old == *l {
+			l = old
+		}
+		if cfg.TLS != nil {
+			s.tls = append(s.tls, certs.Listener{Hostname: cfg.Hostname, Socket: socketName(cfg), TLS: cfg.TLS, Opaque: cfg.Protocol == config.ProtocolTLS})
+		}
+		s.configs = append(s.configs, cfg)
+		s.listeners = append(s.listeners, l)
+		cfg.Attached = c.sharedAttachments(cfg)
+		carried := l == listenersBefore[cfg.Name] && c.carries(cfg)
+		var parts []part
+		if !carried {
+			parts = c.parts(i, l)
+		}
+		s.indexes, s.carried, s.parts = append(s.indexes, i), append(s.carried, carried), append(s.parts, parts)
+		s.l4 = append(s.l4, c.l4Parts(i))
+	}
+	return sockets
+}
+
+func prefixes(p *config.ProxyProtocol) []netip.Prefix {
+	if p == nil {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, text := range p.From {
+		if prefix, err := netip.ParsePrefix(text); err == nil { // config.Validate has refused others
+			out = append(out, prefix)
+		}
+	}
+	return out
+}
+
+func (c *compiler) parts(index int, l *Listener) []part {
+	cfg := &c.next.Config.Listeners[index]
+	parts := make([]part, 0, len(cfg.Attached))
+	for i := range cfg.Attached {
+		a := &cfg.Attached[i]
+		precedence, ok := c.precedence(a.Route)
+		if !ok || cfg.Protocol.L4() || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
+			continue
+		}
+		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, oneLabel: a.OneLabel, precedence: precedence})
+	}
+	return parts
+}
+
+// carries reports whether what is attached to a listener, and the places of these routes, are as in the last generation. Only
+// the routes themselves may have changed.
+func (c *compiler) carries(cfg *config.Listener) bool {
+	if !c.steady || len(c.prev.Routes) != len(c.prev.Config.Routes) {
+		return false
+	}
+	before := c.listenerBefore(cfg.Name)
+	return before != nil && before.Protocol == cfg.Protocol && len(before.Attached) == len(cfg.Attached) &&
+		(len(cfg.Attached) == 0 || &before.Attached[0] == &cfg.Attached[0])
+}
+
+// listenerBefore returns a listener of the last generation, nil if there was none.
+func (c *compiler) listenerBefore(name string) *config.Listener {
+	i := slices.IndexFunc(c.prev.Config.Listeners, func(l config.Listener) bool { return l.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.prev.Config.Listeners[i]
+}
+
+// sharedAttachments returns the attachments of a listener with the memory of the last generation where they are equal:
+// a table that is carried over keeps that memory anyway.
+func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
+	last := c.listenerBefore(cfg.Name)
+	if last == nil {
+		return cfg.Attached
+	}
+	before := last.Attached
+	equal := len(before) == len(cfg.Attached)
+	for i := 0; equal && i < len(before); i++ {
+		equal = before[i].Equal(&cfg.Attached[i])
+	}
+	if equal {
+		return before
+	}
+	own := slices.Clone(cfg.Attached)
+	for i := range min(len(own), len(before)) {
+		if own[i].Equal(&before[i]) {
+			own[i] = before[i]
+		}
+	}
+	return own
+}
+
+func (c *compiler) port(s *socket, prev *Port) *Port {
+	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
+	s.forward(p)
+	sitesBefore := map[string]*site{}
+	if prev != nil {
+		for _, old := range prev.sites {
+			sitesBefore[old.hostname] = old
+		}
+	}
+	var hostnames []string
+	for _, l := range s.listeners {
+		if !slices.Contains(hostnames, l.Hostname) {
+			hostnames = append(hostnames, l.Hostname)
+		}
+	}
+	for _, hostname := range hostnames {
+		p.sites = append(p.sites, s.named(c.site(s, hostname, sitesBefore[hostname]), sitesBefore[hostname]))
+	}
+	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
+		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS &&
+		p.TCP == prev.TCP && p.L4 == prev.L4 && p.ByServerName == prev.ByServerName && p.Terminates == prev.Terminates {
+		return prev
+	}
+	p.hosts = route.BuildHosts(hostnames)
+	return p
+}
+
+func (c *compiler) site(s *socket, hostname string, prev *site) *site {
+	if parts, ok := c.carriedParts(s, hostname, prev); ok {
+		if len(parts) == 0 || &parts[0] == &prev.parts[0] {
+			return prev
+		}
+		if next, err := newSite(hostname, prev.listeners, parts, prev); err == nil {
+			return next
+		}
+	}
+	var listeners []*Listener
+	var parts []part
+	for i, l := range s.listeners {
+		if l.Hostname != hostname {
+			continue
+		}
+		if s.carried[i] {
+			s.parts[i] = c.parts(s.indexes[i], l)
+		}
+		for j := range s.parts[i] {
+			s.parts[i][j].position = int32(len(listeners))
+		}
+		if parts == nil {
+			parts = s.parts[i]
+		} else {
+			parts = append(parts, s.parts[i]...)
+		}
+		listeners = append(listeners, l)
+	}
+	sortParts(parts)
+	next, err := newSite(hostname, listeners, parts, prev)
+	if err == nil {
+		return next
+	}
+	c.problem(fmt.Errorf("listener %q serves nothing: %w", listeners[0].Name, err))
+	next, _ = newSite(hostname, listeners, nil, nil) // an empty table always builds
+	next.broken = true
+	return next
+}
+
+// carriedParts returns the parts of a site whose listeners are those of prev and all of them carried; false if they are not.
+func (c *compiler) carriedParts(s *socket, hostname string, prev *site) ([]part, bool) {
+	if prev == nil || prev.broken {
+		return nil, false
+	}
+	n := 0
+	for i, l := range s.listeners {
+		if l.Hostname != hostname {
+			continue
+		}
+		if !s.carried[i] || n == len(prev.listeners) || prev.listeners[n] != l {
+			return nil, false
+		}
+		n++
+	}
+	if n != len(prev.listeners) {
+		return nil, false
+	}
+	parts := prev.parts
+	for i := range prev.parts {
+		r := c.next.Routes[prev.parts[i].precedence]
+		if r == prev.parts[i].route {
+			continue
+		}
+		if &parts[0] == &prev.parts[0] {
+			parts = slices.Clone(prev.parts)
+		}
+		parts[i].route = r
+	}
+	return parts, true
+}
+
+// socketName is the same on every replica.
+func socketName(cfg *config.Listener) string { return cfg.Address + ":" + strconv.Itoa(int(cfg.Port)) }
