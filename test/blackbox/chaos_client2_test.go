@@ -149,7 +149,8 @@ func (c *stormConn2) step() bool {
 	if err != nil {
 		for _, s := range c.streams {
 			if !s.done {
-				c.t.Errorf("%s: no end of the response, %v", s.q.id, err)
+				c.t.Errorf("%s: no end of the response (%v): tunnel %t, head %v; %d bytes came; %d of %d bytes are unsent, windows %d and %d",
+					s.q.id, err, s.tunnel, s.resp, len(s.body), len(s.unsent), s.size, s.window, c.window)
 			}
 		}
 		return false

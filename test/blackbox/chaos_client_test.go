@@ -32,8 +32,30 @@ type stormClient struct {
 	// shaky: the last response looked complete but was broken off where only HTTP/2 can tell, so that the connection ends.
 	shaky bool
 
-	c *net.TCPConn
+	c *patientConn
 	r *bufio.Reader
+}
+
+// patientConn is a connection on which something has to move within the time that tests wait for anything. How long all of it
+// takes, with windows of 1000 bytes on a busy machine, is no matter.
+type patientConn struct{ *net.TCPConn }
+
+// Read implements io.Reader.
+func (c patientConn) Read(p []byte) (int, error) {
+	c.SetReadDeadline(time.Now().Add(patience))
+	return c.TCPConn.Read(p)
+}
+
+// Write implements io.Writer.
+func (c patientConn) Write(p []byte) (n int, err error) {
+	const piece = 16 << 10
+	for n < len(p) && err == nil {
+		c.SetWriteDeadline(time.Now().Add(patience))
+		var m int
+		m, err = c.TCPConn.Write(p[n:min(len(p), n+piece)])
+		n += m
+	}
+	return n, err
 }
 
 // request is one valid request.
@@ -53,9 +75,9 @@ func (s *stormClient) connect() bool {
 		s.t.Errorf("connect: %v", err)
 		return false
 	}
-	c.SetDeadline(time.Now().Add(patience))
 	s.shaky = false
-	s.c, s.r = c.(*net.TCPConn), bufio.NewReader(c)
+	s.c = &patientConn{c.(*net.TCPConn)}
+	s.r = bufio.NewReader(s.c)
 	s.send(header)
 	return true
 }
@@ -266,7 +288,7 @@ func (s *stormClient) abort() {
 		}
 	case 2: // in the middle of the response, if there is one
 		s.c.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-		io.CopyN(io.Discard, s.r, int64(1+s.rand.IntN(300)))
+		io.CopyN(io.Discard, s.c.TCPConn, int64(1+s.rand.IntN(300)))
 		s.c.SetLinger(0)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"runtime"
@@ -103,38 +102,11 @@ func (s *storm) change(rnd *rand.Rand, extra uint16) {
 	}
 }
 
-// unassignedPort is a free port that the kernel gives to no connection of its own accord, so that it can be opened again and
-// again while others connect.
-func unassignedPort(t *testing.T) uint16 {
-	t.Helper()
-	bounds, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lowest int
-	if _, err := fmt.Sscan(string(bounds), &lowest); err != nil {
-		t.Fatal(err)
-	}
-	const unprivileged = 1024
-	if lowest <= unprivileged { // there is no such port
-		return freePort(t)
-	}
-	for range 100 {
-		port := unprivileged + rand.IntN(lowest-unprivileged)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return uint16(port)
-		}
-	}
-	t.Fatal("no port below those of connections is free")
-	return 0
-}
-
 // rage runs the storm: every client acts a number of times.
 func (s *storm) rage(clients, acts int) {
 	var wait, changes sync.WaitGroup
 	var over atomic.Bool
-	extra := unassignedPort(s.t)
+	extra := freePort(s.t)
 	changes.Go(func() {
 		rnd := rand.New(rand.NewPCG(s.seed, 1))
 		for !over.Load() && !s.t.Failed() {

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -100,14 +102,31 @@ func (r *rig) publish(endpoints ...string) {
 	}
 }
 
+// freePort is a port that nobody listens on and that the kernel gives to no connection of its own accord: one of the range
+// for connections might be somebody's by the time it is opened, or opened again.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	bounds, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	lowest := 0
+	if _, err := fmt.Sscan(string(bounds), &lowest); err != nil {
+		t.Fatal(err)
+	}
+	const unprivileged = 1024
+	for range 100 {
+		port := 0 // the kernel's choice, if all ports are for connections
+		if lowest > unprivileged {
+			port = unprivileged + rand.IntN(lowest-unprivileged)
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			defer l.Close()
+			return uint16(l.Addr().(*net.TCPAddr).Port)
+		}
+	}
+	t.Fatal("found no free port")
+	return 0
 }
 
 func limits(f func(*fastpath.Limits)) option {
