@@ -156,7 +156,7 @@ func TestTheSeriesOfTheKernelSayWhatTheEndpointIs(t *testing.T) {
 }
 
 func TestAnEndpointWithoutSeriesOfItsOwnHasNoneFromTheKernel(t *testing.T) {
-	r := newRigWith(t, observe.Options{SeriesEndpointsMax: 1})
+	r := newRigOn(t, load, observe.Options{SeriesEndpointsMax: 1})
 	l := r.listen(false)
 	for _, name := range []string{"first", "second"} {
 		r.mustDial(l.Addr().String(), r.endpoint(name))

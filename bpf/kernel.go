@@ -3,7 +3,7 @@
 package bpf
 
 import (
-	"strings"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,8 +21,9 @@ type Kernel struct {
 	registry *observe.Registry
 	loaded   *loaded
 	connsFD  int
-	queued   func(time.Duration)
-	requests *requests // nil: single requests are not watched
+	portsFD  int
+	queued   func(time.Duration) // nil: the waits to be accepted are not known
+	requests *requests           // nil: single requests are not watched
 
 	// atomic
 	failures atomic.Uint64
@@ -35,20 +36,23 @@ type Kernel struct {
 }
 
 // Open loads the programs and registers their metrics, or says in Tier why it does not; then the Kernel is nil.
-func Open(registry *observe.Registry) (*Kernel, Tier) {
-	l, missing, err := probe()
+func Open(registry *observe.Registry) (*Kernel, Tier) { return open(registry, load) }
+
+func open(registry *observe.Registry, load attempt) (*Kernel, Tier) {
+	l, tier := probe(load)
 	if l == nil {
-		return nil, Tier{Name: TierNone, Reason: reason(err)}
+		return nil, tier
 	}
-	k := &Kernel{registry: registry, loaded: l, connsFD: l.collection.Maps[kernelMapRautaConns].FD(), stop: make(chan struct{})}
-	tier := Tier{Name: TierFull}
-	if len(missing) > 0 {
-		tier = Tier{Name: TierReduced, Reason: "without " + strings.Join(missing, ", ") + ": " + reason(err)}
+	k := &Kernel{
+		registry: registry, loaded: l, stop: make(chan struct{}),
+		connsFD: l.collection.Maps[kernelMapRautaConns].FD(), portsFD: l.collection.Maps[kernelMapRautaPorts].FD(),
 	}
 	k.calls.New = func() any { return new(call) }
 	k.table.init(l.cells)
 	k.sights.Store(&sights{})
-	k.queued = registry.Durations("rauta_accept_queue_seconds")
+	if l.by == byStorage {
+		k.queued = registry.Durations("rauta_accept_queue_seconds")
+	}
 	k.register()
 	return k, tier
 }
@@ -76,7 +80,13 @@ func (k *Kernel) Close() {
 }
 
 // Listening implements observe.Kernel.
-func (k *Kernel) Listening(fd int) { k.tag(fd, cellClients, 0) }
+func (k *Kernel) Listening(fd int) {
+	if k.loaded.by == byCookie {
+		k.tagPort(fd)
+		return
+	}
+	k.tag(fd, cellClients, 0)
+}
 
 // Connecting implements observe.Kernel.
 func (k *Kernel) Connecting(fd int, e *observe.Endpoint) {
@@ -85,23 +95,72 @@ func (k *Kernel) Connecting(fd int, e *observe.Endpoint) {
 }
 
 // Queued implements observe.Kernel.
-func (k *Kernel) Queued(ns int64) { k.queued(time.Duration(ns)) }
+func (k *Kernel) Queued(ns int64) {
+	if k.queued != nil {
+		k.queued(time.Duration(ns))
+	}
+}
 
-// Accepted implements observe.Kernel.
+// Accepted implements observe.Kernel. Clients have no tags of their own where tags are by cookie.
 func (k *Kernel) Accepted(fd int) int64 {
+	if k.loaded.by == byCookie {
+		return 0
+	}
 	c := k.calls.Get().(*call)
 	defer k.calls.Put(c)
-	if !k.element(unix.BPF_MAP_LOOKUP_ELEM, c, fd) {
+	if !k.element(unix.BPF_MAP_LOOKUP_ELEM, k.connsFD, fd, c) {
 		return 0
 	}
 	return int64(c.conn.Opened)
 }
 
 func (k *Kernel) tag(fd int, cell, generation uint32) {
+	key := fd
+	if k.loaded.by == byCookie {
+		cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		if err != nil {
+			k.failures.Add(1)
+			return
+		}
+		key = int(cookie)
+	}
+	k.update(k.connsFD, key, kernelConn{Cell: cell, Generation: generation})
+}
+
+// tagPort says that who comes to the port of a socket is a client.
+func (k *Kernel) tagPort(fd int) {
+	port, err := portOf(fd)
+	if err != nil {
+		k.failures.Add(1)
+		return
+	}
+	k.update(k.portsFD, port, kernelConn{Cell: cellClients})
+}
+
+// portOf returns the key of struct port in src/rauta.c for a bound socket of this process.
+func portOf(fd int) (key int, err error) {
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, fmt.Errorf("read the bound address: %w", err)
+	}
+	var network unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &network); err != nil {
+		return 0, fmt.Errorf("read the network namespace: %w", err)
+	}
+	switch a := address.(type) {
+	case *unix.SockaddrInet4:
+		key = a.Port
+	case *unix.SockaddrInet6:
+		key = a.Port
+	}
+	return int(network.Ino) | key<<32, nil
+}
+
+func (k *Kernel) update(mapFD, key int, conn kernelConn) {
 	c := k.calls.Get().(*call)
 	defer k.calls.Put(c)
-	c.conn = kernelConn{Cell: cell, Generation: generation}
-	k.element(unix.BPF_MAP_UPDATE_ELEM, c, fd)
+	c.conn = conn
+	k.element(unix.BPF_MAP_UPDATE_ELEM, mapFD, key, c)
 }
 
 // call is a call about the tag of a socket.
@@ -110,8 +169,8 @@ type call struct {
 	conn kernelConn
 }
 
-func (k *Kernel) element(command uintptr, c *call, fd int) bool {
-	if !c.make(command, k.connsFD, fd, unsafe.Pointer(&c.conn)) {
+func (k *Kernel) element(command uintptr, mapFD, key int, c *call) bool {
+	if !c.make(command, mapFD, key, unsafe.Pointer(&c.conn)) {
 		k.failures.Add(1)
 		return false
 	}
@@ -120,7 +179,7 @@ func (k *Kernel) element(command uintptr, c *call, fd int) bool {
 
 // elementCall holds what the kernel is pointed to. It lives on the heap, which does not move.
 type elementCall struct {
-	fd   int32
+	key  uint64
 	attr elementAttr
 }
 
@@ -132,11 +191,12 @@ type elementAttr struct {
 	flags      uint64
 }
 
-// make makes one raw system call about what a map has of a socket: the library's would go through the scheduler, for a call
-// that does not block. value belongs to what the call is part of.
-func (c *elementCall) make(command uintptr, mapFD, fd int, value unsafe.Pointer) bool {
-	c.fd = int32(fd)
-	c.attr = elementAttr{mapFD: uint32(mapFD), key: uint64(uintptr(unsafe.Pointer(&c.fd))), value: uint64(uintptr(value))}
+// make makes one raw system call about an element of a map: the library's would go through the scheduler, for a call that
+// does not block. key is a file descriptor where the map is storage of sockets: the kernel then reads its lower 4 bytes,
+// which come first on every platform of these programs. value belongs to what the call is part of.
+func (c *elementCall) make(command uintptr, mapFD, key int, value unsafe.Pointer) bool {
+	c.key = uint64(key)
+	c.attr = elementAttr{mapFD: uint32(mapFD), key: uint64(uintptr(unsafe.Pointer(&c.key))), value: uint64(uintptr(value))}
 	_, _, e := syscall.RawSyscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(&c.attr)), unsafe.Sizeof(c.attr))
 	return e == 0
 }

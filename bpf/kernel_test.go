@@ -23,6 +23,7 @@ type rig struct {
 	*Kernel
 	t        *testing.T
 	registry *observe.Registry
+	tier     Tier
 }
 
 // waitMax is how long to wait for what the kernel does on its own.
@@ -30,13 +31,14 @@ const waitMax = 20 * time.Second
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	return newRigWith(t, observe.Options{})
+	return newRigOn(t, load, observe.Options{})
 }
 
-func newRigWith(t *testing.T, opt observe.Options) *rig {
+// newRigOn is newRig on a kernel that may be older than this one.
+func newRigOn(t *testing.T, kernel attempt, opt observe.Options) *rig {
 	t.Helper()
 	registry := observe.NewRegistry(opt)
-	k, tier := Open(registry)
+	k, tier := open(registry, kernel)
 	if k == nil {
 		t.Skipf("the kernel takes no programs here: %s", tier.Reason)
 	}
@@ -44,7 +46,7 @@ func newRigWith(t *testing.T, opt observe.Options) *rig {
 	if tier.Name != TierFull {
 		t.Logf("tier %s: %s", tier.Name, tier.Reason)
 	}
-	return &rig{Kernel: k, t: t, registry: registry}
+	return &rig{Kernel: k, t: t, registry: registry, tier: tier}
 }
 
 func control(f func(fd int)) func(string, string, syscall.RawConn) error {
@@ -54,17 +56,16 @@ func control(f func(fd int)) func(string, string, syscall.RawConn) error {
 // listen listens on a loopback address, with a tag if it is to have one.
 func (r *rig) listen(tagged bool) *net.TCPListener {
 	r.t.Helper()
-	config := net.ListenConfig{Control: control(func(fd int) {
-		if tagged {
-			r.Listening(fd)
-		}
-	})}
+	var config net.ListenConfig
 	config.SetMultipathTCP(false)
 	l, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { l.Close() })
+	if tagged {
+		r.Listening(fdOf(r.t, l.(*net.TCPListener)))
+	}
 	return l.(*net.TCPListener)
 }
 
@@ -135,7 +136,7 @@ func tcpLines(text string) string {
 	return strings.Join(kept, "\n")
 }
 
-func fdOf(t *testing.T, c *net.TCPConn) (fd int) {
+func fdOf(t *testing.T, c syscall.Conn) (fd int) {
 	t.Helper()
 	raw, err := c.SyscallConn()
 	if err == nil {

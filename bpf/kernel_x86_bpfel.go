@@ -40,12 +40,19 @@ type kernelConn struct {
 	Unused        uint32
 }
 
+type kernelPort struct {
+	_         structs.HostLayout
+	Namespace uint32
+	Number    uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	kernelMapRautaCells       = "rauta_cells"
 	kernelMapRautaConns       = "rauta_conns"
+	kernelMapRautaPorts       = "rauta_ports"
 	kernelProgOnClose         = "on_close"
 	kernelProgOnError         = "on_error"
 	kernelProgOnResetReceived = "on_reset_received"
@@ -55,6 +62,7 @@ const (
 	kernelProgSweep           = "sweep"
 	kernelProgSweepTcp        = "sweep_tcp"
 	kernelVarBounds           = "bounds"
+	kernelVarByCookie         = "by_cookie"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -115,13 +123,15 @@ type kernelProgramSpecs struct {
 type kernelMapSpecs struct {
 	RautaCells *ebpf.MapSpec `ebpf:"rauta_cells"`
 	RautaConns *ebpf.MapSpec `ebpf:"rauta_conns"`
+	RautaPorts *ebpf.MapSpec `ebpf:"rauta_ports"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	Bounds *ebpf.VariableSpec `ebpf:"bounds"`
+	Bounds   *ebpf.VariableSpec `ebpf:"bounds"`
+	ByCookie *ebpf.VariableSpec `ebpf:"by_cookie"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -146,12 +156,14 @@ func (o *kernelObjects) Close() error {
 type kernelMaps struct {
 	RautaCells *ebpf.Map `ebpf:"rauta_cells"`
 	RautaConns *ebpf.Map `ebpf:"rauta_conns"`
+	RautaPorts *ebpf.Map `ebpf:"rauta_ports"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.RautaCells,
 		m.RautaConns,
+		m.RautaPorts,
 	)
 }
 
@@ -159,7 +171,8 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	Bounds *ebpf.Variable `ebpf:"bounds"`
+	Bounds   *ebpf.Variable `ebpf:"bounds"`
+	ByCookie *ebpf.Variable `ebpf:"by_cookie"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

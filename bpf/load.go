@@ -21,6 +21,7 @@ import (
 
 // loaded are programs at work.
 type loaded struct {
+	by         tagging
 	collection *ebpf.Collection
 	links      []link.Link
 	sweep      *link.Iter // nil: the kernel does not take it
@@ -37,45 +38,83 @@ func (l *loaded) folds() bool {
 const required = kernelProgOnState
 
 // optional programs need events that older kernels do not have, or do not permit. Of alternatives the first that loads
-// is taken.
-func optional() [][]string {
-	return [][]string{
+// is taken. Sweeps need storage.
+func optional(by tagging) [][]string {
+	programs := [][]string{
 		{kernelProgOnRetransmit}, {kernelProgOnResetReceived}, {kernelProgOnResetSent}, {kernelProgOnError}, {kernelProgOnClose},
-		{kernelProgSweep, kernelProgSweepTcp},
 	}
+	if by == byStorage {
+		programs = append(programs, []string{kernelProgSweep, kernelProgSweepTcp})
+	}
+	return programs
 }
 
-// probe finds out what this kernel takes by loading and attaching it. missing are optional programs that it does not take;
-// err says why there is nothing, or why those are missing.
-func probe() (l *loaded, missing []string, err error) {
+// tagging is how programs know our sockets.
+type tagging bool
+
+const (
+	byStorage tagging = false // of the socket itself
+	byCookie  tagging = true  // and by port, for kernels that keep them away from the storage
+)
+
+// attempt loads and attaches the named programs, all or none. It is load, or in tests an older kernel.
+type attempt func(names []string, by tagging) (*loaded, error)
+
+// probe finds out what this kernel takes by loading and attaching it.
+func probe(load attempt) (*loaded, Tier) {
+	l, missing, err := load.most(byStorage)
+	switch {
+	case l != nil && len(missing) == 0:
+		return l, Tier{Name: TierFull}
+	case l != nil:
+		return l, Tier{Name: TierReduced, Reason: without(missing, err)}
+	}
+	storageErr := err
+	if l, missing, err = load.most(byCookie); l == nil {
+		return nil, Tier{Name: TierNone, Reason: reason(err)}
+	}
+	tier := Tier{Name: TierStates, Reason: "no storage of sockets: " + reason(storageErr)}
+	if len(missing) > 0 {
+		tier.Reason += "; " + without(missing, err)
+	}
+	return l, tier
+}
+
+func without(missing []string, err error) string {
+	return "without " + strings.Join(missing, ", ") + ": " + reason(err)
+}
+
+// most loads all programs that the kernel takes. missing are optional ones that it does not take; err says why there is
+// nothing, or why those are missing.
+func (load attempt) most(by tagging) (l *loaded, missing []string, err error) {
 	wanted := []string{required}
-	for _, alternatives := range optional() {
+	for _, alternatives := range optional(by) {
 		wanted = append(wanted, alternatives[0])
 	}
-	if l, err = load(wanted); err == nil {
+	if l, err = load(wanted, by); err == nil {
 		return l, nil, nil
 	}
 	taken := []string{required}
-	for _, alternatives := range optional() {
-		name, oneErr := firstThatLoads(alternatives)
+	for _, alternatives := range optional(by) {
+		name, oneErr := load.first(alternatives, by)
 		if name == "" {
 			missing, err = append(missing, alternatives[0]), oneErr
 			continue
 		}
 		taken = append(taken, name)
 	}
-	l, loadErr := load(taken)
+	l, loadErr := load(taken, by)
 	if loadErr != nil {
 		return nil, nil, loadErr
 	}
 	return l, missing, err
 }
 
-// firstThatLoads returns the first program that loads together with the required one, or "" and why the last does not.
-func firstThatLoads(alternatives []string) (name string, err error) {
+// first returns the first program that loads together with the required one, or "" and why the last does not.
+func (load attempt) first(alternatives []string, by tagging) (name string, err error) {
 	for _, name = range alternatives {
 		var one *loaded
-		if one, err = load([]string{required, name}); err == nil {
+		if one, err = load([]string{required, name}, by); err == nil {
 			one.close()
 			return name, nil
 		}
@@ -83,8 +122,26 @@ func firstThatLoads(alternatives []string) (name string, err error) {
 	return "", err
 }
 
-// load loads and attaches the named programs, all or none.
-func load(names []string) (_ *loaded, err error) {
+// cookiesMax is how many connections to endpoints are known by their cookies; beyond them the oldest are forgotten.
+const cookiesMax = 16384
+
+// useCookies makes the tags a hash. Its memory counts against RLIMIT_MEMLOCK before 5.11, which is raised as far as it may be.
+func useCookies(spec *ebpf.CollectionSpec) error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err == nil && limit.Cur < limit.Max {
+		limit.Cur = limit.Max
+		_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit) // then the maps are refused, if it is not enough
+	}
+	tags := spec.Maps[kernelMapRautaConns]
+	tags.Type, tags.Flags, tags.KeySize, tags.MaxEntries, tags.Key, tags.Value = ebpf.LRUHash, 0, 8, cookiesMax, nil, nil
+	if err := spec.Variables[kernelVarByCookie].Set(uint8(1)); err != nil {
+		return fmt.Errorf("choose tags by cookie: %w", err)
+	}
+	return nil
+}
+
+// load is the attempt on this kernel.
+func load(names []string, by tagging) (_ *loaded, err error) {
 	spec, err := loadKernel()
 	if err != nil {
 		return nil, err
@@ -93,7 +150,12 @@ func load(names []string) (_ *loaded, err error) {
 	if err := spec.Variables[kernelVarBounds].Set(observe.Bounds()); err != nil {
 		return nil, fmt.Errorf("set the bounds of buckets: %w", err)
 	}
-	l := &loaded{}
+	if by == byCookie {
+		if err := useCookies(spec); err != nil {
+			return nil, err
+		}
+	}
+	l := &loaded{by: by}
 	defer func() {
 		if err != nil {
 			l.close()
@@ -156,7 +218,8 @@ func reason(err error) string {
 	case !capable(): // first, since the library blames the kernel for what is not permitted
 		return "not permitted: it needs CAP_BPF and CAP_PERFMON"
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
-		return "not permitted although CAP_BPF and CAP_PERFMON are there: a filter of system calls, or a kernel that is locked down"
+		return "not permitted although CAP_BPF and CAP_PERFMON are there: a user namespace, a filter of system calls, " +
+			"a kernel that is locked down, or (before 5.11) a low RLIMIT_MEMLOCK"
 	case errors.Is(err, fs.ErrNotExist):
 		return "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF), or lacks an event"
 	}

@@ -26,7 +26,7 @@ func newWatch(t *testing.T, every Sampling) *watch {
 
 func newWatchWith(t *testing.T, every Sampling, opt observe.Options) *watch {
 	t.Helper()
-	r := newRigWith(t, opt)
+	r := newRigOn(t, load, opt)
 	tier := r.WatchRequests(1, every, Tier{Name: TierFull})
 	if tier.Name != TierFull {
 		t.Skipf("the kernel does not watch requests here: %s", tier.Reason)

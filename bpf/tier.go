@@ -6,6 +6,7 @@ import "rauta.io/rauta/proxy/observe"
 const (
 	TierFull    = "full"
 	TierReduced = "reduced" // some optional program could not be loaded
+	TierStates  = "states"  // what becomes of connections, without the waits and looks that need storage of sockets
 	TierNone    = "none"
 )
 

@@ -15,6 +15,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 // The upper bounds of the buckets in nanoseconds, inclusive; the loader fills them in, so that both sides have the same.
 const volatile __u64 bounds[BOUNDS];
 
+// Kernels before 5.11 keep these programs away from the storage of sockets (tier "states"). The loader then makes
+// rauta_conns a hash by the cookies of sockets that connect, and clients are known by the port that they have come to.
+// The verifier leaves out what is for the other way.
+const volatile __u8 by_cookie;
+
 // conn is the tag of a socket. A listener's is cloned to every socket that is accepted from it, before anybody sees it.
 struct conn {
 	__u32 cell;
@@ -74,6 +79,19 @@ struct {
 	__type(value, struct conn);
 } rauta_conns SEC(".maps");
 
+struct port {
+	__u32 namespace; // of the network, by the number of its inode
+	__u32 number;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct port);
+	__type(value, struct conn);
+} rauta_ports SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -86,7 +104,30 @@ struct {
 
 static __always_inline struct conn *conn_of(const struct sock *sk)
 {
-	return bpf_sk_storage_get(&rauta_conns, (void *)sk, 0, 0);
+	if (!by_cookie)
+		return bpf_sk_storage_get(&rauta_conns, (void *)sk, 0, 0);
+	__u64 cookie = sk->__sk_common.skc_cookie.counter;
+	return cookie ? bpf_map_lookup_elem(&rauta_conns, &cookie) : NULL;
+}
+
+// client_of is what conn_of is not for clients when by_cookie. At the end skc_num is 0 already, and inet_sport is not.
+static __always_inline struct conn *client_of(const struct sock *sk)
+{
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+	if (!tp)
+		return NULL;
+	struct port p = {
+		.namespace = sk->__sk_common.skc_net.net->ns.inum,
+		.number = __builtin_bswap16(tp->inet_conn.icsk_inet.inet_sport),
+	};
+	return bpf_map_lookup_elem(&rauta_ports, &p);
+}
+
+// forget ends the tag of a cookie; storage ends with its socket.
+static __always_inline void forget(const struct sock *sk)
+{
+	__u64 cookie = sk->__sk_common.skc_cookie.counter;
+	bpf_map_delete_elem(&rauta_conns, &cookie);
 }
 
 static __always_inline struct cell *cell_of(struct conn *c)
@@ -103,6 +144,8 @@ static __always_inline struct cell *cell_of(struct conn *c)
 static __always_inline struct cell *cell_of_socket(const struct sock *sk)
 {
 	struct conn *c = conn_of(sk);
+	if (!c && by_cookie)
+		c = client_of(sk);
 	return c ? cell_of(c) : NULL;
 }
 
@@ -183,12 +226,30 @@ int BPF_PROG(on_state, const struct sock *sk, int from, int to)
 	return 0;
 }
 
-// What a socket has counted between the last sweep and its end. A socket that was never connected has nothing to tell.
+// fold_whole is fold for what is not swept and whose clients have no tags of their own: all that the socket has counted.
+static __always_inline void fold_whole(const struct sock *sk, int from)
+{
+	struct cell *m = cell_of_socket(sk);
+	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
+	if (!m || !tp)
+		return;
+	struct conn nothing = {};
+	fold(&nothing, m, tp);
+	// From other states a reset may be sent yet, which needs the tag and forgets it.
+	if (sk->sk_err || from == TCP_LAST_ACK || from == TCP_CLOSING || from == TCP_FIN_WAIT2)
+		forget(sk);
+}
+
+// on_close brings in what a socket has counted between the last sweep and its end.
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_close, const struct sock *sk, int from, int to)
 {
 	if (to != TCP_CLOSE || from == TCP_SYN_SENT || from == TCP_LISTEN)
 		return 0;
+	if (by_cookie) {
+		fold_whole(sk, from);
+		return 0;
+	}
 	struct conn *c = conn_of(sk);
 	if (!c)
 		return 0;
@@ -229,6 +290,8 @@ int BPF_PROG(on_reset_sent, const struct sock *sk, const struct sk_buff *skb)
 	struct cell *m = cell_of_socket(sk);
 	if (m)
 		ADD(m->resets_sent, 1);
+	if (by_cookie && sk->__sk_common.skc_state == TCP_CLOSE)
+		forget(sk);
 	return 0;
 }
 
