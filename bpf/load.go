@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
@@ -220,12 +221,20 @@ func reason(err error) string {
 	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
 		return "not permitted although CAP_BPF and CAP_PERFMON are there: a user namespace, a filter of system calls, " +
 			"a kernel that is locked down, or (before 5.11) a low RLIMIT_MEMLOCK"
+	case withoutBTF():
+		return "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"
 	case errors.Is(err, fs.ErrNotExist):
-		return "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF), or lacks an event"
+		return "the kernel lacks an event"
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	const textMax = 200 // bytes: it is the value of a label
 	return strings.ToValidUTF8(text[:min(len(text), textMax)], "")
+}
+
+// withoutBTF reports whether the kernel does not tell its types, which every program needs.
+func withoutBTF() bool {
+	_, err := btf.LoadKernelSpec()
+	return err != nil
 }
 
 // capable reports whether this thread has both capabilities, or the one that they were split from.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -27,7 +28,7 @@ func TestTheKernelsTierIsAMetricAndOffIsOff(t *testing.T) {
 	}
 }
 
-func TestWithoutPermissionsRautaServesAndRequireDoesNotStart(t *testing.T) {
+func TestWithoutPermissionsRequireDoesNotStart(t *testing.T) {
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil || os.Geteuid() != 0 {
 		t.Skip("permissions are taken away by setpriv, as root")
@@ -45,9 +46,82 @@ func TestWithoutPermissionsRautaServesAndRequireDoesNotStart(t *testing.T) {
 	if out, err := run("--config", dir, "--ebpf", "require"); err == nil || !strings.Contains(out, "CAP_BPF") {
 		t.Fatalf("require: %v\n%s", err, out)
 	}
-	i := startAs(t, []string{setpriv, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"}, echoBackend(t))
-	if text := i.get(i.metrics, "/metrics"); !strings.Contains(text, `rauta_ebpf_tier{tier="none",reason="not permitted`) {
-		t.Fatalf("without permissions the metrics are\n%s", text)
+}
+
+func TestWhateverKeepsTheKernelSilentRautaServesAndSaysItOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can take things away")
+	}
+	cases := []struct {
+		name, reason string
+		by           []string
+	}{
+		{"no capabilities", "not permitted: it needs CAP_BPF and CAP_PERFMON",
+			[]string{"setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"}},
+		{"capabilities of no use", "not permitted although CAP_BPF and CAP_PERFMON are there: a user namespace, ",
+			[]string{"unshare", "--user", "--map-root-user", "--"}},
+		{"no BTF", "the kernel has no BTF (CONFIG_DEBUG_INFO_BTF)",
+			[]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/kernel/btf && exec "$@"`, "sh"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if out, err := exec.Command(c.by[0], append(c.by[1:], "true")...).CombinedOutput(); err != nil {
+				t.Skipf("it can't be had here: %v %s", err, out)
+			}
+			i := startAs(t, c.by, echoBackend(t))
+			if text := i.get(i.metrics, "/metrics"); !strings.Contains(text, `rauta_ebpf_tier{tier="none",reason="`+c.reason) {
+				t.Errorf("the metrics are\n%s", text)
+			}
+			var lines []string
+			for line := range strings.Lines(i.log.String()) {
+				if strings.Contains(line, "kernel") {
+					lines = append(lines, line)
+				}
+			}
+			if len(lines) != 1 || !strings.Contains(lines[0], "tier=none") || !strings.Contains(lines[0], c.reason) {
+				t.Errorf("lines of the log: %q", lines)
+			}
+		})
+	}
+}
+
+func TestTwoCapabilitiesAndThatForLowPortsAreEnoughForEveryUser(t *testing.T) {
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("permissions are given by setpriv, as root")
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tier := func(text string) string {
+		_, rest, _ := strings.Cut(text, `rauta_ebpf_tier{tier="`)
+		name, _, _ := strings.Cut(rest, `"`)
+		return name
+	}
+	i := start(t, echoBackend(t))
+	want := tier(i.get(i.metrics, "/metrics"))
+	if want == "none" {
+		t.Skip("the kernel tells nothing here")
+	}
+	const caps = "-all,+bpf,+perfmon,+net_bind_service"
+	for name, args := range map[string][]string{
+		"uid 0 without new privileges": {"--no-new-privs", "--bounding-set=" + caps, "--inh-caps=" + caps},
+		"another uid":                  {"--reuid=65534", "--clear-groups", "--no-new-privs", "--inh-caps=" + caps, "--ambient-caps=" + caps},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := startAs(t, append(append([]string{setpriv}, args...), "--"), echoBackend(t))
+			text := i.get(i.metrics, "/metrics")
+			if got := tier(text); got != want {
+				t.Errorf("tier %q, not %q", got, want)
+			}
+			if strings.Contains(text, "\nrauta_accept_queue_seconds_count 0\n") && want != "states" {
+				t.Error("no connection has been seen")
+			}
+		})
 	}
 }
 

@@ -138,6 +138,11 @@ func startAs(t *testing.T, by []string, backend string, flags ...string) *instan
 		t.Fatal(err)
 	}
 	i := &instance{t: t, dir: t.TempDir(), port: freePort(t), log: &lockedBuffer{}, exited: make(chan error, 1)}
+	for _, dir := range []string{filepath.Dir(i.dir), i.dir} {
+		if err := os.Chmod(dir, 0o755); err != nil { // another user may be the one to read it
+			t.Fatal(err)
+		}
+	}
 	i.admin, i.metrics = fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	i.write(configuration(i.port, backend, "first"))
 	args := append([]string{"serve", "--config", i.dir, "--bind", "127.0.0.1", "--admin", i.admin, "--metrics", i.metrics,
