@@ -27,9 +27,13 @@ func TestASpoiltObjectHurtsNobodyElseAndItsOwnerIsTold(t *testing.T) {
 		t.Fatalf("the bystanders are not served:\n%s", wantBystanders)
 	}
 	silent := map[string]string{}
-	tried := 0
+	tried, fields := 0, 0
 	eachText("", reflect.ValueOf(spoilt), func(where string, set func(string), original string) {
+		fields++
 		for i, bad := range hostile {
+			if !sampled(fields + i) {
+				continue
+			}
 			value := bad
 			if i%2 == 1 {
 				value = original + bad
@@ -50,7 +54,7 @@ func TestASpoiltObjectHurtsNobodyElseAndItsOwnerIsTold(t *testing.T) {
 		}
 		set(original)
 	})
-	if tried < 2500 {
+	if tried < 2500 && !raceEnabled {
 		t.Errorf("only %d values were tried", tried)
 	}
 	for where, value := range silent {

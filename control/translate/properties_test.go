@@ -185,7 +185,10 @@ func TestHostileTextReachesTheConfigurationUnchangedOrNotAtAll(t *testing.T) {
 	fields, reached := 0, 0
 	eachText("", reflect.ValueOf(objects), func(where string, set func(string), original string) {
 		fields++
-		for _, bad := range hostile {
+		for i, bad := range hostile {
+			if !sampled(fields + i) {
+				continue
+			}
 			for _, value := range []string{bad, original + bad} {
 				set(value)
 				r := Translate(objects, opt)
@@ -203,10 +206,13 @@ func TestHostileTextReachesTheConfigurationUnchangedOrNotAtAll(t *testing.T) {
 		}
 		set(original)
 	})
-	if fields < 60 || reached < 1000 {
+	if fields < 60 || reached < 1000 && !raceEnabled {
 		t.Errorf("only %d text fields were tried, and %d values reached the configuration", fields, reached)
 	}
 }
+
+// sampled reports whether one of many inputs is tried: with the race detector every eighth.
+func sampled(n int) bool { return !raceEnabled || n%8 == 0 }
 
 // texts returns every string of a configuration, with a place where it is.
 func texts(t *testing.T, r *Result) map[string]string {
