@@ -19,6 +19,9 @@ const (
 	// retainGrace is how long the counters of a route or endpoint outlive its configuration: several scrapes at the
 	// usual 15 to 60 s, so that the last requests are seen, and a mistaken deletion that is undone loses nothing.
 	retainGrace = 5 * time.Minute
+	// sweepPause is how far apart it is looked for handles whose grace is over, which takes a look at all: endpoints may
+	// change a hundred times a second.
+	sweepPause = 10 * time.Second
 
 	nameOther = "other" // stands for all routes, endpoints or reasons beyond a cap
 	nameNone  = "none"  // no route matched; no answer came
@@ -60,7 +63,8 @@ type Registry struct {
 	handlesMu sync.Mutex // held while configurations are compiled and retained, never by a worker
 	routes    map[string]*Route
 	endpoints map[EndpointKey]*Endpoint
-	missing   bool // some handle waits for its grace to end
+	byCluster map[string][]*Endpoint // the same, in no order
+	sweepAt   time.Time              // when the grace of some handle is over; zero while nobody waits for that
 
 	usedMu        sync.Mutex // held by a worker once per route and endpoint: keep what it guards short
 	usedRoutes    usedSet[*Route]
@@ -87,6 +91,7 @@ func NewRegistry(opt Options) *Registry {
 		shards:       make([]*Shard, workers),
 		routes:       map[string]*Route{},
 		endpoints:    map[EndpointKey]*Endpoint{},
+		byCluster:    map[string][]*Endpoint{},
 		started:      processStart(),
 	}
 	if r.now == nil {

@@ -1,10 +1,14 @@
 package observe
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Retain tells what the current configuration has. Handles of anything else keep their counters for 5 minutes, unless
 // they are asked for again, and are then forgotten: their series vanish, and exchanges that still hold one count as
-// "other". nil endpoints leaves endpoints alone. Call it after publishing.
+// "other". Endpoints that have no series are forgotten at once. nil endpoints leaves endpoints alone. Call it after
+// publishing.
 func (r *Registry) Retain(routes []string, endpoints []EndpointKey) {
 	now := r.now()
 	currentRoutes := setOf(routes)
@@ -18,8 +22,9 @@ func (r *Registry) Retain(routes []string, endpoints []EndpointKey) {
 	}
 	if endpoints != nil {
 		for key, e := range r.endpoints {
-			_, current := currentEndpoints[key]
-			r.mark(&e.life, current, now)
+			if _, current := currentEndpoints[key]; current || !r.discard(e) {
+				r.mark(&e.life, current, now)
+			}
 		}
 	}
 	r.sweep(now)
@@ -31,13 +36,49 @@ func (r *Registry) RetainEndpoints(cluster string, addresses []string) {
 	current := setOf(addresses)
 	r.handlesMu.Lock()
 	defer r.handlesMu.Unlock()
-	for key, e := range r.endpoints {
-		if key.Cluster == cluster {
-			_, ok := current[key.Address]
+	for _, e := range slices.Clone(r.byCluster[cluster]) { // discard changes it
+		if _, ok := current[e.key.Address]; ok || !r.discard(e) {
 			r.mark(&e.life, ok, now)
 		}
 	}
 	r.sweep(now)
+}
+
+// discard forgets an endpoint that has no series of its own, which there is no reason to wait for; false if it has some.
+// Where thousands of pods come and go most have none. handlesMu is held.
+func (r *Registry) discard(e *Endpoint) bool {
+	if e.permanent {
+		return false
+	}
+	r.usedMu.Lock()
+	defer r.usedMu.Unlock()
+	cells, l4 := r.otherEP.cells.Load(), r.otherEP.l4.Load()
+	if c := e.cells.Load(); c != nil && c != cells {
+		return false
+	}
+	if c := e.l4.Load(); c != nil && c != l4 || e.kernelCell.Load() != 0 {
+		return false
+	}
+	// A request that picked it a moment ago may still count.
+	e.forgotten = true
+	e.cells.Store(cells)
+	e.l4.Store(l4)
+	r.drop(e)
+	return true
+}
+
+// drop takes an endpoint out of what the registry knows. handlesMu is held.
+func (r *Registry) drop(e *Endpoint) {
+	delete(r.endpoints, e.key)
+	list := r.byCluster[e.key.Cluster]
+	if i := slices.Index(list, e); i >= 0 {
+		list = slices.Delete(list, i, i+1)
+	}
+	if len(list) == 0 {
+		delete(r.byCluster, e.key.Cluster)
+		return
+	}
+	r.byCluster[e.key.Cluster] = list
 }
 
 func setOf[K comparable](keys []K) map[K]struct{} {
@@ -57,7 +98,9 @@ func (r *Registry) mark(l *life, current bool, now time.Time) {
 		if l.missingSince.IsZero() {
 			l.missingSince = now
 		}
-		r.missing = true
+		if r.sweepAt.IsZero() {
+			r.sweepAt = l.missingSince.Add(retainGrace)
+		}
 	}
 }
 
@@ -68,25 +111,37 @@ func (l *life) expired(now time.Time) bool {
 // sweep forgets what has been missing for the grace, and lets what was counted as "other" try again for the places
 // that became free. handlesMu is held.
 func (r *Registry) sweep(now time.Time) {
-	if !r.missing {
+	if r.sweepAt.IsZero() || now.Before(r.sweepAt) {
 		return
 	}
-	r.missing = false
+	r.sweepAt = time.Time{}
+	waits := func(l *life) {
+		if l.missingSince.IsZero() {
+			return
+		}
+		at := l.missingSince.Add(retainGrace)
+		if soonest := now.Add(sweepPause); at.Before(soonest) {
+			at = soonest
+		}
+		if r.sweepAt.IsZero() || at.Before(r.sweepAt) {
+			r.sweepAt = at
+		}
+	}
 	goneRoutes, goneEndpoints := map[*Route]struct{}{}, map[*Endpoint]struct{}{}
 	for name, rt := range r.routes {
 		if rt.expired(now) {
 			delete(r.routes, name)
 			goneRoutes[rt] = struct{}{}
-		} else if !rt.missingSince.IsZero() {
-			r.missing = true
+		} else {
+			waits(&rt.life)
 		}
 	}
-	for key, e := range r.endpoints {
+	for _, e := range r.endpoints {
 		if e.expired(now) {
-			delete(r.endpoints, key)
+			r.drop(e)
 			goneEndpoints[e] = struct{}{}
-		} else if !e.missingSince.IsZero() {
-			r.missing = true
+		} else {
+			waits(&e.life)
 		}
 	}
 	r.forget(goneRoutes, goneEndpoints)
