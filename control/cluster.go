@@ -96,6 +96,7 @@ type Cluster struct {
 	begun   bool
 	current *translation                   // what is served
 	served  map[watch.ServiceName][]string // clusters of current by Service
+	indexed []config.Cluster               // what served was made from
 	eps     config.Endpoints               // of them
 	dirty   time.Time                      // when the first change was seen that is not translated yet; zero if there is none
 	last    time.Time                      // the end of the last publication

@@ -3,7 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,16 +29,22 @@ func (c *Cluster) restore() {
 	}
 }
 
-// index finds the clusters of Services, whose endpoints change more often than anything else.
+// index finds the clusters of Services, whose endpoints change more often than anything else. Most translations have the
+// clusters of the one before. The endpoints of a translation belong to whoever serves it: they go on changing.
 func (c *Cluster) index() {
 	result := c.current.result
-	c.served = make(map[watch.ServiceName][]string, len(result.Config.Clusters))
-	for i := range result.Config.Clusters {
-		name := result.Config.Clusters[i].Name
+	c.eps, result.Endpoints = result.Endpoints, nil
+	clusters := result.Config.Clusters
+	if c.served != nil && slices.EqualFunc(clusters, c.indexed, func(a, b config.Cluster) bool { return a.Name == b.Name }) {
+		return
+	}
+	c.indexed = clusters
+	c.served = make(map[watch.ServiceName][]string, len(clusters))
+	for i := range clusters {
+		name := clusters[i].Name
 		service := serviceOf(name)
 		c.served[service] = append(c.served[service], name)
 	}
-	c.eps = maps.Clone(result.Endpoints)
 }
 
 // serviceOf is the Service that a cluster is a port of; translate.ClusterName says how they are named.
@@ -98,7 +104,6 @@ func (c *Cluster) tell() {
 		return
 	}
 	result := *c.current.result
-	result.Endpoints = nil // they go on changing
 	c.Sink.Published(Update{
 		Objects: c.current.objects, Result: &result, Unserved: config.Unserved(result.Config, c.err), Err: c.err,
 	})
