@@ -71,6 +71,7 @@ func (p *process) start(stdout io.Writer) error {
 	p.log.Info("starting", "version", version, "workers", p.opt.workers, "gomaxprocs", tuning.MaxProcs, "memory_limit", tuning.MemoryLimit)
 	p.registry = observe.NewRegistry(observe.Options{
 		Workers: p.opt.workers, Methods: message.MethodNames(), SharedShards: p.opt.engine != engineLoop,
+		SeriesRoutesMax: p.opt.seriesRoutes, SeriesEndpointsMax: p.opt.seriesEndpoints,
 	})
 	p.registry.SetParseReasons(parseReasons())
 	if err := p.openKernel(); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"rauta.io/rauta/control/translate"
 	"rauta.io/rauta/fastpath/wire"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // Bounds of flags.
@@ -27,6 +28,8 @@ const (
 	headBytesMax   = 128 << 10 // bytes per connection that a client may make us keep before it is known who it is
 	drainTimeMax   = time.Hour // beyond it a typing error is more likely than intent
 	connectionsMax = math.MaxInt32
+	// seriesMax is what a scrape can read within some seconds.
+	seriesMax = 100_000
 	// gatherMax is what clients would notice.
 	gatherMax = time.Millisecond
 )
@@ -59,7 +62,10 @@ type serveOptions struct {
 	cluster     clusterOptions
 	state       stateOptions
 	reports     reportOptions
-	onReady     func() // called once everything is being served, if not nil
+	// Routes and endpoints with series of their own in the metrics.
+	seriesRoutes, seriesEndpoints int
+
+	onReady func() // called once everything is being served, if not nil
 
 	// Filled in by validate.
 	trustedNets []netip.Prefix
@@ -107,6 +113,8 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.StringVar(&o.bind, "bind", "", "address of listeners that name none (default: all addresses)")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:9090", "address of /config, /explain, /listeners, /clusters, /debug/pprof, and what --metrics has; off for none")
 	f.StringVar(&o.metrics, "metrics", ":9091", "address of /metrics, /healthz and /readyz; off for none")
+	f.IntVar(&o.seriesRoutes, "metrics-routes", observe.SeriesDefault, "routes with metrics of their own; those beyond are counted together as other")
+	f.IntVar(&o.seriesEndpoints, "metrics-endpoints", observe.SeriesDefault, "endpoints with metrics of their own; likewise")
 	f.StringVar(&o.probeSocket, "probe-socket", "", "path of a Unix socket with the same pages for 'rauta probe'")
 	f.IntVar(&o.workers, "workers", 0, "event loops (default: one per usable core)")
 	f.StringVar(&o.engine, "engine", engineLoop, "data plane: "+strings.Join(engines(), " or "))
@@ -162,6 +170,10 @@ func (o *serveOptions) validate() error {
 		return usagef("--max-connections %d: must be from 1 to %d, or 0 for the default", o.connections, connectionsMax)
 	case o.headBytes < headBytesMin || o.headBytes > headBytesMax:
 		return usagef("--max-head-bytes %d: must be from %d to %d", o.headBytes, headBytesMin, headBytesMax)
+	case o.seriesRoutes < 1 || o.seriesRoutes > seriesMax:
+		return usagef("--metrics-routes %d: must be from 1 to %d", o.seriesRoutes, seriesMax)
+	case o.seriesEndpoints < 1 || o.seriesEndpoints > seriesMax:
+		return usagef("--metrics-endpoints %d: must be from 1 to %d", o.seriesEndpoints, seriesMax)
 	case o.requests < 0:
 		return usagef("--requests-per-connection %d: must not be negative", o.requests)
 	}

@@ -7,6 +7,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -130,10 +131,7 @@ func (a *Admin) pages() map[string]page {
 // numbers are the pages of the metrics address.
 func (a *Admin) numbers() map[string]page {
 	return map[string]page{
-		"/metrics": {"metrics in the Prometheus text format", func(ctx *fasthttp.RequestCtx) {
-			ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
-			a.sources.Registry.WritePrometheus(ctx)
-		}},
+		"/metrics": {"metrics in the Prometheus text format", fasthttp.CompressHandlerLevel(a.writeMetrics, fasthttp.CompressBestSpeed)},
 		"/healthz": {"the process is alive", func(ctx *fasthttp.RequestCtx) { text(ctx, fasthttp.StatusOK, "ok\n") }},
 		"/readyz": {"a complete configuration is served", func(ctx *fasthttp.RequestCtx) {
 			if ready, why := a.sources.Ready(); !ready {
@@ -146,6 +144,12 @@ func (a *Admin) numbers() map[string]page {
 }
 
 var profileIndex = fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index)
+
+// writeMetrics writes the page while it is being read: with many routes it is tens of megabytes, which nobody should hold.
+func (a *Admin) writeMetrics(ctx *fasthttp.RequestCtx) {
+	ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
+	ctx.SetBodyStreamWriter(func(w *bufio.Writer) { a.sources.Registry.WritePrometheus(w) })
+}
 
 // profiles serves net/http/pprof; fasthttp's handler for it has no page at the folder itself.
 func profiles(ctx *fasthttp.RequestCtx) {

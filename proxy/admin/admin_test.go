@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -104,6 +105,40 @@ func TestTheMetricsAddressShowsMetricsAndHealthAndNothingElse(t *testing.T) {
 		if resp, _ := get(t, r.metrics+path); resp.StatusCode != 404 {
 			t.Errorf("%s: %d, want 404", path, resp.StatusCode)
 		}
+	}
+}
+
+func TestMetricsAreCompressedForThoseWhoTakeIt(t *testing.T) {
+	r := run(t, nil)
+	req, err := http.NewRequest("GET", r.metrics+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept-Encoding", "gzip")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("header %v", resp.Header)
+	}
+	plain, err := gzip.NewReader(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(plain)
+	if err != nil || !strings.Contains(string(body), "# TYPE rauta_connections gauge") || !strings.HasSuffix(string(body), "\n") {
+		t.Errorf("%v %.200q", err, body)
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	resp, err = http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.Header.Get("Content-Encoding") != "" || !strings.Contains(string(body), "# TYPE rauta_connections gauge") {
+		t.Errorf("%v %v %.200q", err, resp.Header, body)
 	}
 }
 

@@ -10,8 +10,8 @@ func MetricsMarkdown() string {
 	var b strings.Builder
 	b.WriteString("# Metrics\n\n<!-- Generated from proxy/observe/table.go by `go test ./proxy/observe -update`. -->\n\n" +
 		"Served at `/metrics` of the metrics address (`--metrics`, default `:9091`) in the Prometheus text format.\n\n" +
-		"A route or endpoint has series from its first request on. At most " +
-		fmt.Sprintf("%d routes and %d endpoints", seriesRoutesMax, seriesEndpointsMax) +
+		"A route or endpoint has series from its first request on. " +
+		fmt.Sprintf("%d routes (`--metrics-routes`) and %d endpoints (`--metrics-endpoints`)", SeriesDefault, SeriesDefault) +
 		" have series of their own, the others are counted together as `other`.\n\n" +
 		"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, m := range Metrics() {

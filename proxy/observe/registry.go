@@ -9,11 +9,10 @@ import (
 const (
 	// methodsMax is the number of methods a route can tell apart: the ten ids of proxy/message and room.
 	methodsMax = 16
-	// seriesRoutesMax and seriesEndpointsMax are the default caps on routes and endpoints with series of their own. A
-	// route costs about 24 series and 13 for each stage in which its requests spend time, three in most cases, and an
-	// endpoint about 29, so that full tables are 460,000: what one Prometheus server carries of a few replicas.
-	seriesRoutesMax    = 5000
-	seriesEndpointsMax = 5000
+	// SeriesDefault is the default cap on routes, and on endpoints, with series of their own. A route costs about 24
+	// series and 13 for each stage in which its requests spend time, three in most cases, and an endpoint about 29, so
+	// that full tables are 184,000, or 18 MB: what a Prometheus server carries of some replicas.
+	SeriesDefault = 2000
 	// reasonsMax is the number of different Record.Reason tokens, per worker; they are constants of the program.
 	reasonsMax = 64
 	// retainGrace is how long the counters of a route or endpoint outlive its configuration: several scrapes at the
@@ -101,8 +100,8 @@ func NewRegistry(opt Options) *Registry {
 		r.methods = []string{"any"}
 	}
 	r.methods = r.methods[:min(len(r.methods), methodsMax)]
-	r.usedRoutes.max = orDefault(opt.SeriesRoutesMax, seriesRoutesMax)
-	r.usedEndpoints.max = orDefault(opt.SeriesEndpointsMax, seriesEndpointsMax)
+	r.usedRoutes.max = orDefault(opt.SeriesRoutesMax, SeriesDefault)
+	r.usedEndpoints.max = orDefault(opt.SeriesEndpointsMax, SeriesDefault)
 	for i := range r.shards {
 		r.shards[i] = &Shard{registry: r, worker: i}
 	}

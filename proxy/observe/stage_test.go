@@ -1,11 +1,11 @@
 package observe
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 func staged(rt *Route, ns map[Stage]int64) *Record {
@@ -114,6 +114,65 @@ func (l *largest) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// slowReader is a reader of a scrape that takes nothing until it is let go.
+type slowReader struct{ began, release chan struct{} }
+
+func (s slowReader) Write(p []byte) (int, error) {
+	select {
+	case s.began <- struct{}{}:
+	default:
+	}
+	<-s.release
+	return len(p), nil
+}
+
+// TestNobodyWaitsForASlowScrape: neither workers that count, also for routes and endpoints that are new, nor those who
+// publish a configuration, nor another scrape.
+func TestNobodyWaitsForASlowScrape(t *testing.T) {
+	r := NewRegistry(Options{Workers: 2, Methods: methods})
+	for i := range 1000 {
+		r.Shard(0).Finish(staged(r.Route(fmt.Sprint("httproute/ns/route-", i)), map[Stage]int64{StageBackendTTFB: 1e6}))
+	}
+	slow := slowReader{make(chan struct{}, 1), make(chan struct{})}
+	over := make(chan struct{})
+	go func() { r.WritePrometheus(slow); close(over) }()
+	<-slow.began
+	done := make(chan string)
+	go func() {
+		for i := range 100 {
+			rec := staged(r.Route(fmt.Sprint("httproute/ns/new-", i)), map[Stage]int64{StageBackendTTFB: 1e6})
+			rec.Endpoint = r.Endpoint("c", fmt.Sprint("10.0.0.1:", i))
+			r.Shard(1).Begin(rec, rec.Route)
+			r.Shard(1).Connected(rec.Endpoint, 1e6)
+			r.Shard(1).Finish(rec)
+		}
+		done <- exposed(r)
+	}()
+	select {
+	case text := <-done:
+		if !strings.Contains(text, `rauta_requests_in_flight{route="httproute/ns/new-99"}`) {
+			t.Error("the other scrape does not have what came meanwhile")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("somebody waits")
+	}
+	close(slow.release)
+	<-over
+}
+
+// TestWhatAScrapeCostsForARoute gates what BenchmarkScrapeOfTenThousandRoutes measures: no line may cost an allocation.
+func TestWhatAScrapeCostsForARoute(t *testing.T) {
+	const routes, allocationsMax = 500, 16
+	r := NewRegistry(Options{Workers: 2, Methods: methods})
+	for i := range routes {
+		r.Shard(i % 2).Finish(staged(r.Route(fmt.Sprint("httproute/ns/route-", i)),
+			map[Stage]int64{StageBackendConnect: 1e6, StageBackendTTFB: 9e6, StageBackendBody: 1e5}))
+	}
+	if got := testing.AllocsPerRun(3, func() { r.WritePrometheus(&largest{}) }) / routes; got > allocationsMax {
+		t.Errorf("%.1f allocations for a route, at most %d", got, allocationsMax)
+	}
+}
+
 // BenchmarkScrapeOfTenThousandRoutes has routes whose requests spent time in three stages, as those of a cluster do.
 func BenchmarkScrapeOfTenThousandRoutes(b *testing.B) {
 	r := NewRegistry(Options{Workers: 4, Methods: methods, SeriesRoutesMax: 20_000})
@@ -123,12 +182,12 @@ func BenchmarkScrapeOfTenThousandRoutes(b *testing.B) {
 			r.Shard(w).Finish(staged(rt, map[Stage]int64{StageBackendConnect: 1e6, StageBackendTTFB: 9e6, StageBackendBody: 1e5}))
 		}
 	}
-	var out bytes.Buffer
+	var out largest
 	for b.Loop() {
-		out.Reset()
+		out = largest{}
 		r.WritePrometheus(&out)
 	}
-	b.ReportMetric(float64(out.Len()), "bytes/scrape")
+	b.ReportMetric(float64(out.total), "bytes/scrape")
 }
 
 func TestTheErrorLogHasWhatFailedOnly(t *testing.T) {

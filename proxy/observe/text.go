@@ -22,6 +22,8 @@ type exposition struct {
 	buf   []byte
 	err   error
 	table map[string]Metric
+	// scratch is where labels and the beginnings of lines are put together.
+	scratch []byte
 }
 
 func newExposition(w io.Writer) *exposition {
@@ -120,14 +122,16 @@ func (x *exposition) histogram(name, labels string, sum *histogramSum, skipEmpty
 
 // buckets writes the lines of a histogram.
 func (x *exposition) buckets(name, labels string, bounds []string, counts []uint64, sumNs uint64) {
-	comma := ","
-	if labels == "" {
-		comma = ""
+	x.scratch = append(append(append(x.scratch[:0], name...), "_bucket{"...), labels...)
+	if labels != "" {
+		x.scratch = append(x.scratch, ',')
 	}
+	x.scratch = append(x.scratch, `le="`...)
 	total := uint64(0)
 	for i, n := range counts {
 		total += n
-		x.raw(name).raw("_bucket{").raw(labels).raw(comma).raw(`le="`).raw(bounds[i]).raw(`"`).uint(total)
+		x.buf = append(append(append(x.buf, x.scratch...), bounds[i]...), `"} `...)
+		x.buf = append(strconv.AppendUint(x.buf, total, 10), '\n')
 	}
 	if labels != "" {
 		labels = "{" + labels + "}"
@@ -159,10 +163,12 @@ func (x *exposition) labels(labels []Label) string {
 
 // label returns labels with one more.
 func (x *exposition) label(labels, name, value string) string {
+	x.scratch = append(x.scratch[:0], labels...)
 	if labels != "" {
-		labels += ","
+		x.scratch = append(x.scratch, ',')
 	}
-	return labels + name + `="` + string(appendLabelValue(nil, value)) + `"`
+	x.scratch = append(append(x.scratch, name...), `="`...)
+	return string(append(appendLabelValue(x.scratch, value), '"'))
 }
 
 // begin starts a series with labels; uint ends it.
@@ -190,6 +196,9 @@ func (x *exposition) uint(n uint64) {
 func appendLabelValue(dst []byte, s string) []byte {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	if !strings.ContainsAny(s, "\\\"\n") {
+		return append(dst, s...)
 	}
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; c {
