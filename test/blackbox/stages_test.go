@@ -110,7 +110,7 @@ func TestWhatASlowClientTakesIsNotTheBackEnds(t *testing.T) {
 		r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
 		c := r.dial()
 		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-		time.Sleep(stageDelay)
+		time.Sleep(2 * stageDelay) // until the buffers are full, it is the back end's turn
 		if got := c.receive("GET"); len(got.body) != len(body) {
 			t.Errorf("the client got %d bytes", len(got.body))
 		}
