@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -59,21 +61,44 @@ func TestAPipelineWhoseAnswersAreNotTakenIsHeldBack(t *testing.T) {
 func TestAResponseThatBreaksOffDoesNotDestroyTheOneBeforeIt(t *testing.T) {
 	const size = 64 << 10  // of the first answer: more than the client's window, less than RAUTA's kernel keeps for it
 	const more = 200 << 10 // of the third request: more than RAUTA reads ahead, less than it reads of what nobody asked for
-	for name, start2 := range map[string]string{
-		"sized":       "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart",
-		"chunked":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
-		"until close": "HTTP/1.1 200 OK\r\n\r\npart", // towards the client it is chunked
-	} {
-		t.Run(name, func(t *testing.T) {
-			first := pattern("first", size)
-			b := newBackend(t, func(c *conn) {
+	first := pattern("first", size)
+	over1 := func(part string) func(*testing.T) *backend {
+		return func(t *testing.T) *backend {
+			return newBackend(t, func(c *conn) {
 				c.head()
 				c.write(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", size, first))
 				c.head()
-				c.write(start2)
+				c.write(part)
 				reset(c)
 			})
-			r := start(t, []string{b.addr})
+		}
+	}
+	for name, c := range map[string]struct {
+		backend func(*testing.T) *backend
+		speaks  int
+	}{
+		"sized":       {over1("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart"), 1},
+		"chunked":     {over1("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"), 1},
+		"until close": {over1("HTTP/1.1 200 OK\r\n\r\npart"), 1}, // towards the client it is chunked
+		"HTTP2": {func(t *testing.T) *backend {
+			return newH2Backend(t, func(p *h2peer) {
+				p.WriteSettings()
+				q := p.request()
+				p.respond(q.id, false, ":status: 200")
+				for body := first; body != ""; body = body[16<<10:] {
+					p.WriteData(q.id, len(body) == 16<<10, []byte(body[:16<<10]))
+				}
+				q = p.request()
+				p.respond(q.id, false, ":status: 200")
+				p.WriteData(q.id, false, []byte("part"))
+				p.WriteRSTStream(q.id, http2.ErrCodeInternal)
+				p.linger()
+			})
+		}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := c.backend(t)
+			r := combination{backend: c.speaks}.start(t, []string{b.addr})
 			c := r.dialNarrow()
 			go io.WriteString(c.TCPConn, get+get+post(strings.Repeat("x", more), fmt.Sprintf("Content-Length: %d", more)))
 			until(t, "the second response to break off", func() bool { return len(b.seen()) == 2 && r.usage().Exchanges == 0 })
