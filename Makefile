@@ -156,6 +156,13 @@ loadtest: build ## measure CPU per request against nginx, haproxy and the bare l
 	@for tool in wrk nginx haproxy h2load; do command -v $$tool >/dev/null || echo "loadtest: $$tool is missing, 'make loadtest-deps' installs it"; done
 	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./loadtest $(if $(SHORT),-short) $(if $(PEERS),-nginx $(PEERS)/nginx -haproxy $(PEERS)/haproxy) -rauta bin/rauta -out loadtest/out
 
+.PHONY: loadtest-changes
+loadtest-changes: build ## measure how long changes take on a real API server (ROUTES=3000 SERVICES=1000 ENDPOINTS=3 CERTIFICATES=0 CHURN=slices)
+	@cd test/cluster && $(GO) test -v -run '^$$' -timeout 2h . && \
+		RAUTA=$(CURDIR)/bin/rauta $(GO) test -count=1 -v -timeout 1h ./changes -args $(if $(ROUTES),-routes=$(ROUTES)) \
+		$(if $(SERVICES),-services=$(SERVICES)) $(if $(ENDPOINTS),-endpoints=$(ENDPOINTS)) \
+		$(if $(CERTIFICATES),-certificates=$(CERTIFICATES)) $(if $(CHURN),-churn=$(CHURN)) $(CHANGESFLAGS)
+
 .PHONY: loadtest-perf
 loadtest-perf: build ## measure the tables of PERF.md on HTTP/2, gRPC and TLS, against installed peers and those of loadtest-peers: ten minutes
 	@mkdir -p loadtest/out

@@ -27,6 +27,8 @@ type options struct {
 	caFile    string
 	gateway   string
 	metrics   string
+	profiles  string
+	folder    string
 	routes    int
 	services  int
 	endpoints int
@@ -38,6 +40,8 @@ type options struct {
 	routeRate int
 	duration  time.Duration
 	keep      bool
+	onlyFill  bool
+	filled    bool
 }
 
 func main() {
@@ -57,6 +61,8 @@ func parse(arguments []string) (*options, error) {
 	f.StringVar(&o.caFile, "ca", "", "file with the certificate of the API server's authority")
 	f.StringVar(&o.gateway, "gateway", "127.0.0.1:8000", "where RAUTA serves the Gateway's port 8000")
 	f.StringVar(&o.metrics, "metrics", "", "URL of RAUTA's metrics, for goroutines and memory")
+	f.StringVar(&o.profiles, "profiles", "", "URL of RAUTA's /debug/pprof/, whose profiles of allocations are stored before and after each phase")
+	f.StringVar(&o.folder, "profile-folder", ".", "where to")
 	f.IntVar(&o.routes, "routes", 3000, "HTTPRoutes")
 	f.IntVar(&o.services, "services", 1000, "Services, each with one EndpointSlice")
 	f.IntVar(&o.endpoints, "endpoints", 3, "endpoints of each")
@@ -68,6 +74,8 @@ func parse(arguments []string) (*options, error) {
 	f.IntVar(&o.routeRate, "route-churn", 0, "HTTPRoutes that change each second in the second phase, besides")
 	f.DurationVar(&o.duration, "duration", time.Minute, "how long the second phase lasts at least")
 	f.BoolVar(&o.keep, "keep", false, "leave the objects in the cluster")
+	f.BoolVar(&o.onlyFill, "only-fill", false, "create the objects, leave them in the cluster, and measure nothing")
+	f.BoolVar(&o.filled, "filled", false, "measure with the objects of a run with -only-fill and the same numbers")
 	if err := f.Parse(arguments); err != nil {
 		return nil, err
 	}
@@ -77,6 +85,9 @@ func parse(arguments []string) (*options, error) {
 	}
 	if o.routes < 1 || o.services < 1 || o.endpoints < 1 || o.changes < 1 {
 		return nil, errors.New("-routes, -services, -endpoints and -changes must be at least 1")
+	}
+	if o.onlyFill && o.filled {
+		return nil, errors.New("-only-fill and -filled exclude each other")
 	}
 	return o, o.api.open(o.tokenFile, o.caFile)
 }
@@ -91,12 +102,17 @@ func run(ctx context.Context, arguments []string) error {
 		return err
 	}
 	l := &lab{options: o, port: pods.port}
-	start := time.Now()
-	if err := l.fill(ctx); err != nil {
-		return fmt.Errorf("fill the cluster: %w", err)
+	if !o.filled {
+		start := time.Now()
+		if err := l.fill(ctx); err != nil {
+			return fmt.Errorf("fill the cluster: %w", err)
+		}
+		fmt.Printf("%d routes, %d services, %d endpoints, %d certificates written in %s\n",
+			o.routes, o.services, o.services*o.endpoints, o.certs, time.Since(start).Round(time.Millisecond))
 	}
-	fmt.Printf("%d routes, %d services, %d endpoints, %d certificates written in %s\n",
-		o.routes, o.services, o.services*o.endpoints, o.certs, time.Since(start).Round(time.Millisecond))
+	if o.onlyFill {
+		return nil
+	}
 	if !o.keep {
 		defer l.empty(context.Background())
 	}

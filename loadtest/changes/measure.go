@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,8 +247,13 @@ func (l *lab) churnRoute(ctx context.Context) {
 	}
 }
 
-// numbers prints what RAUTA says about itself.
+// numbers prints what RAUTA says about itself, and stores its profile.
 func (l *lab) numbers(when string) {
+	if l.profiles != "" {
+		if err := l.profile(when); err != nil {
+			fmt.Println("profile:", err)
+		}
+	}
 	if l.metrics == "" {
 		return
 	}
@@ -258,11 +266,26 @@ func (l *lab) numbers(when string) {
 	text, _ := io.ReadAll(resp.Body)
 	var out []string
 	for line := range strings.SplitSeq(string(text), "\n") {
-		for _, name := range []string{"go_goroutines ", "process_resident_memory_bytes ", "rauta_change_"} {
+		for _, name := range []string{"go_goroutines ", "process_resident_memory_bytes ", "go_heap_objects_bytes ", "go_gc_heap_goal_bytes ",
+			"go_memory_total_bytes ", "go_memory_released_bytes ", "go_heap_allocs_bytes_total ", "process_cpu_seconds_total ", "rauta_change_"} {
 			if strings.HasPrefix(line, name) && !strings.Contains(line, "_bucket") {
 				out = append(out, line)
 			}
 		}
 	}
 	fmt.Printf("%s: %s\n", when, strings.Join(out, ", "))
+}
+
+// profile stores what RAUTA has allocated since its start, and what of it is live.
+func (l *lab) profile(when string) error {
+	resp, err := requests.Get(l.profiles + "allocs")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return errors.Join(err, fmt.Errorf("%sallocs: %s", l.profiles, resp.Status))
+	}
+	return os.WriteFile(filepath.Join(l.folder, "allocs-"+strings.ReplaceAll(when, " ", "-")+".pb.gz"), data, 0o644)
 }
