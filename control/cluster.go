@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -320,7 +321,8 @@ func (c *Cluster) translated(t *translation) {
 // publish makes a translation what is served.
 func (c *Cluster) publish(t *translation) {
 	c.held, c.retry = nil, time.Time{}
-	again := t == c.current
+	before := c.current
+	again := t == before
 	if !again {
 		c.current = t
 		c.index()
@@ -332,6 +334,7 @@ func (c *Cluster) publish(t *translation) {
 	start := time.Now()
 	err := c.To.Publish(t.result.Config, c.eps)
 	end := time.Now()
+	runtime.KeepAlive(before) // the data plane knows what the two have in common as long as both are there
 	if !again {
 		if err != nil {
 			c.Log.Error("parts of the configuration are left out", "error", err)

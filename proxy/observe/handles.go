@@ -139,7 +139,6 @@ func (r *Registry) Endpoint(cluster, address string) *Endpoint {
 	if e == nil {
 		e = &Endpoint{key: key}
 		r.endpoints[key] = e
-		r.byCluster[cluster] = append(r.byCluster[cluster], e)
 	}
 	e.missingSince = time.Time{}
 	return e

@@ -62,8 +62,7 @@ type Registry struct {
 	handlesMu sync.Mutex // held while configurations are compiled and retained, never by a worker
 	routes    map[string]*Route
 	endpoints map[EndpointKey]*Endpoint
-	byCluster map[string][]*Endpoint // the same, in no order
-	sweepAt   time.Time              // when the grace of some handle is over; zero while nobody waits for that
+	sweepAt   time.Time // when the grace of some handle is over; zero while nobody waits for that
 
 	usedMu        sync.Mutex // held by a worker once per route and endpoint: keep what it guards short
 	usedRoutes    usedSet[*Route]
@@ -90,7 +89,6 @@ func NewRegistry(opt Options) *Registry {
 		shards:       make([]*Shard, workers),
 		routes:       map[string]*Route{},
 		endpoints:    map[EndpointKey]*Endpoint{},
-		byCluster:    map[string][]*Endpoint{},
 		started:      processStart(),
 	}
 	if r.now == nil {

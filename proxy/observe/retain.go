@@ -1,9 +1,6 @@
 package observe
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // Retain tells what the current configuration has. Handles of anything else keep their counters for 5 minutes, unless
 // they are asked for again, and are then forgotten: their series vanish, and exchanges that still hold one count as
@@ -30,15 +27,14 @@ func (r *Registry) Retain(routes []string, endpoints []EndpointKey) {
 	r.sweep(now)
 }
 
-// RetainEndpoints is Retain for the endpoints of one cluster, which change more often than the configuration.
-func (r *Registry) RetainEndpoints(cluster string, addresses []string) {
+// LeaveEndpoints tells which endpoints a cluster does not have any more, as Retain does for all clusters. It looks at no others.
+func (r *Registry) LeaveEndpoints(cluster string, addresses []string) {
 	now := r.now()
-	current := setOf(addresses)
 	r.handlesMu.Lock()
 	defer r.handlesMu.Unlock()
-	for _, e := range slices.Clone(r.byCluster[cluster]) { // discard changes it
-		if _, ok := current[e.key.Address]; ok || !r.discard(e) {
-			r.mark(&e.life, ok, now)
+	for _, address := range addresses {
+		if e := r.endpoints[EndpointKey{Cluster: cluster, Address: address}]; e != nil && !r.discard(e) {
+			r.mark(&e.life, false, now)
 		}
 	}
 	r.sweep(now)
@@ -63,22 +59,8 @@ func (r *Registry) discard(e *Endpoint) bool {
 	e.forgotten = true
 	e.cells.Store(cells)
 	e.l4.Store(l4)
-	r.drop(e)
-	return true
-}
-
-// drop takes an endpoint out of what the registry knows. handlesMu is held.
-func (r *Registry) drop(e *Endpoint) {
 	delete(r.endpoints, e.key)
-	list := r.byCluster[e.key.Cluster]
-	if i := slices.Index(list, e); i >= 0 {
-		list = slices.Delete(list, i, i+1)
-	}
-	if len(list) == 0 {
-		delete(r.byCluster, e.key.Cluster)
-		return
-	}
-	r.byCluster[e.key.Cluster] = list
+	return true
 }
 
 func setOf[K comparable](keys []K) map[K]struct{} {
@@ -138,7 +120,7 @@ func (r *Registry) sweep(now time.Time) {
 	}
 	for _, e := range r.endpoints {
 		if e.expired(now) {
-			r.drop(e)
+			delete(r.endpoints, e.key)
 			goneEndpoints[e] = struct{}{}
 		} else {
 			waits(&e.life)

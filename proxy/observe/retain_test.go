@@ -27,17 +27,17 @@ func TestEndpointsThatComeAndGoLeaveNothingBehindUnlessTheyHaveSeries(t *testing
 	for i := range 1000 {
 		address := fmt.Sprint(i)
 		r.Endpoint("a", address)
-		r.RetainEndpoints("a", []string{address})
+		r.LeaveEndpoints("a", []string{fmt.Sprint(i - 1), "used"})
 	}
-	if len(r.endpoints) != 4 || len(r.byCluster["a"]) != 2 || len(r.byCluster["b"]) != 1 { // other, b/1, the last one, used
-		t.Errorf("after 1000 changes %d endpoints are known, %d of the cluster, %d of another", len(r.endpoints), len(r.byCluster["a"]), len(r.byCluster["b"]))
+	if len(r.endpoints) != 4 { // other, b/1, the last one, used
+		t.Errorf("after 1000 changes %d endpoints are known", len(r.endpoints))
 	}
 	if r.Endpoint("a", "used") != used {
 		t.Error("what had series was forgotten before its grace was over")
 	}
 	r.Retain(nil, []EndpointKey{})
-	if len(r.byCluster) != 1 || len(r.byCluster["a"]) != 1 {
-		t.Errorf("of what is gone and has no series there is still %v", r.byCluster)
+	if len(r.endpoints) != 2 { // other, used
+		t.Errorf("of what is gone and has no series there is still something: %v", r.endpoints)
 	}
 }
 
@@ -53,12 +53,12 @@ func TestAnEndpointWithSeriesIsForgottenSoonAfterItsGraceWhateverElseChanges(t *
 		}
 		another := r.Endpoint("b", fmt.Sprint(now.Unix()))
 		attempt(r, another)
-		r.RetainEndpoints("a", nil)
-		r.RetainEndpoints("b", nil)
+		r.LeaveEndpoints("a", []string{"used"})
+		r.LeaveEndpoints("b", []string{another.Address()})
 		now = now.Add(time.Second)
 	}
-	r.RetainEndpoints("b", nil)
-	if r.endpoints[used.key] != nil || len(r.byCluster["a"]) != 0 {
+	r.LeaveEndpoints("b", nil)
+	if r.endpoints[used.key] != nil {
 		t.Error("it is still known")
 	}
 	if text := exposed(r); strings.Contains(text, `cluster="a"`) || !strings.Contains(text, `cluster="b"`) {
@@ -70,7 +70,7 @@ func TestARequestToAnEndpointThatWasForgottenCountsAsOther(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	r := registryAt(&now)
 	gone := r.Endpoint("a", "1")
-	r.RetainEndpoints("a", nil)
+	r.LeaveEndpoints("a", []string{"1"})
 	attempt(r, gone) // a request had picked it
 	if text := exposed(r); strings.Contains(text, `cluster="a"`) || len(r.usedEndpoints.list) != 0 {
 		t.Errorf("it has series of its own")
@@ -85,12 +85,12 @@ func BenchmarkOneOfTenThousandClustersChangesItsEndpoint(b *testing.B) {
 	r := NewRegistry(Options{Workers: 1})
 	name := func(i int) string { return fmt.Sprint("default/c", i) }
 	for i := range 10_000 {
-		r.Endpoint(name(i), "first")
+		r.Endpoint(name(i), "-10000")
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		cluster, address := name(i%10_000), fmt.Sprint(i)
-		r.Endpoint(cluster, address)
-		r.RetainEndpoints(cluster, []string{address})
+		cluster := name(i % 10_000)
+		r.Endpoint(cluster, fmt.Sprint(i))
+		r.LeaveEndpoints(cluster, []string{fmt.Sprint(i - 10_000)})
 	}
 }

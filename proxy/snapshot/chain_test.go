@@ -3,6 +3,7 @@ package snapshot
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,16 @@ func changed(random *rand.Rand, c *config.Config) *config.Config {
 	return &next
 }
 
+// copied returns an equal configuration that shares no rules.
+func copied(c *config.Config) *config.Config {
+	next := *c
+	next.Routes = slices.Clone(c.Routes)
+	for i := range next.Routes {
+		next.Routes[i].Rules = slices.Clone(next.Routes[i].Rules)
+	}
+	return &next
+}
+
 // view is everything that a generation does, as text.
 func view(t *testing.T, s *Snapshot) string {
 	t.Helper()
@@ -122,7 +133,11 @@ func TestAnyChainOfGenerationsServesWhatTheLastConfigurationSays(t *testing.T) {
 	l, cfg := NewLive(opt), street()
 	steady := 0
 	for step := range steps {
-		if random.IntN(10) != 0 { // else the same once more
+		switch random.IntN(10) {
+		case 0: // the same once more
+		case 1: // the same in other memory
+			cfg = copied(cfg)
+		default:
 			cfg = changed(random, cfg)
 		}
 		got, _, _, _ := l.Publish(cfg, nil)
@@ -138,6 +153,30 @@ func TestAnyChainOfGenerationsServesWhatTheLastConfigurationSays(t *testing.T) {
 	}
 	if steady < steps/4 || steady > steps*3/4 {
 		t.Errorf("%d of %d configurations had no problems: the test tries too little", steady, steps)
+	}
+}
+
+func TestWhatIsTheSameIsKnownAlsoInMemoryThatTheGenerationDoesNotHave(t *testing.T) {
+	l := newLive()
+	publish(t, l, street())
+	again := street() // as after a restart, or when everything has been translated anew
+	if _, changed, _, err := l.Publish(again, nil); changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	next := withWeight(again, 0, 7)
+	since := config.Follow(l.before(l.Current()), next)
+	for i := range next.Routes {
+		if since.SameRoute(i) != (i > 0) {
+			t.Errorf("route %d: the same: %v", i, since.SameRoute(i))
+		}
+	}
+	publish(t, l, next)
+	runtime.KeepAlive(again)
+	runtime.KeepAlive(next)
+	next = nil
+	runtime.GC()
+	if l.before(l.Current()) != l.Current().Config {
+		t.Error("a configuration that the publisher has dropped is still there")
 	}
 }
 

@@ -190,7 +190,9 @@ func (c *compiler) routes(digest config.Digest) {
 		} else {
 			r = c.route(i, cfg, digest.Routes[i])
 		}
-		c.next.Problems = append(c.next.Problems, r.problems...)
+		if r.problems != nil {
+			c.next.Problems = append(c.next.Problems, *r.problems...)
+		}
 		c.next.Routes = append(c.next.Routes, r)
 	}
 	c.vanished = left > 0
@@ -234,7 +236,10 @@ func (c *compiler) route(index int, cfg *config.Route, hash [32]byte) *Route {
 			continue
 		}
 		if err := checkMatches(&cfg.Rules[i]); err != nil {
-			r.problems = append(r.problems, &config.Error{
+			if r.problems == nil {
+				r.problems = new([]error)
+			}
+			*r.problems = append(*r.problems, &config.Error{
 				Part: config.PartRule, Index: index, Sub: i, Path: fmt.Sprintf("routes[%q].rules[%d].%s", r.Name, i, err.field), Err: err.err,
 			})
 			continue

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
@@ -64,6 +65,9 @@ type Live struct {
 
 	// publish is held while a generation is made.
 	publish sync.Mutex
+	// given is the configuration that was published last, as long as the publisher keeps it. The next one may have its memory:
+	// that of the current generation may be older, because it is kept as long as what it says is the same. publish guards it.
+	given weak.Pointer[config.Config]
 
 	// Atomic.
 	current atomic.Pointer[Snapshot]
@@ -89,7 +93,8 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 	l.publish.Lock()
 	defer l.publish.Unlock()
 	prev := l.current.Load()
-	since := config.Follow(prev.Config, cfg)
+	since := config.Follow(l.before(prev), cfg)
+	l.given = weak.Make(cfg)
 	digest := since.Digest(prev.hashOf)
 	next = prev
 	vanished := false
@@ -114,6 +119,15 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 		l.retain(next)
 	}
 	return next, changed, removed, errors.Join(next.Problems...)
+}
+
+// before returns a configuration that says the same as that of prev, part by part: the one that was published last if it
+// is still there.
+func (l *Live) before(prev *Snapshot) *config.Config {
+	if given := l.given.Value(); given != nil {
+		return given
+	}
+	return prev.Config
 }
 
 // retain tells the registry what still exists.
@@ -148,13 +162,24 @@ func (l *Live) SetEndpoints(cluster string, eps []config.Endpoint) (removed []*u
 	}
 	removed = setEndpoints(c, eps)
 	if len(removed) > 0 && l.opt.Registry != nil {
-		addresses := make([]string, 0, c.Set().Len())
-		for _, e := range c.Set().Endpoints() {
-			addresses = append(addresses, e.Name)
-		}
-		l.opt.Registry.RetainEndpoints(cluster, addresses)
+		l.opt.Registry.LeaveEndpoints(cluster, addressesLeft(removed, c.Set().Endpoints()))
 	}
 	return removed
+}
+
+// addressesLeft are the addresses of removed that present does not have: another pod may have taken one over.
+func addressesLeft(removed, present []*upstream.Endpoint) []string {
+	has := make(map[string]bool, len(present))
+	for _, e := range present {
+		has[e.Name] = true
+	}
+	var out []string
+	for _, e := range removed {
+		if !has[e.Name] {
+			out = append(out, e.Name)
+		}
+	}
+	return out
 }
 
 // setEndpoints skips a set that is as it should be, so that publishing 10,000 clusters of which one changed is cheap.

@@ -123,7 +123,7 @@ type Route struct {
 
 	config   []config.Rule // all of the route's
 	hash     [32]byte
-	problems []error // of rules that proxy/route refused; config.Validate finds the others anew each time
+	problems *[]error // of rules that proxy/route refused, nil for none; config.Validate finds the others anew each time
 }
 
 // Rule is what happens to requests that one of its matches takes.
