@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -179,10 +180,29 @@ func routeObjectsOf[T metav1.Object](out, last []*routeObject, kind string, obje
 			continue
 		}
 		r := fresh(o)
-		r.order = orderOf(o)
+		if at < len(last) && last[at].kind == kind && compareKeys(last[at], o) == 0 && statusWritten(last[at].Object, o) {
+			r.order, r.known = last[at].order, last[at].known
+			at++
+		} else {
+			r.order = orderOf(o)
+		}
 		out = append(out, r)
 	}
 	return out
+}
+
+// onlyStatusDiffers reports whether two states of a route mean the same. RAUTA itself writes the status of each route that it
+// has taken, of thousands when it starts.
+func onlyStatusDiffers(a, b metav1.Object) bool {
+	return a.GetGeneration() != 0 && a.GetGeneration() == b.GetGeneration() && a.GetUID() != "" && a.GetUID() == b.GetUID() &&
+		(a.GetDeletionTimestamp() == nil) == (b.GetDeletionTimestamp() == nil) &&
+		maps.Equal(a.GetLabels(), b.GetLabels()) && maps.Equal(a.GetAnnotations(), b.GetAnnotations())
+}
+
+// statusWritten is onlyStatusDiffers for two states of which one was written after the other. The same state that is read
+// again may come in another version of the API, with other fields.
+func statusWritten(before, after metav1.Object) bool {
+	return before.GetResourceVersion() != after.GetResourceVersion() && onlyStatusDiffers(before, after)
 }
 
 // next is the list for byName. If routes have got new states and nothing else has happened, they need not be sorted.

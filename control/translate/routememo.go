@@ -55,9 +55,7 @@ func sameGeneration[T interface {
 	metav1.Object
 	comparable
 }](a, b T) bool {
-	return a == b || a.GetGeneration() != 0 && a.GetGeneration() == b.GetGeneration() && a.GetUID() != "" && a.GetUID() == b.GetUID() &&
-		(a.GetDeletionTimestamp() == nil) == (b.GetDeletionTimestamp() == nil) &&
-		maps.Equal(a.GetLabels(), b.GetLabels()) && maps.Equal(a.GetAnnotations(), b.GetAnnotations())
+	return a == b || onlyStatusDiffers(a, b)
 }
 
 // compilation is what compiling a route has led to.

@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -203,6 +204,10 @@ func varied(random *rand.Rand, all, present reflect.Value) reflect.Value {
 	o := fresh.Interface().(metav1.Object)
 	o.SetNamespace(name.GetNamespace())
 	o.SetName(name.GetName())
+	if o.GetUID() == "" {
+		o.SetUID("uid")
+	}
+	o.SetGeneration(random.Int64N(1 << 62)) // whatever changes below has another one, as the API server sees to
 	switch random.IntN(4) {
 	case 0:
 		o.SetLabels(map[string]string{"team": fmt.Sprint(random.IntN(2))})
@@ -231,5 +236,49 @@ func BenchmarkTranslateOneChangeOfTenThousandRoutes(b *testing.B) {
 		next.HTTPRoutes = slices.Clone(objects.HTTPRoutes)
 		next.HTTPRoutes[i%len(next.HTTPRoutes)] = next.HTTPRoutes[i%len(next.HTTPRoutes)].DeepCopy()
 		Translate(&next, opt)
+	}
+}
+
+func TestARouteWhoseStatusWasWrittenIsNotCompiledAgain(t *testing.T) {
+	objects, opt := manyRoutes(t, 100)
+	for i, r := range objects.HTTPRoutes {
+		r.UID, r.Generation = types.UID(r.Name), int64(i+1)
+	}
+	memo := &Memo{}
+	opt.Memo = memo
+	Translate(objects, opt)
+	before := compilations(memo)
+	next := *objects
+	next.HTTPRoutes = slices.Clone(objects.HTTPRoutes)
+	for i := range next.HTTPRoutes {
+		next.HTTPRoutes[i] = next.HTTPRoutes[i].DeepCopy()
+		next.HTTPRoutes[i].ResourceVersion = "2"
+		next.HTTPRoutes[i].Status.Parents = []gatewayv1.RouteParentStatus{{ControllerName: "x"}}
+	}
+	next.HTTPRoutes[7].Generation++
+	changed := next.HTTPRoutes[8] // as admission does, or a clock: without a new generation
+	changed.Annotations = map[string]string{annotationPrefix + "request-timeout": "7s"}
+	result := Translate(&next, opt)
+	after := compilations(memo)
+	if len(after) != 100 {
+		t.Fatalf("%d routes are remembered", len(after))
+	}
+	fresh := 0
+	for c, p := range after {
+		if before[c] == nil || before[c] != p {
+			fresh++
+		}
+	}
+	if fresh != 2 {
+		t.Errorf("%d routes were compiled or attached again, want those with another generation and with other annotations", fresh)
+	}
+	for _, o := range memo.byRoute.list.byName {
+		if o.Object.GetResourceVersion() != "2" {
+			t.Fatal("the old state of a route is kept")
+		}
+	}
+	opt.Memo = nil
+	if got, want := encode(t, result), encode(t, Translate(&next, opt)); !bytes.Equal(got, want) {
+		t.Errorf("with a memory\n%s\nwithout\n%s", got, want)
 	}
 }
