@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -276,16 +275,33 @@ func (l *lab) numbers(when string) {
 	fmt.Printf("%s: %s\n", when, strings.Join(out, ", "))
 }
 
-// profile stores what RAUTA has allocated since its start, and what of it is live.
+// cpuSeconds is how long the profile of CPU time of a phase is.
+const cpuSeconds = 10
+
+// profile stores what RAUTA has allocated since its start, and what of it is live; and in the phase that follows, what takes
+// its CPU time.
 func (l *lab) profile(when string) error {
-	resp, err := requests.Get(l.profiles + "allocs")
+	name := strings.ReplaceAll(when, " ", "-") + ".pb.gz"
+	go func() {
+		if err := l.fetch(fmt.Sprintf("profile?seconds=%d", cpuSeconds), "cpu-"+name); err != nil {
+			fmt.Println("profile:", err)
+		}
+	}()
+	return l.fetch("allocs", "allocs-"+name)
+}
+
+func (l *lab) fetch(page, file string) error {
+	resp, err := http.Get(l.profiles + page)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return errors.Join(err, fmt.Errorf("%sallocs: %s", l.profiles, resp.Status))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s%s: %s", l.profiles, page, resp.Status)
 	}
-	return os.WriteFile(filepath.Join(l.folder, "allocs-"+strings.ReplaceAll(when, " ", "-")+".pb.gz"), data, 0o644)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.folder, file), data, 0o644)
 }
