@@ -38,11 +38,11 @@ func (s *stormServer) in(n int) bool { return s.intN(n) == 0 }
 
 func (s *stormServer) stall() { time.Sleep(time.Duration(s.intN(3000)) * time.Microsecond) }
 
-func (s *stormServer) serve(c *conn) {
-	nc := c.Conn
+// serve speaks on nc, which is raw or TLS on it.
+func (s *stormServer) serve(nc net.Conn, raw *net.TCPConn) {
 	if s.in(6) {
 		s.doomed = true
-		d := &doomedConn{TCPConn: nc.(*net.TCPConn)}
+		d := &doomedConn{Conn: nc, raw: raw}
 		d.left.Store(int64(s.intN(100 << 10)))
 		d.resets = s.in(2)
 		nc = d
@@ -64,7 +64,8 @@ func (s *stormServer) serve(c *conn) {
 
 // doomedConn ends after a number of bytes.
 type doomedConn struct {
-	*net.TCPConn
+	net.Conn
+	raw    *net.TCPConn
 	left   atomic.Int64
 	resets bool
 }
@@ -73,13 +74,13 @@ type doomedConn struct {
 func (d *doomedConn) Write(p []byte) (int, error) {
 	left := d.left.Add(-int64(len(p)))
 	if left >= 0 {
-		return d.TCPConn.Write(p)
+		return d.Conn.Write(p)
 	}
-	n, _ := d.TCPConn.Write(p[:max(0, int(left)+len(p))])
+	n, _ := d.Conn.Write(p[:max(0, int(left)+len(p))])
 	if d.resets {
-		d.SetLinger(0)
+		d.raw.SetLinger(0)
 	}
-	d.Close()
+	d.raw.Close()
 	return n, io.ErrClosedPipe
 }
 

@@ -1,6 +1,8 @@
 package blackbox
 
 import (
+	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -38,15 +40,30 @@ type stormBackend struct {
 
 func newStormBackend(t *testing.T, m combination, seed uint64) *stormBackend {
 	b := &stormBackend{seed: seed}
+	var settings *tls.Config
+	if m.ca != nil {
+		settings = m.ca.serving(named())
+		if m.backend == 2 {
+			settings.NextProtos = []string{"h2"}
+		}
+	}
 	ready := make(chan struct{})
 	b.backend = newBackend(t, func(c *conn) {
 		<-ready
 		c.SetDeadline(time.Time{}) // a small window on a busy machine may take longer; the clients' patience is the bound
 		b.open.Add(1)
 		defer b.open.Add(-1)
+		raw := c.Conn.(*net.TCPConn)
+		if settings != nil {
+			over := tls.Server(raw, settings)
+			if over.Handshake() != nil {
+				return
+			}
+			c = &conn{over, bufio.NewReader(over), c.b, c.n}
+		}
 		rnd := rand.New(rand.NewPCG(seed, uint64(c.n)))
 		if m.backend == 2 {
-			(&stormServer{b: b, rand: rnd}).serve(c)
+			(&stormServer{b: b, rand: rnd}).serve(c.Conn, raw)
 		} else {
 			(&stormConn{conn: c, b: b, rand: rnd}).serve()
 		}
@@ -137,7 +154,7 @@ func (s *stormConn) respond(req *http.Request, early bool) bool {
 		status, body, framing = "304 Not Modified", "", 3
 	}
 	breaks := !early && s.in(12)
-	if breaks && framing == 2 { // nobody could tell
+	if breaks && framing == untilClose { // nobody could tell
 		framing = 1
 	}
 	head := fmt.Sprintf("HTTP/1.1 %s\r\n%s: %s\r\n%s: %d\r\n", status, idField, id, sizeField, len(body))
@@ -150,7 +167,7 @@ func (s *stormConn) respond(req *http.Request, early bool) bool {
 	wire, closes := s.frame(head, body, framing)
 	switch {
 	case req.Method == "HEAD":
-		wire, closes = wire[:strings.Index(wire, "\r\n\r\n")+4], closes || framing == 2
+		wire, closes = wire[:strings.Index(wire, "\r\n\r\n")+4], closes || framing == untilClose
 	case breaks:
 		s.pieces(wire[:s.rand.IntN(len(wire))])
 		if s.in(2) {
@@ -161,9 +178,12 @@ func (s *stormConn) respond(req *http.Request, early bool) bool {
 	s.pieces(wire)
 	if early { // until the other side has had enough of it
 		io.Copy(io.Discard, req.Body)
+		if framing == untilClose {
+			s.leave()
+		}
 		return false
 	}
-	if s.in(15) && len(wire) < 2000 { // close without a word
+	if s.in(15) && len(wire) < 2000 && framing != untilClose { // close without a word, which over TLS ends no such body
 		return false
 	}
 	if closes {
@@ -172,10 +192,16 @@ func (s *stormConn) respond(req *http.Request, early bool) bool {
 	return !closes
 }
 
+// untilClose is a framing: see frame.
+const untilClose = 2
+
+// closeWrite ends our half, of TLS with close_notify.
+func (s *stormConn) closeWrite() { s.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
 // leave ends a connection as RFC 9112 section 9.6 asks servers to: what comes behind the last request is read, not refused, since
 // that might destroy the response on its way. Nothing should come.
 func (s *stormConn) leave() {
-	s.Conn.(*net.TCPConn).CloseWrite()
+	s.closeWrite()
 	if rest, _ := io.ReadAll(s.r); len(rest) > 0 {
 		s.b.surplus.Store(fmt.Sprintf("%d bytes: %q", len(rest), rest[:min(len(rest), 200)]))
 	}
@@ -196,7 +222,7 @@ func (s *stormConn) frame(head, body string, framing int) (wire string, closes b
 		}
 		b.WriteString("0\r\n\r\n")
 		return b.String(), false
-	case 2:
+	case untilClose:
 		return head + "Connection: close\r\n\r\n" + body, true
 	}
 	if strings.HasPrefix(head, "HTTP/1.1 200") {
@@ -224,7 +250,6 @@ func (s *stormConn) tunnel(req *http.Request) {
 	if key := req.Header.Get("Sec-WebSocket-Key"); key != "" {
 		head += "Sec-WebSocket-Accept: " + acceptOf(key) + "\r\n"
 	}
-	half := s.Conn.(*net.TCPConn)
 	switch s.rand.IntN(4) {
 	case 0:
 		s.write(head + "\r\n")
@@ -232,13 +257,13 @@ func (s *stormConn) tunnel(req *http.Request) {
 		reset(s.conn)
 	case 1:
 		s.write(head + "\r\n")
-		half.CloseWrite()
+		s.closeWrite()
 		s.stall()
 		io.Copy(io.Discard, s.r)
 	default:
 		s.write(head + wholeField + ": 1\r\n\r\n")
 		io.Copy(s.Conn, s.r)
-		half.CloseWrite()
+		s.closeWrite()
 		io.Copy(io.Discard, s.r)
 	}
 }

@@ -184,9 +184,20 @@ func descriptors(t *testing.T) int {
 // each response belongs to its request, no request stays without an answer, and nothing is left when all have gone.
 func TestAStormLeavesNothingBehindAndMixesNothingUp(t *testing.T) {
 	const clients, acts = 24, 25
-	for i, c := range []struct{ workers, backend int }{{1, 1}, {2, 1}, {4, 1}, {1, 2}, {4, 2}} {
-		t.Run(fmt.Sprintf("workers=%d, back ends of HTTP%d", c.workers, c.backend), func(t *testing.T) {
-			s := newStorm(t, c.workers, combination{backend: c.backend}, *firstSeed+uint64(i))
+	for i, c := range []struct {
+		workers, backend int
+		tls              bool
+	}{{1, 1, false}, {2, 1, false}, {4, 1, false}, {1, 2, false}, {4, 2, false}, {2, 1, true}, {2, 2, true}} {
+		name := fmt.Sprintf("workers=%d, back ends of HTTP%d", c.workers, c.backend)
+		if c.tls {
+			name += " over TLS"
+		}
+		t.Run(name, func(t *testing.T) {
+			m := combination{backend: c.backend}
+			if c.tls {
+				m.ca = newIssuer(t)
+			}
+			s := newStorm(t, c.workers, m, *firstSeed+uint64(i))
 			goroutines, fds := runtime.NumGoroutine(), descriptors(t)
 			s.rage(clients, acts)
 			if t.Failed() {
