@@ -129,7 +129,7 @@ func (r *rig) await(line string) {
 func tcpLines(text string) string {
 	var kept []string
 	for _, line := range strings.Split(text, "\n") {
-		if strings.Contains(line, "_tcp_") && !strings.HasPrefix(line, "#") {
+		if (strings.Contains(line, "_tcp_") || strings.Contains(line, "_kernel_")) && !strings.HasPrefix(line, "#") {
 			kept = append(kept, line)
 		}
 	}

@@ -35,8 +35,8 @@ func (k *Kernel) WatchRequests(workers int, every Sampling, tier Tier) Tier {
 		return tier
 	}
 	why := "without " + requestsProgOnBytes + ": " + reason(err)
-	if tier.Reason != "" {
-		why = tier.Reason + "; " + why
+	if tier.Name != TierFull {
+		return Tier{Name: tier.Name, Reason: tier.Reason + "; " + why}
 	}
 	return Tier{Name: TierReduced, Reason: why}
 }

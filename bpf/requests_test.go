@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"rauta.io/rauta/proxy/observe"
 )
@@ -48,7 +49,8 @@ func (w *watch) connect() *watched {
 	w.t.Helper()
 	c := &watched{w: w, client: w.mustDial(w.l.Addr().String(), nil), server: w.rig.accept(w.l), buffer: make([]byte, 1<<16)}
 	c.fd = fdOf(w.t, c.server)
-	w.Open(&c.tap, c.fd, monotonic(w.t))
+	now := monotonic(w.t)
+	w.Open(&c.tap, c.fd, now, now)
 	return c
 }
 
@@ -141,5 +143,199 @@ func TestSocketsThatAreNotWatchedLeaveTheTalliesAlone(t *testing.T) {
 		if s := &w.r.slots[i]; s.Arrived != 0 || s.Generation != 0 {
 			t.Fatalf("slot %d: %+v", i, s)
 		}
+	}
+}
+
+func TestASlotIsGivenBackAndItsNextConnectionIsAnother(t *testing.T) {
+	w := newWatch(t, 1)
+	rt := w.registry.Route("a")
+	free := len(w.free)
+	first := w.connect()
+	first.exchange(rt, 10, 10)
+	slot := first.tap.Slot
+	stays := first.server // its socket outlives its slot, as one does whose connection goes on as HTTP/2
+	w.Release(&first.tap)
+	if len(w.free) != free || first.tap != (observe.RequestTap{}) {
+		t.Fatalf("%d of %d slots are free, the connection has %+v", len(w.free), free, first.tap)
+	}
+	second := w.connect()
+	if second.tap.Slot != slot {
+		t.Fatalf("slot %d instead of %d", second.tap.Slot, slot)
+	}
+	first.transfer(first.client, stays, 1000)
+	if s := &w.r.slots[slot]; s.Arrived != 0 {
+		t.Fatal("bytes of the former connection were taken for the present one's")
+	}
+	for range 10 {
+		second.exchange(rt, 20, 30)
+	}
+	second.close()
+	w.awaitCounts("a", 10, 200, 300) // the first was not counted when its slot went
+}
+
+func TestARequestThatCameWithItsConnectionIsCountedFromThere(t *testing.T) {
+	w := newWatch(t, 1)
+	c := &watched{w: w, client: w.mustDial(w.l.Addr().String(), nil), server: w.rig.accept(w.l), buffer: make([]byte, 1<<16)}
+	c.fd = fdOf(t, c.server)
+	c.transfer(c.client, c.server, 50) // before it is watched
+	const waited = 7_000_000
+	now := monotonic(t)
+	w.Open(&c.tap, c.fd, now, now-waited)
+	if wait := w.Read(&c.tap, now); wait != waited {
+		t.Fatalf("it has waited for %d ns, not %d", wait, waited)
+	}
+	c.tap.Route = w.registry.Route("a")
+	w.Leaves(&c.tap, c.fd, now)
+	c.transfer(c.server, c.client, 70)
+	w.Left(&c.tap, c.fd, now, true, false)
+	c.close()
+	w.awaitCounts("a", 1, 50, 70)
+	w.await(`rauta_kernel_request_seconds_sum{route="a"} 0.007`)
+}
+
+func TestAResponseThatLeavesInPartsIsCountedWhenTheLastHasLeft(t *testing.T) {
+	w := newWatch(t, 1)
+	c := w.connect()
+	c.transfer(c.client, c.server, 10)
+	start := monotonic(t)
+	w.Read(&c.tap, start)
+	c.tap.Route = w.registry.Route("a")
+	for i := range 3 {
+		w.Leaves(&c.tap, c.fd, start+int64(i)*1e9)
+		c.transfer(c.server, c.client, 100)
+		w.Left(&c.tap, c.fd, start+int64(i)*1e9, i == 2, false)
+	}
+	c.exchange(w.registry.Route("b"), 10, 10)
+	c.close()
+	w.awaitCounts("a", 1, 10, 300)
+	w.awaitCounts("b", 1, 10, 10)
+	w.await(`rauta_kernel_request_seconds_bucket{route="a",le="2.147483648"} 1`)
+	w.await(`rauta_kernel_request_seconds_bucket{route="a",le="1.073741824"} 0`)
+}
+
+func TestARequestThatIsAheadOfTheResponseSpoilsNoCount(t *testing.T) {
+	w := newWatch(t, 1)
+	rt := w.registry.Route("a")
+	c := w.connect()
+	c.transfer(c.client, c.server, 10)
+	w.Read(&c.tap, monotonic(t))
+	c.transfer(c.client, c.server, 20) // the next one
+	c.tap.Route = rt
+	c.transfer(c.server, c.client, 30)
+	w.Left(&c.tap, c.fd, monotonic(t), true, false) // a response that was not announced
+	if wait := w.Read(&c.tap, monotonic(t)); wait != 0 {
+		t.Fatalf("it has waited for %d ns, which nobody can know", wait)
+	}
+	c.tap.Route = rt
+	w.Leaves(&c.tap, c.fd, monotonic(t))
+	c.transfer(c.server, c.client, 40)
+	w.Left(&c.tap, c.fd, monotonic(t), true, false)
+	c.exchange(rt, 50, 60)
+	c.close()
+	w.awaitCounts("a", 1, 50, 60)
+}
+
+func TestOneInSoManyRequestsIsWatchedFirstOnesAsOftenAsOthers(t *testing.T) {
+	const every, conns, each = 5, 20, 3
+	w := newWatch(t, every)
+	firsts := 0
+	for range conns {
+		c := w.connect()
+		for i := range each {
+			if wait := c.exchange(w.registry.Route("a"), 10, 10); wait > 0 && i == 0 {
+				firsts++
+			}
+		}
+		c.close()
+	}
+	if firsts != conns/every {
+		t.Errorf("%d first requests are watched of %d", firsts, conns)
+	}
+	w.awaitCounts("a", conns*each/every, 10*conns*each/every, 10*conns*each/every)
+}
+
+func TestTheIntervalKeepsToItsBudget(t *testing.T) {
+	for _, c := range []struct{ rate, every uint64 }{{0, 1}, {1000, 1}, {125_000, everyMax}} {
+		if got := everyFor(c.rate); uint64(got) != c.every {
+			t.Errorf("at %d requests per second one of %d, not of %d", c.rate, got, c.every)
+		}
+	}
+	last := uint32(1)
+	for rate := uint64(0); rate < 1_000_000; rate += 500 {
+		every := everyFor(rate)
+		if every < last {
+			t.Fatalf("at %d requests per second one of %d, of %d at fewer", rate, every, last)
+		}
+		if cost := rate*lookedAtCost + rate*watchedCost/uint64(every); cost > sampleBudget && every < everyMax {
+			t.Fatalf("at %d requests per second one of %d costs %d ns", rate, every, cost)
+		}
+		last = every
+	}
+}
+
+func TestTheTallyOfAForgottenRouteGoesToAnotherWithoutItsRequests(t *testing.T) {
+	now := time.Unix(0, 0)
+	w := newWatchWith(t, 1, observe.Options{Now: func() time.Time { return now }})
+	old := w.registry.Route("old")
+	c := w.connect()
+	c.exchange(old, 10, 20) // is counted when the next one comes
+	w.registry.Retain(nil, nil)
+	now = now.Add(time.Hour)
+	w.metrics() // forgets it
+	w.r.tallies.reclaim()
+	next := w.registry.Route("new")
+	c2 := w.connect()
+	c2.exchange(next, 1, 2)
+	if number, generation := w.r.tallies.of(next); number != tallyFirst || generation != 1 {
+		t.Fatalf("the new route has tally %d, generation %d", number, generation)
+	}
+	c.close()
+	c2.close()
+	w.awaitCounts("new", 1, 1, 2)
+	w.awaitCounts("other", 1, 10, 20)
+}
+
+func TestTalliesGrowAsRoutesCome(t *testing.T) {
+	w := newWatch(t, 1)
+	c := w.connect()
+	const routes = 300 // more than two chunks
+	for i := range routes {
+		rt := w.registry.Route(fmt.Sprint("r", i))
+		w.registry.RouteHasSeries(rt)
+		until(t, func() bool { number, _ := w.r.tallies.of(rt); return number != tallyOther })
+		c.exchange(rt, 5, 6)
+	}
+	c.close()
+	for _, i := range []int{0, 125, 126, 254, 299} {
+		w.awaitCounts(fmt.Sprint("r", i), 1, 5, 6)
+	}
+	if got := len(w.r.tallies.chunks); got != 4 {
+		t.Errorf("%d chunks for %d routes", got, routes)
+	}
+}
+
+func TestBeyondTheSlotsRequestsAreServedWithoutBeingWatched(t *testing.T) {
+	w := newWatch(t, 1)
+	w.free = nil
+	c := w.connect()
+	if wait := c.exchange(w.registry.Route("a"), 10, 10); wait != 0 || c.tap.Slot != 0 {
+		t.Fatalf("it has waited for %d ns, in slot %d", wait, c.tap.Slot)
+	}
+	c.close()
+}
+
+func TestAWatchedRequestAllocatesNothing(t *testing.T) {
+	w := newWatch(t, 1)
+	c := w.connect()
+	rt := w.registry.Route("a")
+	c.exchange(rt, 10, 10)
+	now := monotonic(t)
+	if n := testing.AllocsPerRun(100, func() {
+		w.Read(&c.tap, now)
+		c.tap.State, c.tap.Route = observe.TapUnderWay, rt // nothing has come
+		w.Leaves(&c.tap, c.fd, now)
+		w.Left(&c.tap, c.fd, now, true, false)
+	}); n > 0 {
+		t.Fatalf("%v allocations", n)
 	}
 }

@@ -59,6 +59,7 @@ func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []neti
 	}
 	c.arm()
 	e.idle.PushBack(&c.place)
+	conn.OpenRequests()
 	conn.SetHandler(c)
 }
 

@@ -204,6 +204,7 @@ func (c *serverConn) onPreface(data []byte) bool {
 // leave gives everything back but the connection itself, which goes on elsewhere.
 func (c *serverConn) leave() {
 	c.state = closed
+	c.conn.EndRequests()
 	c.e.loop.Wheel().Remove(&c.timer)
 	c.e.idle.Remove(&c.place)
 	c.e.conns--
@@ -217,6 +218,7 @@ func (c *serverConn) onHead(data []byte) int {
 	if c.x == nil {
 		c.e.idle.Remove(&c.place)
 		c.x = c.e.exchange.New(c, &c.peer)
+		c.x.LayInSocket(c.conn.RequestRead())
 		if c.readDeadline == 0 || c.requests > 0 {
 			c.readDeadline = c.e.loop.Now() + nanos(c.e.limits.HeadTimeout)
 		}

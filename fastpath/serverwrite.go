@@ -128,6 +128,9 @@ func (c *serverConn) Abort(bool) {
 func (c *serverConn) Finished() (taken bool) {
 	x := c.x
 	c.x = nil
+	if x != nil {
+		c.conn.RequestOf(x.Route())
+	}
 	c.starved = false
 	c.paused = false // a body that nobody takes any more is skipped, not held back
 	if c.state == tunnelling {
@@ -156,6 +159,7 @@ func (c *serverConn) tookResponse(lost string) {
 
 // responseWritten goes on after a response has been handed to the kernel completely.
 func (c *serverConn) responseWritten() {
+	c.conn.ResponseLeft(true, len(c.in.buf) > 0)
 	if c.resp.closes || !c.resp.begun {
 		c.linger()
 		return
@@ -251,7 +255,14 @@ func (c *serverConn) afterWrite() {
 // flush writes what waits, called by the loop; it leads on what waited for it.
 func (c *serverConn) flush() {
 	before := c.out.waiting()
+	ends := c.ending()
+	if ends {
+		c.conn.ResponseLeaves()
+	}
 	drained := c.out.flush(c.conn)
+	if ends && !drained {
+		c.conn.ResponseLeft(false, false)
+	}
 	switch {
 	case c.out.broken:
 		c.gone("client_reset")
@@ -273,7 +284,12 @@ func (c *serverConn) flush() {
 		c.conn.CloseWrite()
 	}
 	c.tookResponse("")
-	if c.x == nil && (c.state == awaitResponse || c.state == awaitBody) {
+	if ends {
 		c.responseWritten()
 	}
+}
+
+// ending reports whether what waits is the rest of a response.
+func (c *serverConn) ending() bool {
+	return c.x == nil && (c.state == awaitResponse || c.state == awaitBody)
 }

@@ -172,14 +172,14 @@ int BPF_PROG(on_bytes, const struct sock *sk)
 	struct slot *s = slot_of(p);
 	if (!s)
 		return 0;
+	__u32 unread = tp->rcv_nxt - tp->copied_seq;
 	if (s->written != p->counted)
-		count(p, s, tp, before);
+		count(p, s, tp, before ? before : received - unread);
 	__u32 awaited = s->awaited;
 	if (awaited == p->stamped)
 		return 0;
 	p->stamped = awaited;
 	p->arrived = 0;
-	__u32 unread = tp->rcv_nxt - tp->copied_seq;
 	if (before && unread > received - before)
 		return 0; // older bytes wait too, and nobody knows since when
 	p->received_before = received - unread;
@@ -196,7 +196,11 @@ int BPF_PROG(on_end, const struct sock *sk, int from, int to)
 		return 0;
 	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
 	struct slot *s = slot_of(p);
-	if (tp && s && s->written != p->counted)
-		count(p, s, tp, p->received);
+	if (!tp || !s || s->written == p->counted)
+		return 0;
+	__u64 received = p->received;
+	if (!received) // nothing came since the stamp was made; what is counted as received has the client's FIN, too
+		received = tp->bytes_received - (to == TCP_CLOSE_WAIT);
+	count(p, s, tp, received);
 	return 0;
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"rauta.io/rauta/bpf"
 )
@@ -12,6 +13,20 @@ const (
 	ebpfOff     = "off"
 	ebpfRequire = "require"
 )
+
+// sampleMax is the largest number of --ebpf-sample.
+const sampleMax = 1_000_000
+
+func validSample(s string) bool {
+	n, err := strconv.Atoi(s)
+	return s == ebpfAuto || s == ebpfOff || err == nil && n >= 1 && n <= sampleMax
+}
+
+// sampling reads a valid --ebpf-sample that is not off.
+func sampling(s string) bpf.Sampling {
+	n, _ := strconv.Atoi(s) // auto is 0
+	return bpf.Sampling(n)
+}
 
 func ebpfModes() []string { return []string{ebpfAuto, ebpfOff, ebpfRequire} }
 
@@ -24,6 +39,9 @@ func (p *process) openKernel() error {
 		tier.Reason = "the engine " + p.opt.engine + " does not use it"
 	case p.opt.ebpf != ebpfOff:
 		p.kernel, tier = bpf.Open(p.registry)
+		if p.kernel != nil && p.opt.ebpfSample != ebpfOff {
+			tier = p.kernel.WatchRequests(p.opt.workers, sampling(p.opt.ebpfSample), tier)
+		}
 	}
 	tier.Register(p.registry)
 	if p.opt.ebpf == ebpfRequire && tier.Name == bpf.TierNone {

@@ -57,6 +57,7 @@ type serveOptions struct {
 	overlap     bool
 	strictNames bool
 	ebpf        string
+	ebpfSample  string
 	translate   translate.Options
 	tracing     traceOptions
 	cluster     clusterOptions
@@ -132,6 +133,8 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.BoolVar(&o.strictNames, "strict-header-names", false,
 		"answer 400 to field names that look like framing or forwarding fields (X_Forwarded_For), instead of dropping them")
 	f.StringVar(&o.ebpf, "ebpf", ebpfAuto, "metrics from the kernel: auto (if it can be), off, or require")
+	f.StringVar(&o.ebpfSample, "ebpf-sample", ebpfAuto,
+		"requests of HTTP/1 that the kernel watches: one in so many (1: all of them), auto (as many as 1% of the CPU time allows), or off")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
 	o.tracing.flags(f)
@@ -150,6 +153,8 @@ func (o *serveOptions) validate() error {
 		return usagef("--engine %q: must be %s", o.engine, strings.Join(engines(), " or "))
 	case !slices.Contains(ebpfModes(), o.ebpf):
 		return usagef("--ebpf %q: must be %s", o.ebpf, strings.Join(ebpfModes(), ", "))
+	case !validSample(o.ebpfSample):
+		return usagef("--ebpf-sample %q: must be auto, off, or a number from 1 to %d", o.ebpfSample, sampleMax)
 	case o.overlap && o.engine != engineLoop:
 		return usagef("--overlap: only the engine %s can share addresses with another process", engineLoop)
 	case o.logFormat != "text" && o.logFormat != "json":

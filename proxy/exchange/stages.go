@@ -10,6 +10,18 @@ func (x *Exchange) beginStages() {
 	}
 }
 
+// LayInSocket says for how many nanoseconds the first byte of the request has lain in the socket before it was read; 0 if
+// that is not known. Called before Start.
+func (x *Exchange) LayInSocket(ns int64) { x.rec.Stages[observe.StageSocketWait] = ns }
+
+// Route is the route that has matched, nil for none.
+func (x *Exchange) Route() *observe.Route {
+	if x.rule == nil {
+		return nil
+	}
+	return x.rule.Stats
+}
+
 // enter ends a stage and begins another. Each moment belongs to one stage only, so that all of them add up to the whole;
 // those of one turn of the loop share a clock reading, and take no time.
 func (x *Exchange) enter(stage observe.Stage) {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // Events says what happened to a connection. Events are edge-triggered and report everything that holds at the moment,
@@ -71,7 +72,8 @@ type Conn struct {
 	closed     bool
 	tls        *secure    // nil: plain text
 	shake      *handshake // under way
-	mail       Message    // carries the connection to another worker right after accept
+	tap        observe.RequestTap
+	mail       Message // carries the connection to another worker right after accept
 }
 
 const noSlot = -1
