@@ -8,6 +8,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -82,6 +83,8 @@ func TestHowLongChangesTake(t *testing.T) {
 		"--host-ips="+cluster.NodeAddress, "--drain-delay=0s", "--drain-time=1s")
 	awaitReady(t, rauta)
 	t.Logf("RAUTA is ready %s after its start", time.Since(start).Round(time.Millisecond))
+	awaitStatuses(t)
+	t.Logf("all statuses are written %s after its start", time.Since(start).Round(time.Second))
 	stop := watchMemory(t, rauta)
 	do(t, *measuring, append(arguments, "-filled"))
 	stop()
@@ -154,6 +157,47 @@ func awaitReady(t *testing.T, rauta *cluster.Process) {
 		case <-ctx.Done():
 			t.Fatalf("RAUTA is not ready after %s", readyTimeMax)
 		case <-time.After(readyPause):
+		}
+	}
+}
+
+const (
+	// statusTimeMax is when statuses are not waited for any longer: RAUTA writes 200 each second, and the API server may be slower.
+	statusTimeMax = 5 * time.Minute
+	statusPause   = 2 * time.Second
+)
+
+// awaitStatuses waits until RAUTA has written all statuses: that takes the API server's time, and does not belong to a change.
+func awaitStatuses(t *testing.T) {
+	t.Helper()
+	settled, last := 0, ""
+	for end := time.Now().Add(statusTimeMax); settled < 2; time.Sleep(statusPause) {
+		if time.Now().After(end) {
+			t.Fatalf("RAUTA has not written all statuses after %s", statusTimeMax)
+		}
+		response, err := http.Get("http://" + metricsPage + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, all := "", false
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasPrefix(line, "rauta_status_writes_total{") {
+				continue
+			}
+			written += line
+			var n float64
+			if count, ok := strings.CutPrefix(line, `rauta_status_writes_total{kind="HTTPRoute"} `); ok {
+				fmt.Sscan(count, &n)
+				all = int(n) >= *routes
+			}
+		}
+		if settled++; !all || written != last || !strings.Contains(string(text), "\nrauta_status_waiting 0\n") {
+			settled, last = 0, written
 		}
 	}
 }
