@@ -2,7 +2,8 @@
 // write to the first request that is served as it says.
 //
 // It owns the objects that it fills a namespace with, the writes, and the back ends. It does not own the cluster, nor
-// RAUTA, which has to run there already with its port 8000 free. loadtest/README.md says how it is run.
+// RAUTA, which has to run there already with its port 8000 free: test/cluster/changes starts both, `make loadtest-changes`
+// calls it, and loadtest/README.md says what else it can be run against.
 //
 // Every pod address is in one prefix of which all addresses reach this process: inside test/cluster they are local. So an
 // endpoint may be any of them, and an error is an error of RAUTA's.
