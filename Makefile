@@ -96,7 +96,11 @@ conformance-modules-%:
 		GOTOOLCHAIN=$(suite_toolchain_$*) $(GO) mod download -modfile=$(suite_modules_$*)) >/dev/null 2>&1 || \
 		{ echo 'conformance: the modules of the suite $*, or its Go toolchain $(suite_toolchain_$*), could not be downloaded'; exit 1; }
 
-conformance-v%: conformance-modules-v%
+conformance-v%:
+	@if $(MAKE) --no-print-directory conformance-modules-v$*; then $(MAKE) --no-print-directory conformance-run-v$*; \
+	else echo 'conformance: the suite v$* is skipped'; fi
+
+conformance-run-v%:
 	@mkdir -p bin docs/conformance
 	@cd test/cluster && $(GO) test -v -run '^$$' -timeout 2h .
 	@cd test/conformance && export GOTOOLCHAIN=$(suite_toolchain_v$*) && $(GO) vet -modfile=$(suite_modules_v$*) . && \

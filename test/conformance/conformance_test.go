@@ -36,7 +36,6 @@ import (
 	"sigs.k8s.io/gateway-api/conformance/utils/config"
 	"sigs.k8s.io/gateway-api/conformance/utils/suite"
 	"sigs.k8s.io/gateway-api/pkg/features"
-	"sigs.k8s.io/yaml"
 )
 
 var (
@@ -282,13 +281,4 @@ func (r *results) print(t *testing.T, selected []suite.ConformanceTest) {
 	if len(lines) > 0 {
 		t.Errorf("%d tests have not passed: %s", len(lines), strings.Join(lines, ", "))
 	}
-}
-
-func writeReport(t *testing.T, all *suite.ConformanceTestSuite) {
-	t.Helper()
-	content, err := all.Report()
-	require.NoError(t, err)
-	text, err := yaml.Marshal(content)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(*report, text, 0o644))
 }
