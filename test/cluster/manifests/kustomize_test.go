@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,6 +20,52 @@ func kustomized(folder string) (string, error) {
 	}
 	text, err := built.AsYaml()
 	return string(text), err
+}
+
+// TestWhatNobodyCanTryHereCanBeBuilt: the kinds of the Prometheus operator are not there, and deploy/infrastructure is a
+// component, which only together with something else is a whole.
+func TestWhatNobodyCanTryHereCanBeBuilt(t *testing.T) {
+	text, err := kustomized("observability")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kind: PodMonitor", "kind: PrometheusRule", "kind: ConfigMap", `grafana_dashboard: "1"`, "rauta_request_stage_seconds_sum"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("observability: %q is missing", want)
+		}
+	}
+	absolute, err := filepath.Abs(deployFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	relative := func(name string) string {
+		path, err := filepath.Rel(folder, filepath.Join(absolute, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	whole := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + relative("deployment") + "]\ncomponents: [" +
+		relative("infrastructure") + "]\n"
+	if err := os.WriteFile(filepath.Join(folder, "kustomization.yaml"), []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := kustomized("deployment")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(with) <= len(without) || !strings.Contains(string(with), "kind: Deployment") {
+		t.Error("deploy/infrastructure adds nothing to deploy/deployment")
+	}
 }
 
 func TestWhatKustomizeBuildsIsTaken(t *testing.T) {
