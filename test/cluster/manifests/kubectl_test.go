@@ -99,7 +99,7 @@ spec:
 			return nil
 		})
 	}
-	// What a route is worth has no column: the guide says to wait for its conditions, or to describe it.
+	// What became of a route has no column: the guide says to describe it; scripts wait for its conditions.
 	parent := `jsonpath={.status.parents[0].conditions[?(@.type=="Accepted")].status}=True`
 	w.kubectl(t, "", "-n", ns, "wait", "--timeout=60s", "--for="+parent, "httproute/hello")
 	w.kubectl(t, "", "-n", ns, "wait", "--timeout=60s", "--for=condition=Programmed", "gateway/web")
