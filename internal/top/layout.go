@@ -13,6 +13,7 @@ import (
 // Widths of the screen, in cells.
 const (
 	nameMin    = 16
+	nameGood   = 24 // rather than the mean
 	barMin     = 10
 	barMax     = 48
 	numbersLen = len("  123456.7  100.0%  123.4ms  123.4ms  123456")
@@ -23,27 +24,31 @@ const (
 var stageMarks = [observe.StageCount]struct {
 	letter string
 	colour string // of the 256
+	short  string // name for where the stage's own is too long
 }{
-	observe.StageAcceptQueue:    {"a", "208"},
-	observe.StageSocketWait:     {"s", "214"},
-	observe.StageProxy:          {"p", "196"},
-	observe.StageBackendConnect: {"c", "99"},
-	observe.StageRequestBody:    {"r", "37"},
-	observe.StageBackendTTFB:    {"t", "33"},
-	observe.StageBackendBody:    {"b", "39"},
-	observe.StageClientWrite:    {"w", "70"},
+	observe.StageAcceptQueue:    {"a", "208", "accept"},
+	observe.StageSocketWait:     {"s", "214", "socket"},
+	observe.StageProxy:          {"p", "196", "proxy"},
+	observe.StageBackendConnect: {"c", "99", "connect"},
+	observe.StageRequestBody:    {"r", "37", "request"},
+	observe.StageBackendTTFB:    {"t", "33", "ttfb"},
+	observe.StageBackendBody:    {"b", "39", "body"},
+	observe.StageClientWrite:    {"w", "70", "write"},
 }
 
-// columns says how a width is shared out between the name and the bar; a bar of 0 is left out.
-func columns(width int, view View) (name, bar int) {
-	if view == Routes && width >= nameMin+numbersLen+meanLen+2+barMin {
-		bar = min(max(barMin, (width-numbersLen-meanLen-2)/2), barMax)
+// columns says how a width is shared out between the name, the bar and the mean; a bar of 0 is left out, and the mean
+// goes before it: what a terminal of 80 columns must show is where the time went.
+func columns(width int, view View) (name, bar int, mean bool) {
+	rest := width - numbersLen
+	if view != Routes || rest < nameMin+2+barMin {
+		return max(rest, nameMin), 0, false
 	}
-	name = width - numbersLen
-	if bar > 0 {
-		name -= bar + 2 + meanLen
+	rest -= 2
+	if mean = rest >= nameGood+barMin+meanLen; mean {
+		rest -= meanLen
 	}
-	return max(name, nameMin), bar
+	bar = min(max(barMin, rest*2/5), barMax)
+	return rest - bar, bar, mean
 }
 
 // head is the line above the rows. The column that orders them is marked.
@@ -58,26 +63,32 @@ func head(width int, view View, by Sort, reverse bool) string {
 			return title + "v"
 		}
 	}
-	name, bar := columns(width, view)
-	line := fmt.Sprintf("%-*s  %8s  %6s  %7s  %7s  %6s", name, fit(strings.ToUpper(mark(ByName, viewNames[view])), name),
+	name, bar, mean := columns(width, view)
+	line := fmt.Sprintf("%-*s  %8s  %6s  %7s  %7s  %6s", name, fit(mark(ByName, strings.ToUpper(viewNames[view])), name),
 		mark(ByRate, "REQ/S"), mark(ByFailed, "FAIL"), mark(ByP50, "P50"), mark(ByP99, "P99"), mark(ByInFlight, "OPEN"))
 	if bar > 0 {
-		line += fmt.Sprintf("  %-*s  %7s", bar, "STAGES", "MEAN")
+		line += fmt.Sprintf("  %-*s", bar, "STAGES")
+	}
+	if mean {
+		line += fmt.Sprintf("  %7s", "MEAN")
 	}
 	return line
 }
 
-// line is one row. Back ends have no durations.
+// line is one row. Back ends have no stages.
 func line(width int, view View, r Row) string {
-	name, bar := columns(width, view)
+	name, bar, mean := columns(width, view)
 	out := fmt.Sprintf("%-*s  %8s  %6s  %7s  %7s  %6.0f", name, fit(r.Name, name), number(r.Rate), percent(r.Failed),
 		duration(r.P50), duration(r.P99), r.InFlight)
 	if bar > 0 {
+		out += "  " + split(r.stages, bar)
+	}
+	if mean {
 		total := 0.0
 		for _, s := range r.stages {
 			total += s
 		}
-		out += "  " + split(r.stages, bar) + "  " + fmt.Sprintf("%7s", duration(total))
+		out += fmt.Sprintf("  %7s", duration(total))
 	}
 	return out
 }
@@ -124,13 +135,21 @@ func paint(stage int, text string) string {
 	return lipgloss.NewStyle().Background(lipgloss.Color(stageMarks[stage].colour)).Foreground(lipgloss.Color("16")).Render(text)
 }
 
-// legend names the letters of the bars.
-func legend() string {
-	var out []string
-	for i := range stageMarks {
-		out = append(out, paint(i, stageMarks[i].letter)+" "+observe.Stage(i).String())
+// legend names the letters of the bars, in short where a width has no room for the stages' own names. Back ends have no
+// bars, but durations that are not those of requests.
+func legend(width int, view View) string {
+	if view == Backends {
+		return "P50 and P99 are of the time until the head of the response"
 	}
-	return strings.Join(out, "  ")
+	long, short := make([]string, observe.StageCount), make([]string, observe.StageCount)
+	for i := range stageMarks {
+		letter := paint(i, stageMarks[i].letter) + " "
+		long[i], short[i] = letter+observe.Stage(i).String(), letter+stageMarks[i].short
+	}
+	if out := strings.Join(long, "  "); lipgloss.Width(out) <= width {
+		return out
+	}
+	return strings.Join(short, "  ")
 }
 
 // fit makes a name printable and as long as its column at most; its end tells more than its beginning, so that is kept.

@@ -100,7 +100,7 @@ func table(out io.Writer, routes, backends []Row) error {
 		}
 		text.WriteString("\n")
 	}
-	text.WriteString(legend() + "\n")
+	text.WriteString(legend(textWidth, Routes) + "\n")
 	_, err := lipgloss.Fprint(out, text.String()) // without colours where out takes none
 	return err
 }

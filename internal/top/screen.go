@@ -10,7 +10,10 @@ import (
 	"charm.land/lipgloss/v2"
 )
 
-const help = "b routes/back ends  s,S sort  r reverse  / filter  p pause  ↑↓ PgUp PgDn scroll  q quit"
+// help fits into 80 columns, and begins with the way out for where it does not.
+func help(view View) string {
+	return "q quit  b " + viewNames[(view+1)%viewCount] + "s  s,S sort  r reverse  / filter  p pause  ↑↓ PgUp PgDn"
+}
 
 // linesAround the rows: title, message, head, legend, help.
 const linesAround = 5
@@ -26,6 +29,7 @@ type screen struct {
 
 	width, height int
 	before, after *Reading
+	shown         *Reading // what the title tells of; while paused an older one than after
 	rows          [viewCount][]Row
 	failure       error // of the last reading
 
@@ -68,7 +72,7 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tickMsg:
 		return s, s.read
 	case tea.KeyPressMsg:
-		if s.typing {
+		if s.typing && msg.String() != "ctrl+c" {
 			s.typed(msg)
 			return s, nil
 		}
@@ -84,7 +88,11 @@ func (s *screen) take(r *Reading, err error) {
 		return
 	}
 	s.before, s.after = s.after, r
-	if s.before == nil || s.paused {
+	if s.paused {
+		return
+	}
+	s.shown = r
+	if s.before == nil {
 		return
 	}
 	for view := range viewCount {
@@ -95,16 +103,18 @@ func (s *screen) take(r *Reading, err error) {
 func (s *screen) pressed(key string) tea.Cmd {
 	page := max(s.height-linesAround, 1)
 	switch key {
-	case "q", "ctrl+c", "esc":
+	case "q", "ctrl+c":
 		return tea.Quit
+	case "esc":
+		s.filter, s.scrolled = "", 0
 	case "b", "tab":
 		s.view, s.scrolled = (s.view+1)%viewCount, 0
 	case "s":
-		s.by = (s.by + 1) % sortCount
+		s.by, s.scrolled = (s.by+1)%sortCount, 0
 	case "S":
-		s.by = (s.by + sortCount - 1) % sortCount
+		s.by, s.scrolled = (s.by+sortCount-1)%sortCount, 0
 	case "r":
-		s.reverse = !s.reverse
+		s.reverse, s.scrolled = !s.reverse, 0
 	case "p", "space":
 		s.paused = !s.paused
 	case "/":
@@ -119,6 +129,8 @@ func (s *screen) pressed(key string) tea.Cmd {
 		s.scrolled += page
 	case "home", "g":
 		s.scrolled = 0
+	case "end", "G":
+		s.scrolled = len(s.rows[s.view]) // text keeps it in bounds
 	}
 	return nil
 }
@@ -134,6 +146,8 @@ func (s *screen) typed(msg tea.KeyPressMsg) {
 		if runes := []rune(s.filter); len(runes) > 0 {
 			s.filter = string(runes[:len(runes)-1])
 		}
+	case key == "ctrl+u":
+		s.filter = ""
 	default:
 		s.filter += msg.Text
 	}
@@ -158,10 +172,13 @@ func (s *screen) text() string {
 	for _, r := range rows[s.scrolled:min(s.scrolled+room, len(rows))] {
 		lines = append(lines, line(s.width, s.view, r))
 	}
+	if len(rows) == 0 {
+		lines = append(lines, s.nothing())
+	}
 	for len(lines) < room+linesAround-2 {
 		lines = append(lines, "")
 	}
-	lines = append(lines, legend(), help)
+	lines = append(lines, legend(s.width, s.view), help(s.view))
 	for i, l := range lines {
 		lines[i] = lipgloss.NewStyle().MaxWidth(s.width).Render(l)
 	}
@@ -170,31 +187,57 @@ func (s *screen) text() string {
 
 func (s *screen) title(shown int) string {
 	out := "rauta top  " + s.name
-	if s.after != nil {
+	if s.shown != nil {
 		total := 0.0
 		for _, r := range s.rows[Routes] {
 			total += r.Rate
 		}
-		out += fmt.Sprintf("  %s req/s  %.0f connections  generation %.0f  %d %ss", number(total), s.after.Connections,
-			s.after.Generation, shown, viewNames[s.view])
+		out += fmt.Sprintf("  %s req/s  %.0f connections  config %.0f  %d %s", number(total), s.shown.Connections,
+			s.shown.Generation, shown, plural(viewNames[s.view], shown))
 	}
 	return out
 }
 
+func plural(what string, n int) string {
+	if n == 1 {
+		return what
+	}
+	return what + "s"
+}
+
+// nothing says why there are no rows.
+func (s *screen) nothing() string {
+	switch {
+	case s.before == nil:
+		return ""
+	case len(s.rows[s.view]) == 0:
+		return fmt.Sprintf("no requests within %s, and none under way", s.interval)
+	default:
+		return fmt.Sprintf("no %s of %d has %q in its name", viewNames[s.view], len(s.rows[s.view]), s.filter)
+	}
+}
+
 func (s *screen) message() string {
 	switch {
-	case s.failure != nil && s.after == nil:
-		return fit("no answer yet: "+s.failure.Error(), s.width)
 	case s.failure != nil:
-		return fit(fmt.Sprintf("no answer since %s: %v", s.after.At.Format(time.TimeOnly), s.failure), s.width)
+		since := "no answer yet: "
+		if s.after != nil {
+			since = fmt.Sprintf("no answer since %s: ", s.after.At.Format(time.TimeOnly))
+		}
+		return since + fit(s.failure.Error(), max(s.width-len(since), 1))
 	case s.typing:
 		return "filter: " + fit(s.filter, s.width) + "_"
 	case s.paused:
-		return "paused"
+		return strings.TrimSuffix("paused (p to go on)  "+s.filtered(), "  ")
 	case s.before == nil:
 		return fmt.Sprintf("first figures in %s", s.interval)
-	case s.filter != "":
-		return "filter: " + fit(s.filter, s.width) + " (/ and esc to remove)"
 	}
-	return ""
+	return s.filtered()
+}
+
+func (s *screen) filtered() string {
+	if s.filter == "" {
+		return ""
+	}
+	return "filter: " + fit(s.filter, s.width) + " (esc removes it)"
 }

@@ -285,9 +285,96 @@ func TestScreens(t *testing.T) {
 	}
 }
 
+func TestALegendAndHelpFitAnOrdinaryTerminal(t *testing.T) {
+	for view := range viewCount {
+		for what, text := range map[string]string{"legend": legend(80, view), "help": help(view)} {
+			if n := len([]rune(plain(text))); n > 80 {
+				t.Errorf("%s of %ss has %d cells: %s", what, viewNames[view], n, plain(text))
+			}
+		}
+	}
+}
+
+func TestALineIsAsWideAsTheScreen(t *testing.T) {
+	row := Row{Name: strings.Repeat("n", 300), Rate: 123456.7, Failed: 1, P50: 0.1234, P99: 0.1234, InFlight: 123456}
+	row.stages[observe.StageProxy] = 0.1234
+	for view := range viewCount {
+		for width := nameMin + numbersLen; width < 200; width++ {
+			if n := len([]rune(plain(line(width, view, row)))); n > width || view == Backends && n != width {
+				t.Errorf("a line of %ss has %d cells at a width of %d", viewNames[view], n, width)
+			}
+			if got, want := len([]rune(plain(line(width, view, row)))), len([]rune(head(width, view, ByRate, false))); got != want {
+				t.Errorf("at a width of %d a line has %d cells, its head %d", width, got, want)
+			}
+		}
+	}
+}
+
+func TestTheMarkOfTheSortingIsNoPartOfTheTitle(t *testing.T) {
+	if got := head(100, Routes, ByName, false); !strings.HasPrefix(got, "ROUTEv ") {
+		t.Errorf("head is %q", got)
+	}
+}
+
+func TestEscapeRemovesTheFilterAndStays(t *testing.T) {
+	s := shown(t, 100, 12)
+	press(s, "/", "3", "enter")
+	if got := plain(s.text()); !strings.Contains(got, "filter: 3 (esc removes it)") {
+		t.Fatalf("screen:\n%s", got)
+	}
+	for range 2 { // the second time there is none
+		if _, cmd := s.Update(tea.KeyPressMsg{Code: tea.KeyEscape}); cmd != nil {
+			t.Error("esc ended it")
+		}
+		if s.filter != "" {
+			t.Errorf("the filter is still %q", s.filter)
+		}
+	}
+}
+
+func TestControlCEndsItWhileAFilterIsTyped(t *testing.T) {
+	s := shown(t, 100, 12)
+	press(s, "/", "x")
+	if _, cmd := s.Update(tea.KeyPressMsg{Code: 'c', Mod: tea.ModCtrl}); cmd == nil {
+		t.Fatal("it goes on")
+	} else if _, quits := cmd().(tea.QuitMsg); !quits {
+		t.Errorf("ctrl+c does %T", cmd())
+	}
+}
+
+func TestAnEmptyScreenSaysWhy(t *testing.T) {
+	s := shown(t, 100, 12)
+	press(s, "/", "x", "x", "enter")
+	if got := plain(s.text()); !strings.Contains(got, `no route of 40 has "xx" in its name`) {
+		t.Errorf("screen:\n%s", got)
+	}
+	s = &screen{name: "node", interval: 2 * time.Second}
+	s.Update(tea.WindowSizeMsg{Width: 100, Height: 12})
+	for i := range 2 {
+		s.Update(readMsg{reading: read(t, time.Duration(i)*time.Second)})
+	}
+	if got := plain(s.text()); !strings.Contains(got, "no requests within 2s") {
+		t.Errorf("screen:\n%s", got)
+	}
+}
+
+func TestAnotherOrderIsSeenFromItsBeginning(t *testing.T) {
+	for _, key := range []string{"s", "S", "r", "b"} {
+		s := shown(t, 100, 12)
+		press(s, "G")
+		s.text()
+		if s.scrolled != 33 {
+			t.Fatalf("G scrolls to row %d, want 33, so that the last 7 of 40 are seen", s.scrolled)
+		}
+		if press(s, key); s.scrolled != 0 {
+			t.Errorf("after %s the screen begins with row %d", key, s.scrolled)
+		}
+	}
+}
+
 func TestANodeThatIsAwayLeavesItsLastFigures(t *testing.T) {
 	s := shown(t, 100, 12)
-	s.Update(readMsg{err: errors.New("connection refused")})
+	s.Update(readMsg{err: errors.New(`Get "http://` + strings.Repeat("long.", 30) + `example:9090/metrics": connection refused`)})
 	got := plain(s.text())
 	if !strings.Contains(got, "no answer since") || !strings.Contains(got, "connection refused") || !strings.Contains(got, "route-39") {
 		t.Errorf("screen:\n%s", got)
@@ -300,10 +387,12 @@ func TestANodeThatIsAwayLeavesItsLastFigures(t *testing.T) {
 func TestAPausedScreenStandsStill(t *testing.T) {
 	s := shown(t, 100, 12)
 	press(s, "p")
-	before := len(s.rows[Routes])
-	s.Update(readMsg{reading: read(t, 4*time.Second, route("only", 10, 0, 1, 1))})
-	if len(s.rows[Routes]) != before {
-		t.Error("rows changed")
+	before := s.text()
+	other := read(t, 4*time.Second, route("only", 10, 0, 1, 1))
+	other.Connections, other.Generation = 99, 99
+	s.Update(readMsg{reading: other})
+	if got := s.text(); got != before {
+		t.Errorf("the screen changed:\n%s", plain(got))
 	}
 }
 
