@@ -51,6 +51,9 @@ var stageBoundLabels = [stageBoundsCount + 1]string{
 	"5e-05", "0.00025", "0.001", "0.005", "0.025", "0.1", "0.5", "2.5", "10", "60", "+Inf",
 }
 
+// fewBuckets are the histograms that have these bounds.
+var fewBuckets = []string{"rauta_request_stage_seconds", "rauta_backend_connect_seconds", "rauta_backend_ttfb_seconds"}
+
 // stageHistogram is what one worker counts for one stage of a route: 96 bytes. Requests that spent no time in the stage
 // are not counted here: most requests spend time in one or two stages, by the clock of a loop, which moves once in a turn.
 type stageHistogram struct {

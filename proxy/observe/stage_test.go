@@ -3,6 +3,9 @@ package observe
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +57,60 @@ func TestStageBoundsAreBoundsOfTheDurationToo(t *testing.T) {
 	for i, ns := range stageBoundsNs {
 		if have[ns] == "" || have[ns] != stageBoundLabels[i] {
 			t.Errorf("%d ns is called %q here and %q there", ns, stageBoundLabels[i], have[ns])
+		}
+	}
+}
+
+func TestBucketsGoFrom50MicrosecondsTo60Seconds(t *testing.T) {
+	for what, c := range map[string]struct {
+		bounds []int64
+		ratio  float64 // of neighbours, at most
+	}{"durations": {boundsNs[:], 3}, "stages": {stageBoundsNs[:], 6}} {
+		if first, last := c.bounds[0], c.bounds[len(c.bounds)-1]; first != 50_000 || last != 60_000_000_000 {
+			t.Errorf("%s: bounds from %d to %d ns", what, first, last)
+		}
+		if !slices.IsSorted(c.bounds) || widest(c.bounds) > c.ratio {
+			t.Errorf("%s: bounds %v: want them to grow by %g times at most", what, c.bounds, c.ratio)
+		}
+	}
+	for i, ns := range boundsNs {
+		if want := strconv.FormatFloat(float64(ns)/1e9, 'g', -1, 64); boundLabels[i] != want {
+			t.Errorf("%d ns is called %q, want %q", ns, boundLabels[i], want)
+		}
+	}
+}
+
+// What docs/metrics.md says of bounds is what a scrape has.
+func TestHistogramsHaveTheBoundsThatAreDocumented(t *testing.T) {
+	r := newTestRegistry(1)
+	shard := r.Shard(0)
+	e := r.Endpoint("c", "10.0.0.1:80")
+	shard.Connected(e, 3e6)
+	rec := record(r.Route("a"))
+	rec.Endpoint, rec.SentAt, rec.FirstByteAt = e, 1e6, 5e6
+	rec.Stages[StageBackendTTFB] = 4e6
+	shard.Finish(rec)
+	bounds := map[string][]string{}
+	for _, m := range regexp.MustCompile(`(?m)^(\w+)_bucket\{.*le="([^"]+)"\}`).FindAllStringSubmatch(exposed(r), -1) {
+		if !slices.Contains(bounds[m[1]], m[2]) {
+			bounds[m[1]] = append(bounds[m[1]], m[2])
+		}
+	}
+	if len(bounds) < len(fewBuckets)+2 {
+		t.Fatalf("only these histograms are exposed: %v", bounds)
+	}
+	for _, name := range fewBuckets {
+		if bounds[name] == nil {
+			t.Errorf("%s is not exposed", name)
+		}
+	}
+	for name, got := range bounds {
+		want := boundLabels[:]
+		if slices.Contains(fewBuckets, name) {
+			want = stageBoundLabels[:]
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s has bounds %v, documented are %v", name, got, want)
 		}
 	}
 }
