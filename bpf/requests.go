@@ -29,6 +29,9 @@ type requests struct {
 
 // WatchRequests has single requests watched, too, and returns what the tier is then. It must be called before Start.
 func (k *Kernel) WatchRequests(workers int, every Sampling, tier Tier) Tier {
+	if k.loaded.by == byCookie {
+		return tier // slots are found by the storage of a socket, which such kernels do not give; the tier says so
+	}
 	r, err := openRequests(k.registry, &k.failures, workers, every)
 	if err == nil {
 		k.requests = r
