@@ -56,12 +56,17 @@ type source struct {
 	empty   chan struct{}      // told that a list was empty
 }
 
+// retries is how long is waited between attempts: the longest wait, jitter included, is below 5 s.
+func retries() *wait.Backoff {
+	return &wait.Backoff{Duration: retryTimeMin, Factor: 2, Jitter: 0.5, Steps: 8, Cap: retryTimeMax}
+}
+
 // run follows the objects until ctx is done.
 func (s *source) run(ctx context.Context, client rest.Interface) {
 	lw := &lister{client: client, codec: s.cluster.codec, table: s.table, scope: s.scope, told: s.cluster.trouble.told}
 	r := cache.NewReflectorWithOptions(lw, s.table.example, s, cache.ReflectorOptions{
 		Name: s.table.plural, TypeDescription: s.table.kind,
-		Backoff: &wait.Backoff{Duration: retryTimeMin, Factor: 2, Jitter: 0.5, Steps: 8, Cap: retryTimeMax},
+		Backoff: retries(),
 	})
 	go s.doubt(ctx, lw)
 	r.RunWithContext(klog.NewContext(ctx, s.cluster.trouble.library))
