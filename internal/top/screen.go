@@ -208,7 +208,7 @@ func plural(what string, n int) string {
 // nothing says why there are no rows.
 func (s *screen) nothing() string {
 	switch {
-	case s.before == nil:
+	case s.before == nil || s.failure != nil: // the message says why
 		return ""
 	case len(s.rows[s.view]) == 0:
 		return fmt.Sprintf("no requests within %s, and none under way", s.interval)

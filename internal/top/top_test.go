@@ -379,6 +379,10 @@ func TestANodeThatIsAwayLeavesItsLastFigures(t *testing.T) {
 	if !strings.Contains(got, "no answer since") || !strings.Contains(got, "connection refused") || !strings.Contains(got, "route-39") {
 		t.Errorf("screen:\n%s", got)
 	}
+	s.rows = [viewCount][]Row{} // the last it said was that nothing came any more
+	if got := plain(s.text()); strings.Contains(got, "no requests within") {
+		t.Errorf("a node that does not answer is said to have no requests:\n%s", got)
+	}
 	if _, cmd := s.Update(readMsg{err: errors.New("again")}); cmd == nil {
 		t.Error("it does not try again")
 	}
