@@ -100,6 +100,9 @@ func (l *lab) measureOnce(ctx context.Context, p *plan, all []*measurement, rest
 	if err != nil {
 		return err
 	}
+	for i, e := range running {
+		l.keepFailed(ctx, e, results[i])
+	}
 	after, err := countTurns(ctx, running)
 	if err != nil {
 		return err

@@ -64,6 +64,7 @@ func (l *lab) reloadOnce(ctx context.Context, who entrant) (Row, error) {
 	if err != nil {
 		return line, err
 	}
+	l.keepFailed(ctx, e, results[0])
 	m := newMeasurement(who)
 	m.add(results[0], 0)
 	line = rows("reload", []*measurement{m})[0]

@@ -119,6 +119,9 @@ func TestEveryKindOfWrongAnswerIsCountedAsItself(t *testing.T) {
 			if r := results[0]; r.Failures[c.want] == 0 || r.Requests > 0 {
 				t.Errorf("%d answered, failures %v; want only %q", r.Requests, r.Failures, c.want)
 			}
+			if r := results[0]; len(r.Samples) != 1 || r.Samples[0].Failed != r.Failed() {
+				t.Errorf("samples %+v; want one with all %d failures", r.Samples, r.Failed())
+			}
 		})
 	}
 }

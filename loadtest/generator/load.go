@@ -173,6 +173,7 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	}
 	d := &l.load
 	d.answered = 0
+	failed := t.result.Failed()
 	begin := l.now()
 	end := begin + command.SliceNanos
 	d.lastAnswer, d.active = begin, t
@@ -193,7 +194,8 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	}
 	after, err := procfs.ReadCPU(t.PIDs)
 	cpu := after.Sub(before)
-	return Sample{CPUNanos: cpu.Used, WaitNanos: cpu.Waiting, WallNanos: d.lastAnswer - begin, Requests: d.answered}, err
+	return Sample{CPUNanos: cpu.Used, WaitNanos: cpu.Waiting, WallNanos: d.lastAnswer - begin, Requests: d.answered,
+		Failed: t.result.Failed() - failed}, err
 }
 
 func (l *loop) saturate(t *target, end int64) error {

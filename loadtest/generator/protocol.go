@@ -71,6 +71,7 @@ type Sample struct {
 	WaitNanos uint64 `json:"waitNanos"` // ready to run, while other programs had the core
 	WallNanos int64  `json:"wallNanos"` // from the first request to the last answer
 	Requests  uint64 `json:"requests"`
+	Failed    uint64 `json:"failed,omitempty"`
 }
 
 // Result is what a target did during a command.
