@@ -341,7 +341,7 @@ func TestTheCellOfAForgottenEndpointGoesToAnotherWithoutItsSockets(t *testing.T)
 }
 
 func TestEndpointsBeyondTheCellsAreCountedTogether(t *testing.T) {
-	r := newRig(t)
+	r := newRigOn(t, load, observe.Options{SeriesEndpointsMax: 100_000}) // so that cells run out first
 	for i := range len(r.table.cells) - cellFirst {
 		if cell, _ := r.cellOf(r.endpoint(fmt.Sprint(i))); cell == cellOther {
 			t.Fatalf("endpoint %d has no cell of its own", i)
