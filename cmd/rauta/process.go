@@ -20,6 +20,7 @@ import (
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/otlp"
 	"rauta.io/rauta/proxy/server"
 )
 
@@ -63,6 +64,7 @@ type process struct {
 	reports   *reports         // nil without a cluster, or if it is not to be told anything
 	accessLog *accessLog
 	errorLog  *accessLog
+	exporter  *otlp.Exporter // nil without --trace-endpoint
 	admin     *admin.Admin
 }
 
@@ -89,6 +91,9 @@ func (p *process) start(stdout io.Writer) error {
 		return err
 	}
 	p.errorLog.attach(p.registry.SetErrorLog)
+	if err := p.startTracing(); err != nil {
+		return err
+	}
 	if p.server, err = server.New(p.serverOptions(tuning)); err != nil {
 		return err
 	}
@@ -236,6 +241,9 @@ func (p *process) close() {
 		p.kernel.Close()
 	}
 	p.stopAdmin()
+	if p.exporter != nil {
+		p.exporter.Close()
+	}
 	for _, l := range []*accessLog{p.accessLog, p.errorLog} {
 		if l != nil {
 			l.close()

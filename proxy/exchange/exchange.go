@@ -142,7 +142,11 @@ func (x *Exchange) Start() {
 	}
 	x.setForwardingFields()
 	if p := w.Settings.Propagation; p != nil {
-		x.rec.TraceID = p.Join(&x.Req.Head, x.peer.Trusted || !w.Settings.TracesOfTrusted, w.rand).TraceID
+		c := p.Join(&x.Req.Head, x.peer.Trusted || !w.Settings.TracesOfTrusted, w.rand)
+		x.rec.TraceID = c.TraceID
+		if c.Own {
+			x.rec.SpanID, x.rec.ParentSpanID = c.SpanID, c.ParentID
+		}
 	}
 	if x.peer.Identity != nil {
 		x.addIdentity(x.peer.Identity)
@@ -365,7 +369,7 @@ func (x *Exchange) finish(reason string) {
 		r.Endpoint = e.Stats
 		r.EndpointAddr = e.Name
 	}
-	if x.w.Shard.Logs(reason) {
+	if x.w.Shard.Logs(reason) || r.SpanID != [8]byte{} {
 		x.describe(r)
 	}
 	x.w.Shard.Finish(r)

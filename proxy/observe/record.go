@@ -34,6 +34,9 @@ type Record struct {
 	Stages [StageCount]int64
 	// TraceID is the id of the trace that the request belongs to (W3C Trace Context), zero for none.
 	TraceID [16]byte
+	// SpanID is the id of the request's own span, zero if none is to be exported, and ParentSpanID that of the client's, zero
+	// if the trace begins here.
+	SpanID, ParentSpanID [8]byte
 
 	// Attempts is the number of endpoints tried, 0 when RAUTA answered by itself.
 	Attempts int

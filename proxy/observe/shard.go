@@ -26,9 +26,10 @@ type Shard struct {
 	parseErrors   [parseReasonsMax]atomic.Uint64
 	reasons       [reasonsMax]atomic.Pointer[reasonCount]
 
-	ring      atomic.Pointer[logRing] // nil while there is no access log
-	errorRing atomic.Pointer[logRing] // nil while there is no error log
-	_         [64]byte                // the next allocation is not on our last cache line
+	ring      atomic.Pointer[logRing]  // nil while there is no access log
+	errorRing atomic.Pointer[logRing]  // nil while there is no error log
+	spans     atomic.Pointer[spanRing] // nil while none are exported
+	_         [64]byte                 // the next allocation is not on our last cache line
 }
 
 // reasonCount counts one Record.Reason.
@@ -132,6 +133,11 @@ func (s *Shard) Finish(rec *Record) {
 	if rec.Reason != "" {
 		if ring := s.errorRing.Load(); ring != nil && !ring.line(rec) {
 			s.logDropped.Add(1)
+		}
+	}
+	if rec.SpanID != [8]byte{} {
+		if ring := s.spans.Load(); ring != nil {
+			ring.put(rec)
 		}
 	}
 }

@@ -1,11 +1,12 @@
 // Package trace makes requests part of a trace: it reads the trace context that a client sends, begins a trace where there
 // is none, and says it to back ends in every format that they are to understand.
 //
-// It owns the grammars of W3C Trace Context and of B3. It does not own spans: RAUTA records none, so the parent that a
-// back end sees is the client's span. proxy/exchange calls Join once for every request.
+// It owns the grammars of W3C Trace Context and of B3. It does not own spans, only their ids: where spans are exported the
+// parent that a back end sees is RAUTA's own, else the client's. proxy/exchange calls Join once for every request.
 package trace
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -53,6 +54,8 @@ type Propagation struct {
 	Formats []Format
 	// Share of the traces that begin here is marked as sampled, in 1/ShareMax.
 	Share uint64
+	// Spans gives sampled requests a span of their own, a child of the client's; back ends see it as their parent.
+	Spans bool
 }
 
 // Context is the place of a request in a trace.
@@ -60,6 +63,9 @@ type Context struct {
 	TraceID [16]byte
 	SpanID  [8]byte // whose child the next span is
 	Sampled bool
+	// Own says that SpanID is RAUTA's own span, and ParentID the client's, zero if the trace begins here.
+	Own      bool
+	ParentID [8]byte
 }
 
 // verdict is what a context says about sampling.
@@ -98,8 +104,15 @@ func (p *Propagation) Join(h *message.Head, believed bool, random func() uint64)
 	} else {
 		c.Sampled = says >= sampled
 	}
+	c.Own = p.Spans && c.Sampled
+	if c.Own && source != formatCount {
+		c.ParentID, c.SpanID = c.SpanID, newSpanID(random)
+	}
 	for _, f := range p.Formats {
-		if f != source { // what is right stays as it is, with parts that later versions may add
+		if c.Own && f == W3C && source == W3C {
+			h.Remove(message.Traceparent) // tracestate goes on, as the trace is the same
+			write(h, f, &c, false)
+		} else if f != source || c.Own { // what is right stays as it is, with parts that later versions may add
 			remove(h, f)
 			write(h, f, &c, says == debugged)
 		} else if says == undecided {
@@ -124,6 +137,12 @@ func newContext(random func() uint64) Context {
 		}
 	}
 	return c
+}
+
+// newSpanID returns an id that is not zero.
+func newSpanID(random func() uint64) (id [8]byte) {
+	binary.BigEndian.PutUint64(id[:], random()|1)
+	return id
 }
 
 // read returns the context that a head has in a format, and whether it has one that is valid.

@@ -146,6 +146,36 @@ func TestTheShareIsThatOfNewTraces(t *testing.T) {
 	}
 }
 
+func TestASampledRequestGetsASpanOfItsOwn(t *testing.T) {
+	p := &Propagation{Formats: []Format{W3C, B3, B3Multi}, Spans: true}
+	for _, in := range [][]string{
+		{"traceparent: " + parent + "-01", "tracestate: a=b"}, {"b3: " + traceID + "-" + spanID + "-d"},
+		{"x-b3-traceid: " + traceID, "x-b3-spanid: " + spanID, "x-b3-sampled: 1", "x-b3-parentspanid: " + spanID},
+	} {
+		h := headOf(in...)
+		c := p.Join(h, true, counter())
+		if !c.Own || hex.EncodeToString(c.TraceID[:]) != traceID || hex.EncodeToString(c.ParentID[:]) != spanID || c.SpanID == c.ParentID {
+			t.Fatalf("%q: %+v", in, c)
+		}
+		got := strings.Join(linesOf(h), "\n")
+		own := hex.EncodeToString(c.SpanID[:])
+		if strings.Contains(got, spanID) || strings.Count(got, own) != 3 || strings.Count(got, traceID) != 3 {
+			t.Errorf("%q became\n%s", in, got)
+		}
+		if strings.Contains(in[0], "traceparent") != strings.Contains(got, "tracestate: a=b") {
+			t.Errorf("%q: tracestate in\n%s", in, got)
+		}
+	}
+	h := headOf("traceparent: " + parent + "-00")
+	if c := p.Join(h, true, counter()); c.Own || !slices.Contains(linesOf(h), "traceparent: "+parent+"-00") {
+		t.Errorf("not sampled: %+v %q", c, linesOf(h))
+	}
+	p.Share = ShareMax
+	if c := p.Join(headOf(), true, counter()); !c.Own || c.ParentID != [8]byte{} || c.SpanID == [8]byte{} {
+		t.Errorf("a root: %+v", c)
+	}
+}
+
 func TestFormatsAreReadByName(t *testing.T) {
 	got, err := ParseFormats([]string{"b3multi", " w3c", "b3"})
 	if err != nil || !slices.Equal(got, []Format{B3Multi, W3C, B3}) {

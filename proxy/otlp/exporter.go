@@ -1,0 +1,214 @@
+package otlp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"rauta.io/rauta/proxy/observe"
+)
+
+const (
+	// batchMax is the number of spans of one request to the collector: what the OpenTelemetry SDK sends at most, too.
+	batchMax = 512
+	// pauseMax is how long a span waits at low traffic.
+	pauseMax = time.Second
+	// exportWaitMax bounds one batch, with what is sent again because the collector was busy.
+	exportWaitMax = 5 * time.Second
+	// closeWaitMax bounds what Close waits for, whatever the collector does.
+	closeWaitMax = 3 * time.Second
+)
+
+// Options configure an Exporter.
+type Options struct {
+	// Endpoint is where the collector is; see ParseEndpoint.
+	Endpoint string
+	// Service is the service.name of the spans; empty for OTEL_SERVICE_NAME, or else "rauta".
+	Service string
+	// Version is the service.version.
+	Version string
+	// Log is told when exporting begins to fail, and when it works again.
+	Log *slog.Logger
+}
+
+// Exporter sends spans to a collector.
+type Exporter struct {
+	// immutable after Start
+	client   sdktrace.SpanExporter
+	resource *resource.Resource
+	log      *slog.Logger
+	spans    *observe.Spans
+
+	ctx     context.Context // ends when Close has waited enough
+	cancel  context.CancelFunc
+	closing chan struct{}
+	done    chan struct{}
+
+	// owned by the goroutine
+	taken   [batchMax]observe.Span
+	failing bool
+
+	exported, failed atomic.Uint64
+	closeOnce        sync.Once
+}
+
+// ParseEndpoint reads grpc://host:4317, grpcs:// (with TLS), http://host:4318/v1/traces or https://. Without a path HTTP
+// has /v1/traces, as OTLP says.
+func ParseEndpoint(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no URL", s)
+	}
+	isHTTP := u.Scheme == "http" || u.Scheme == "https"
+	switch {
+	case !isHTTP && u.Scheme != "grpc" && u.Scheme != "grpcs":
+		return nil, fmt.Errorf("%q: must begin with grpc://, grpcs://, http:// or https://", s)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("%q: has no host", s)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("%q: must be no more than scheme, host, port and path; secrets go into OTEL_EXPORTER_OTLP_HEADERS", u.Redacted())
+	case !isHTTP && u.Path != "" && u.Path != "/":
+		return nil, fmt.Errorf("%q: gRPC has no path", s)
+	case !isHTTP && u.Port() == "":
+		u.Host += ":4317"
+	case isHTTP && (u.Path == "" || u.Path == "/"):
+		u.Path = "/v1/traces"
+	}
+	return u, nil
+}
+
+// New returns an exporter, which connects when there is something to send. Headers, certificates and attributes of the
+// resource are taken from the OTEL_ variables of the environment.
+func New(opt Options) (*Exporter, error) {
+	u, err := ParseEndpoint(opt.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &Exporter{log: opt.Log, ctx: ctx, cancel: cancel, closing: make(chan struct{}), done: make(chan struct{})}
+	if e.resource, err = resourceOf(ctx, opt); err != nil {
+		cancel()
+		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	if e.client, err = otlptrace.New(ctx, clientOf(u)); err != nil {
+		cancel()
+		return nil, err
+	}
+	return e, nil
+}
+
+func clientOf(u *url.URL) otlptrace.Client {
+	const first, most = 500 * time.Millisecond, 2 * time.Second
+	if u.Scheme == "grpc" || u.Scheme == "grpcs" {
+		opts := []otlptracegrpc.Option{
+			otlptracegrpc.WithEndpoint(u.Host), otlptracegrpc.WithTimeout(exportWaitMax), otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{
+				Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: exportWaitMax}),
+		}
+		if u.Scheme == "grpc" {
+			opts = append(opts, otlptracegrpc.WithInsecure())
+		}
+		return otlptracegrpc.NewClient(opts...)
+	}
+	return otlptracehttp.NewClient(
+		otlptracehttp.WithEndpointURL(u.String()), otlptracehttp.WithTimeout(exportWaitMax), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{
+			Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: exportWaitMax}),
+	)
+}
+
+// resourceOf says who sends the spans. What the environment says counts more than defaults, and Options more than both.
+func resourceOf(ctx context.Context, opt Options) (*resource.Resource, error) {
+	last := []attribute.KeyValue{attribute.String("service.version", opt.Version)}
+	if opt.Service != "" {
+		last = append(last, attribute.String("service.name", opt.Service))
+	}
+	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(),
+		resource.WithAttributes(attribute.String("service.name", "rauta")), resource.WithFromEnv(), resource.WithAttributes(last...))
+}
+
+// Start begins to export. It is called once.
+func (e *Exporter) Start(spans *observe.Spans) {
+	e.spans = spans
+	go e.run()
+}
+
+// Exported is the number of spans that the collector has taken, Failed that of those that were lost on the way to it.
+func (e *Exporter) Exported() uint64 { return e.exported.Load() }
+
+// Failed is the number of spans that the collector did not take.
+func (e *Exporter) Failed() uint64 { return e.failed.Load() }
+
+// Close exports what is there and ends, after 3 s at the latest. It is called after Start, when the workers have stopped.
+func (e *Exporter) Close() {
+	e.closeOnce.Do(func() {
+		stop := time.AfterFunc(closeWaitMax, e.cancel)
+		defer stop.Stop()
+		close(e.closing)
+		select {
+		case <-e.done:
+		case <-e.ctx.Done():
+			<-e.done // at once: each wait of the goroutine ends with the context
+		}
+		e.cancel()
+	})
+}
+
+func (e *Exporter) run() {
+	defer close(e.done)
+	defer e.client.Shutdown(e.ctx)
+	pause := time.NewTicker(pauseMax)
+	defer pause.Stop()
+	for {
+		select {
+		case <-pause.C:
+		case <-e.spans.Urgent():
+		case <-e.closing:
+			e.drain()
+			return
+		}
+		e.drain()
+	}
+}
+
+// drain exports what is in the rings.
+func (e *Exporter) drain() {
+	for {
+		n := e.spans.Take(e.taken[:])
+		if n == 0 {
+			return
+		}
+		e.export(e.taken[:n])
+	}
+}
+
+func (e *Exporter) export(spans []observe.Span) {
+	batch := make([]sdktrace.ReadOnlySpan, len(spans))
+	for i := range spans {
+		batch[i] = snapshotOf(&spans[i], e.resource)
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, exportWaitMax)
+	defer cancel()
+	err := e.client.ExportSpans(ctx, batch)
+	if err != nil {
+		e.failed.Add(uint64(len(batch)))
+	} else {
+		e.exported.Add(uint64(len(batch)))
+	}
+	switch {
+	case err != nil && !e.failing:
+		e.log.Warn("spans are not taken by the collector: they are dropped and counted until they are; see --trace-endpoint", "error", err)
+	case err == nil && e.failing:
+		e.log.Info("spans are taken by the collector again")
+	}
+	e.failing = err != nil
+}
