@@ -24,9 +24,12 @@ export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# Without grpc's own pages about calls, which nobody serves here, the linker can leave out what is not used: 13 MB.
+TAGS := grpcnotrace
+
 .PHONY: build
 build: ## build the static binary bin/rauta
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/rauta ./cmd/rauta
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o bin/rauta ./cmd/rauta
 
 .PHONY: run
 run: build ## serve examples in front of four demo back ends; Ctrl-C stops all (ARGS='--access-log FILE': further flags of serve)
