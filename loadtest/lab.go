@@ -111,7 +111,9 @@ type generatorClient struct {
 	replies       *bufio.Reader
 	backendPort   int
 	backendH2Port int
-	backendTLS    int // its port
+	backendTLS    int // its port, as those below
+	backendH2TLS  int
+	backendUDP    int
 }
 
 func (l *lab) startGenerator() (*generatorClient, error) {
@@ -138,6 +140,7 @@ func (l *lab) startGenerator() (*generatorClient, error) {
 		return nil, err
 	}
 	g.backendPort, g.backendH2Port, g.backendTLS = first.BackendPort, first.BackendH2Port, first.BackendTLS
+	g.backendH2TLS, g.backendUDP = first.BackendH2TLS, first.BackendUDP
 	return g, nil
 }
 
@@ -216,9 +219,13 @@ func (l *lab) start(ctx context.Context, e entrant) (*entered, error) {
 		Routes: e.routes, Descriptors: l.descriptors, Certificate: l.certificate, Key: l.certificate + ".key", Speech: e.speech,
 	}}
 	switch {
+	case e.speech.UDP:
+		started.environment.BackendPort = l.generator.backendUDP
+	case e.speech.BackendHTTP2 && e.speech.BackendTLS:
+		started.environment.BackendPort = l.generator.backendH2TLS
 	case e.speech.BackendHTTP2:
 		started.environment.BackendPort = l.generator.backendH2Port
-	case e.speech.BackendTLS:
+	case e.speech.BackendTLS || e.speech.Passthrough:
 		started.environment.BackendPort = l.generator.backendTLS
 	}
 	command, err := e.contender.Command(started.environment)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -74,13 +75,17 @@ func requestHeads(routes, uploadBytes int, browser bool) []string {
 
 // probeClient speaks what an entrant speaks, with a connection for each request.
 func probeClient(s peers.Speech) *http.Client {
+	config := &tls.Config{InsecureSkipVerify: true} // the certificate is the load test's own
+	if s.Passthrough {
+		config.ServerName = generator.ServerName
+	}
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(!s.HTTP2)
 	protocols.SetHTTP2(s.HTTP2 && s.Secure)
 	protocols.SetUnencryptedHTTP2(s.HTTP2 && !s.Secure)
 	return &http.Client{Transport: &http.Transport{
 		Protocols: protocols, DisableKeepAlives: true,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificate is the load test's own
+		TLSClientConfig: config,
 	}}
 }
 
@@ -88,8 +93,11 @@ func probeClient(s peers.Speech) *http.Client {
 func (e *entered) probe(ctx context.Context, route int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	if e.speech.UDP {
+		return -1, e.probeDatagram(ctx)
+	}
 	scheme := "http"
-	if e.speech.Secure {
+	if e.speech.Secure || e.speech.Passthrough {
 		scheme = "https"
 	}
 	url := fmt.Sprintf("%s://127.0.0.1:%d%s/items", scheme, e.environment.Port, peers.RoutePath(route))
@@ -98,7 +106,7 @@ func (e *entered) probe(ctx context.Context, route int) (int, error) {
 		return -1, err
 	}
 	request.Host = peers.RouteHost(route)
-	if e.speech.TCP {
+	if e.speech.TCP || e.speech.Passthrough {
 		request.Header.Set("X-Forwarded-For", "127.0.0.1") // which the back end asks for
 	}
 	response, err := e.client.Do(request)
@@ -115,6 +123,26 @@ func (e *entered) probe(ctx context.Context, route int) (int, error) {
 	}
 	return generation, nil
 }
+
+// probeDatagram sends a datagram that the back end answers at any time.
+func (e *entered) probeDatagram(ctx context.Context) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", fmt.Sprintf("127.0.0.1:%d", e.environment.Port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(datagramTimeMax)); err != nil {
+		return err
+	}
+	if _, err := conn.Write(generator.ProbeDatagram()); err != nil {
+		return err
+	}
+	_, err = conn.Read(make([]byte, 1))
+	return err
+}
+
+// datagramTimeMax is how long a datagram and its answer may take: nobody sends either of them again.
+const datagramTimeMax = 100 * time.Millisecond
 
 // waitReady polls until the last route answers, the process ends, or the time is up.
 func (e *entered) waitReady(ctx context.Context) error {

@@ -26,12 +26,34 @@ func runTLSBackend(ctx context.Context, l *lab) ([]Row, error) {
 
 // runTCP has clients send the field that the back end asks for, since nobody else adds it.
 func runTCP(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.forwardedCommand()
+	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{TCP: true}), restarts: l.options.restarts, command: command})
+	return rows("tcp", all), err
+}
+
+// runPassthrough has handshakes with the back end before slices begin, so that what is measured is forwarding.
+func runPassthrough(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.forwardedCommand()
+	command.Secure, command.EndToEnd = true, true
+	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{Passthrough: true}), restarts: l.options.restarts, command: command})
+	return rows("passthrough", all), err
+}
+
+// forwardedCommand is the load of HTTP/1.1 with the field that the back end asks for.
+func (l *lab) forwardedCommand() generator.Command {
 	command := l.pairedCommand()
 	for i, head := range command.Requests {
 		command.Requests[i] = strings.TrimSuffix(head, "\r\n") + "X-Forwarded-For: 127.0.0.1\r\n\r\n"
 	}
-	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{TCP: true}), restarts: l.options.restarts, command: command})
-	return rows("tcp", all), err
+	return command
+}
+
+func runUDP(ctx context.Context, l *lab) ([]Row, error) {
+	command := l.pairedCommand()
+	command.Protocol, command.BodyBytes = generator.UDP, max(1, min(command.BodyBytes, generator.DatagramBytesMax))
+	command.UploadBytes = command.BodyBytes
+	all, err := l.measure(ctx, &plan{entrants: l.among(peers.Speech{UDP: true}), restarts: l.options.restarts, command: command})
+	return rows("udp", all), err
 }
 
 const (

@@ -40,7 +40,7 @@ func (b *backend) open(l *loop) error {
 	}
 	b.listener, b.port = listener, port
 	b.prepare(0, 0)
-	if err := b.secure.open(l); err != nil {
+	if err := b.secure.open(l, "http/1.1", serveH1); err != nil {
 		return err
 	}
 	if err := l.watch(listener, b, unix.EPOLLIN); err != nil {
@@ -65,12 +65,13 @@ func (b *backend) ready(l *loop, _ uint32) {
 		if err != nil {
 			return
 		}
-		l.serve(&serverConn{socket: socket{fd: fd}})
+		serveH1(l, socket{fd: fd})
 	}
 }
 
-// serve watches a connection and reads what has come already.
-func (l *loop) serve(s *serverConn) {
+// serveH1 watches a connection and reads what has come already.
+func serveH1(l *loop, accepted socket) {
+	s := &serverConn{socket: accepted}
 	if l.watchSocket(&s.socket, s) && s.secure != nil {
 		s.ready(l, unix.EPOLLIN)
 	}

@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"math/big"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,22 +22,24 @@ type tlsListener struct {
 	listener int
 	port     int
 	config   *tls.Config
+	serve    func(*loop, socket) // has a connection whose handshake is complete
 }
 
-func (t *tlsListener) open(l *loop) error {
+func (t *tlsListener) open(l *loop, protocol string, serve func(*loop, socket)) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("making the back end's key: %w", err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{serverName}, NotAfter: time.Now().Add(24 * time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{ServerName}, NotAfter: time.Now().Add(24 * time.Hour)}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		return fmt.Errorf("making the back end's certificate: %w", err)
 	}
 	t.config = &tls.Config{
 		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}},
-		MinVersion:   tls.VersionTLS13, NextProtos: []string{"http/1.1"}, SessionTicketsDisabled: true,
+		MinVersion:   tls.VersionTLS13, NextProtos: []string{protocol}, SessionTicketsDisabled: true,
 	}
+	t.serve = serve
 	if t.listener, t.port, err = rawio.Listen(0); err != nil {
 		return fmt.Errorf("opening the back end for TLS: %w", err)
 	}
@@ -53,14 +57,33 @@ func (t *tlsListener) ready(l *loop, _ uint32) {
 		if err != nil {
 			return
 		}
-		s := &serverConn{}
-		s.fd, s.raw = fd, &rawConn{fd: fd, deadline: time.Now().Add(handshakeTimeMax)}
-		s.socket.secure = tls.Server(s.raw, t.config)
-		if s.socket.secure.Handshake() != nil {
-			s.socket.close()
+		s := socket{fd: fd, raw: &rawConn{fd: fd, deadline: time.Now().Add(handshakeTimeMax)}}
+		s.secure = tls.Server(s.raw, t.config)
+		if s.secure.Handshake() != nil {
+			s.close()
 			continue
 		}
 		s.raw.handshaken = true
-		l.serve(s)
+		t.serve(l, s)
 	}
+}
+
+// openEndToEnd opens all connections of a target whose TLS ends at the back end, each in a goroutine of its own, since
+// this thread has the other half of the handshake. A connection that is lost later fails.
+func (l *loop) openEndToEnd(t *target) error {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	for _, r := range t.requesters {
+		c := r.(*clientConn)
+		opened := make(chan bool, 1)
+		go func() { opened <- c.open(t) }()
+		for len(opened) == 0 {
+			if err := l.turn(1); err != nil {
+				return err
+			}
+		}
+		if !<-opened || !l.watchSocket(&c.socket, c) {
+			return errors.New("no TLS handshake with the back end")
+		}
+	}
+	return nil
 }

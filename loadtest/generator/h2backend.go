@@ -16,10 +16,11 @@ import (
 // more than everything else that the back end does.
 const headsChecked = 16
 
-// backendH2 is the back end for proxies that speak HTTP/2 to it, without TLS and by prior knowledge.
+// backendH2 is the back end for proxies that speak HTTP/2 to it: without TLS by prior knowledge, or with TLS.
 type backendH2 struct {
 	listener int
 	port     int
+	secure   tlsListener
 	fields   tableFields // of the answer
 	body     []byte
 	upload   []byte // what request bodies must be
@@ -34,6 +35,9 @@ func (b *backendH2) open(l *loop) error {
 	}
 	b.listener, b.port = listener, port
 	b.prepare(&Command{})
+	if err := b.secure.open(l, "h2", serveH2); err != nil {
+		return err
+	}
 	if err := l.watch(listener, b, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("watching the back end's listener: %w", err)
 	}
@@ -63,14 +67,22 @@ func (b *backendH2) ready(l *loop, _ uint32) {
 		if err != nil {
 			return
 		}
-		s := &h2ServerConn{reader: newBlockReader(), taking: map[uint32]int{}}
-		s.fd = fd
-		s.begin(s)
-		s.skip = preface
-		s.out = appendGreeting(s.out, settingStreams, streamsOffered, settingWindow, streamWindowOffered)
-		if l.watchSocket(&s.socket, s) {
-			s.later(l)
-		}
+		serveH2(l, socket{fd: fd})
+	}
+}
+
+func serveH2(l *loop, accepted socket) {
+	s := &h2ServerConn{reader: newBlockReader(), taking: map[uint32]int{}}
+	s.socket = accepted
+	s.begin(s)
+	s.skip = preface
+	s.out = appendGreeting(s.out, settingStreams, streamsOffered, settingWindow, streamWindowOffered)
+	if !l.watchSocket(&s.socket, s) {
+		return
+	}
+	s.later(l)
+	if s.secure != nil {
+		s.ready(l, unix.EPOLLIN) // what came with the handshake
 	}
 }
 

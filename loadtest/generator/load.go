@@ -85,6 +85,8 @@ func (l *loop) prepare(command *Command) {
 				}
 			case WebSocket:
 				t.requesters = append(t.requesters, newWSConn(t, command.Requests[j%len(command.Requests)], command))
+			case UDP:
+				t.requesters = append(t.requesters, newUDPConn(t, command))
 			default:
 				t.requesters = append(t.requesters, &clientConn{socket: socket{fd: -1}, target: t, next: j % len(l.load.requests)})
 			}
@@ -123,6 +125,13 @@ func (l *loop) slices(command *Command) error {
 		for _, t := range l.load.targets {
 			if err := l.getSession(t, command.Requests[0]); err != nil {
 				return fmt.Errorf("%s: getting a session to resume: %w", t.Name, err)
+			}
+		}
+	}
+	if command.EndToEnd {
+		for _, t := range l.load.targets {
+			if err := l.openEndToEnd(t); err != nil {
+				return fmt.Errorf("%s: %w", t.Name, err)
 			}
 		}
 	}

@@ -45,6 +45,7 @@ type loop struct {
 	started    time.Time
 	backend    backend
 	backendH2  backendH2
+	backendUDP backendUDP
 	dirty      []*link // have frames to send at the end of the turn
 	load       load
 	input      commandInput
@@ -68,7 +69,8 @@ func Run() error {
 	if err := l.watch(0, &l.input, unix.EPOLLIN); err != nil {
 		return fmt.Errorf("watching the command input: %w", err)
 	}
-	if err := reply(&Reply{BackendPort: l.backend.port, BackendH2Port: l.backendH2.port, BackendTLS: l.backend.secure.port}); err != nil {
+	if err := reply(&Reply{BackendPort: l.backend.port, BackendH2Port: l.backendH2.port, BackendTLS: l.backend.secure.port,
+		BackendH2TLS: l.backendH2.secure.port, BackendUDP: l.backendUDP.port}); err != nil {
 		return err
 	}
 	for !l.input.ended {
@@ -91,7 +93,7 @@ func newLoop() (*loop, error) {
 		return nil, fmt.Errorf("creating the epoll set: %w", err)
 	}
 	l := &loop{epoll: epoll, events: make([]unix.EpollEvent, eventsPerTurn), in: make([]byte, readBytes), started: time.Now()}
-	if err := errors.Join(l.backend.open(l), l.backendH2.open(l)); err != nil {
+	if err := errors.Join(l.backend.open(l), l.backendH2.open(l), l.backendUDP.open(l)); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -126,6 +128,7 @@ func (l *loop) execute(line []byte) *Reply {
 	if err == nil {
 		l.backend.prepare(command.BodyBytes, command.UploadBytes)
 		l.backendH2.prepare(&command)
+		l.backendUDP.prepare(command.BodyBytes, command.UploadBytes)
 		results, err = l.run(&command)
 	}
 	if err != nil {

@@ -35,6 +35,7 @@ const (
 	HTTP1     Protocol = ""
 	HTTP2     Protocol = "h2"
 	WebSocket Protocol = "websocket" // a request is a message of UploadBytes, its answer one of BodyBytes
+	UDP       Protocol = "udp"       // a request is a datagram of UploadBytes, its answer one of BodyBytes
 )
 
 // Command is one measurement.
@@ -51,10 +52,11 @@ type Command struct {
 	PerSecond   float64  `json:"perSecond,omitempty"`
 	Seed        uint64   `json:"seed,omitempty"`
 	Protocol    Protocol `json:"protocol,omitempty"`
-	Streams     int      `json:"streams,omitempty"` // of each connection that speaks HTTP/2
-	Secure      bool     `json:"secure,omitempty"`  // TLS to the targets
-	Resume      bool     `json:"resume,omitempty"`  // handshakes resume a session
-	GRPC        bool     `json:"grpc,omitempty"`    // both bodies are gRPC messages, the answer ends with trailers
+	Streams     int      `json:"streams,omitempty"`  // of each connection that speaks HTTP/2
+	Secure      bool     `json:"secure,omitempty"`   // TLS to the targets
+	EndToEnd    bool     `json:"endToEnd,omitempty"` // the TLS is with the back end, in connections of HTTP/1.1 that are open before the first slice
+	Resume      bool     `json:"resume,omitempty"`   // handshakes resume a session
+	GRPC        bool     `json:"grpc,omitempty"`     // both bodies are gRPC messages, the answer ends with trailers
 }
 
 // Target is a proxy under test.
@@ -98,9 +100,11 @@ func (r *Result) Failed() uint64 {
 
 // Reply ends a command. Results are in the order of the targets.
 type Reply struct {
-	BackendPort   int       `json:"backendPort,omitempty"`    // in the first reply only: HTTP/1.1
-	BackendH2Port int       `json:"backendH2Port,omitempty"`  // HTTP/2 without TLS, by prior knowledge
-	BackendTLS    int       `json:"backendTLSPort,omitempty"` // HTTP/1.1 over TLS
+	BackendPort   int       `json:"backendPort,omitempty"`      // in the first reply only: HTTP/1.1
+	BackendH2Port int       `json:"backendH2Port,omitempty"`    // HTTP/2 without TLS, by prior knowledge
+	BackendTLS    int       `json:"backendTLSPort,omitempty"`   // HTTP/1.1 over TLS
+	BackendH2TLS  int       `json:"backendH2TLSPort,omitempty"` // HTTP/2 over TLS
+	BackendUDP    int       `json:"backendUDPPort,omitempty"`   // answers each datagram with one
 	Results       []*Result `json:"results,omitempty"`
 	Error         string    `json:"error,omitempty"`
 }
@@ -130,7 +134,9 @@ func (c *Command) validate() error {
 	need(c.Protocol != HTTP2 || c.Streams > 0 && c.BodyBytes <= bodyBytesMaxH2 && c.UploadBytes <= bodyBytesMaxH2,
 		"HTTP/2 needs streams, and bodies that fit into a frame")
 	need(c.Protocol != WebSocket || c.BodyBytes <= MessageBytesMax && c.UploadBytes <= MessageBytesMax, "messages must have less than 126 bytes")
+	need(c.Protocol != UDP || c.UploadBytes > 0 && max(c.BodyBytes, c.UploadBytes) <= DatagramBytesMax && c.BodyBytes > 0, "datagrams must have from 1 to 1400 bytes")
 	need(c.Kind != Shakes || c.Secure && c.Protocol == HTTP1, "handshakes need TLS, and requests of HTTP/1.1")
+	need(!c.EndToEnd || c.Secure && c.Protocol == HTTP1, "TLS with the back end needs TLS, and requests of HTTP/1.1")
 	need(c.Kind != Rate || c.PerSecond > 0, "the rate must be positive")
 	if len(problems) > 0 {
 		return fmt.Errorf("command %s: %w", c.Kind, errors.Join(problems...))

@@ -16,8 +16,8 @@ import (
 const (
 	// handshakeTimeMax is how long a proxy may take for a TLS handshake before the connection counts as failed.
 	handshakeTimeMax = 3 * time.Second
-	// serverName is what clients ask for with TLS; all contenders have one certificate only.
-	serverName = "loadtest.test"
+	// ServerName is what clients ask for with TLS; all contenders have one certificate only.
+	ServerName = "loadtest.test"
 )
 
 // socket is the transport of a connection to a proxy: TCP, or TLS on it.
@@ -174,7 +174,7 @@ func (c *rawConn) SetWriteDeadline(time.Time) error { return nil }
 // so nothing is to be learnt from its chain.
 func clientTLS(command *Command) *tls.Config {
 	c := &tls.Config{
-		InsecureSkipVerify: true, ServerName: serverName, NextProtos: []string{"http/1.1"},
+		InsecureSkipVerify: true, ServerName: ServerName, NextProtos: []string{"http/1.1"},
 		MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519},
 	}
 	if command.Protocol == HTTP2 {

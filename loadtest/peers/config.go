@@ -35,7 +35,7 @@ func RoutePath(route int) string { return fmt.Sprintf("/team-%d/service", route)
 
 // nginxConfig: request buffering is off because nobody else buffers uploads; the response buffers are nginx's own.
 func nginxConfig(e Environment, generation int) string {
-	if e.TCP {
+	if e.forwarded() {
 		return nginxStream(e)
 	}
 	var b strings.Builder
@@ -63,7 +63,11 @@ http {
 	switch {
 	case e.GRPC:
 		set = "grpc_set_header"
-		b.WriteString("      grpc_pass grpc://backend;\n")
+		scheme := "grpc"
+		if e.BackendTLS {
+			scheme = "grpcs"
+		}
+		fmt.Fprintf(&b, "      grpc_pass %s://backend;\n", scheme)
 	case e.Upgrades:
 		b.WriteString("      proxy_pass http://backend;\n      proxy_http_version 1.1;\n      proxy_read_timeout 3600s;\n" +
 			"      proxy_set_header Upgrade $http_upgrade;\n      proxy_set_header Connection upgrade;\n")
@@ -94,15 +98,22 @@ http {
 
 // nginxStream forwards connections.
 func nginxStream(e Environment) string {
+	listen, options := "backlog=4096", "tcp_nodelay on;"
+	switch {
+	case e.UDP:
+		listen, options = "udp", ""
+	case e.Passthrough:
+		options += " ssl_preread on;"
+	}
 	return fmt.Sprintf(`daemon off;
 worker_processes 1;
 worker_rlimit_nofile %d;
 pid %s/nginx.pid;
 events { worker_connections %d; }
 stream {
-  server { listen 127.0.0.1:%d backlog=4096; proxy_pass 127.0.0.1:%d; proxy_timeout 3600s; tcp_nodelay on; }
+  server { listen 127.0.0.1:%d %s; proxy_pass 127.0.0.1:%d; proxy_timeout 3600s; %s }
 }
-`, e.Descriptors, e.Folder, peerConnections(e), e.Port, e.BackendPort)
+`, e.Descriptors, e.Folder, peerConnections(e), e.Port, listen, e.BackendPort, options)
 }
 
 func nginxListen(e Environment) string {
@@ -132,7 +143,7 @@ func peerConnections(e Environment) int {
 
 // haproxyConfig: certificate and key lie beside each other, with the names that haproxy expects.
 func haproxyConfig(e Environment) string {
-	if e.TCP {
+	if e.TCP || e.Passthrough {
 		return haproxyTCP(e)
 	}
 	bind, scheme, server := "", "http", ""
@@ -147,7 +158,10 @@ func haproxyConfig(e Environment) string {
 	if e.BackendHTTP2 {
 		server = " proto h2"
 	}
-	if e.BackendTLS {
+	switch {
+	case e.BackendTLS && e.BackendHTTP2:
+		server = " ssl verify none alpn h2"
+	case e.BackendTLS:
 		server = " ssl verify none alpn http/1.1"
 	}
 	return fmt.Sprintf(`global
@@ -176,6 +190,10 @@ backend backend
 
 // haproxyTCP forwards connections.
 func haproxyTCP(e Environment) string {
+	look := ""
+	if e.Passthrough { // routes by server name have to see one
+		look = "\n  tcp-request inspect-delay 5s\n  tcp-request content accept if { req.ssl_hello_type 1 }"
+	}
 	return fmt.Sprintf(`global
   nbthread 1
   maxconn %d
@@ -187,9 +205,9 @@ defaults
   timeout client 3600s
   timeout server 3600s
 listen clients
-  bind 127.0.0.1:%d backlog 4096
+  bind 127.0.0.1:%d backlog 4096%s
   server backend 127.0.0.1:%d
-`, peerConnections(e), e.Port, e.BackendPort)
+`, peerConnections(e), e.Port, look, e.BackendPort)
 }
 
 // writeRAUTA writes the folder of YAML that serve reads.
@@ -201,8 +219,8 @@ func writeRAUTA(folder string, e Environment) error {
 	if err := write("gateway.yaml", gatewayYAML(e)); err != nil {
 		return err
 	}
-	if e.TCP {
-		return write("tcp.yaml", tcpRouteYAML)
+	if e.forwarded() {
+		return write("forwarded.yaml", forwardingRouteYAML(e))
 	}
 	if e.Secure {
 		secret, err := secretYAML(e)
@@ -247,13 +265,19 @@ func gatewayYAML(e Environment) string {
 	if e.Secure {
 		listener = fmt.Sprintf("{name: https, protocol: HTTPS, port: %d, tls: {certificateRefs: [{name: certificate}]}}", e.Port)
 	}
-	if e.TCP {
+	portProtocol := "TCP"
+	switch {
+	case e.TCP:
 		listener = fmt.Sprintf("{name: tcp, protocol: TCP, port: %d}", e.Port)
+	case e.Passthrough:
+		listener = fmt.Sprintf("{name: tls, protocol: TLS, port: %d, tls: {mode: Passthrough}}", e.Port)
+	case e.UDP:
+		listener, portProtocol = fmt.Sprintf("{name: udp, protocol: UDP, port: %d}", e.Port), "UDP"
 	}
-	if e.BackendHTTP2 {
+	if e.BackendHTTP2 && !e.BackendTLS {
 		protocol = ", appProtocol: kubernetes.io/h2c"
 	}
-	if e.BackendTLS {
+	if e.BackendTLS { // with HTTP/2 where the back end, which has one protocol only, says so
 		annotations = ", annotations: {rauta.io/backend-protocol: HTTPS, rauta.io/backend-tls-verify: \"off\"}"
 	}
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
@@ -274,7 +298,7 @@ kind: Service
 metadata: {name: backend, namespace: default%s}
 spec:
   ports:
-  - {name: http, protocol: TCP, port: 80, targetPort: %d%s}
+  - {name: http, protocol: %s, port: 80, targetPort: %d%s}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -284,23 +308,32 @@ metadata:
   labels: {kubernetes.io/service-name: backend}
 addressType: IPv4
 ports:
-- {name: http, protocol: TCP, port: %d}
+- {name: http, protocol: %s, port: %d}
 endpoints:
 - addresses: [127.0.0.1]
   conditions: {ready: true}
-`, listener, annotations, e.BackendPort, protocol, e.BackendPort)
+`, listener, annotations, portProtocol, e.BackendPort, protocol, portProtocol, e.BackendPort)
 }
 
-const tcpRouteYAML = `apiVersion: gateway.networking.k8s.io/v1alpha2
-kind: TCPRoute
-metadata: {name: connections, namespace: default}
+func forwardingRouteYAML(e Environment) string {
+	kind, version, hostnames := "TCPRoute", "v1alpha2", ""
+	switch {
+	case e.Passthrough:
+		kind, version, hostnames = "TLSRoute", "v1", "\n  hostnames: ["+generator.ServerName+"]"
+	case e.UDP:
+		kind = "UDPRoute"
+	}
+	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/%s
+kind: %s
+metadata: {name: forwarded, namespace: default}
 spec:
   parentRefs:
-  - {name: loadtest}
+  - {name: loadtest}%s
   rules:
   - backendRefs:
     - {name: backend, port: 80}
-`
+`, version, kind, hostnames)
+}
 
 func grpcRouteYAML() string {
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1

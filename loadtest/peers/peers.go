@@ -41,7 +41,12 @@ type Speech struct {
 	Upgrades     bool // requests may ask for a WebSocket
 	BackendTLS   bool // towards the back end, whose certificate nobody verifies
 	TCP          bool // connections are forwarded without a look at what they carry
+	Passthrough  bool // connections of TLS are forwarded by the server name; the back end has the certificate
+	UDP          bool // datagrams are forwarded
 }
+
+// forwarded reports whether nobody but the back end looks at requests.
+func (s Speech) forwarded() bool { return s.TCP || s.Passthrough || s.UDP }
 
 // Contender is one proxy that can take part.
 type Contender struct {
@@ -98,7 +103,7 @@ func RAUTA(path, engine string) (*Contender, error) {
 		Routes:  true,
 		Counts:  engine == "loop",
 		Speaks: func(s Speech) bool {
-			return engine == "loop" || !s.Secure && !s.BackendHTTP2 && !s.BackendTLS && !s.TCP // the reference engine has only what it is compared in
+			return engine == "loop" || !s.Secure && !s.BackendHTTP2 && !s.BackendTLS && !s.forwarded() // the reference engine has only what it is compared in
 		},
 		prepare: func(e Environment) ([]string, error) {
 			config := filepath.Join(e.Folder, "config")
@@ -126,7 +131,7 @@ func NGINX(path string) (*Contender, error) {
 		Name:    "nginx",
 		Version: version,
 		Speaks: func(s Speech) bool {
-			return (!s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version)) && (!s.TCP || streams)
+			return (!s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version)) && (!s.forwarded() || streams)
 		},
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "nginx.conf")
@@ -172,8 +177,9 @@ func HAProxy(path string) (*Contender, error) {
 	return &Contender{
 		Name:    "haproxy",
 		Version: firstLine(path, "-v"),
-		// Over TLS it opens connections to this back end again and again, for reasons that are not known: no fair comparison.
-		Speaks: func(s Speech) bool { return !s.BackendTLS },
+		// Over TLS it opens connections of HTTP/1.1 to this back end again and again, for reasons that are not known: no fair
+		// comparison. Forwarding UDP is nothing that it does.
+		Speaks: func(s Speech) bool { return (!s.BackendTLS || s.BackendHTTP2) && !s.UDP },
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "haproxy.cfg")
 			if err := os.WriteFile(file, []byte(haproxyConfig(e)), 0o644); err != nil {

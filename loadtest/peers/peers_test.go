@@ -180,6 +180,7 @@ func TestThePeersAcceptTheirConfigurations(t *testing.T) {
 	e.Certificate, e.Key = writeTestCertificate(t, e.Folder)
 	for _, speech := range []Speech{
 		{}, {Secure: true}, {HTTP2: true}, {HTTP2: true, Secure: true}, {HTTP2: true, BackendHTTP2: true, GRPC: true}, {Upgrades: true}, {BackendTLS: true}, {TCP: true},
+		{Passthrough: true}, {UDP: true}, {HTTP2: true, BackendHTTP2: true, BackendTLS: true}, {HTTP2: true, BackendHTTP2: true, BackendTLS: true, GRPC: true},
 	} {
 		e.Speech = speech
 		for name, c := range map[string]struct {
@@ -194,7 +195,10 @@ func TestThePeersAcceptTheirConfigurations(t *testing.T) {
 				t.Log(err)
 				continue
 			}
-			if name == "nginx" && speech.TCP && !nginxForwards(path) {
+			if name == "haproxy" && speech.UDP || name == "nginx" && speech.BackendHTTP2 && !speech.GRPC && !nginxSpeaksHTTP2(firstLine(path, "-v")) {
+				continue
+			}
+			if name == "nginx" && speech.forwarded() && !nginxForwards(path) {
 				continue
 			}
 			file := filepath.Join(e.Folder, name+".conf")
