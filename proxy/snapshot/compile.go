@@ -274,7 +274,7 @@ func checkMatches(r *config.Rule) *matchError {
 func (c *compiler) rule(routeIndex, index int, r *config.Route) Rule {
 	cfg := &r.Rules[index]
 	rule := Rule{
-		Name: cfg.Name, Route: r.Name, Source: r.Source, Index: index,
+		Name: cfg.Name, Route: r.Name, Source: r.Source, Index: int32(index),
 		RequestTimeout: int64(cfg.Timeouts.Request), BackendTimeout: int64(cfg.Timeouts.BackendRequest),
 		ResponseTimeout: int64(cfg.Timeouts.Response), TunnelIdle: int64(cfg.Timeouts.TunnelIdle), BodyBytesMax: cfg.BodyBytesMax,
 		Retry:    newRetry(cfg.Retry),

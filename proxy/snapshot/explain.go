@@ -165,7 +165,7 @@ func (s *site) candidate(step route.Step) Candidate {
 
 func (r *Rule) explain(prefix int) *ExplainedRule {
 	e := &ExplainedRule{
-		Route: r.Route, Source: r.Source, Rule: r.Name, Index: r.Index, PrefixBytes: prefix,
+		Route: r.Route, Source: r.Source, Rule: r.Name, Index: int(r.Index), PrefixBytes: prefix,
 		Filters: config.RedactFilters(r.config.Filters), Timeouts: r.config.Timeouts, BodyBytesMax: r.BodyBytesMax,
 		Retry: r.config.Retry,
 	}

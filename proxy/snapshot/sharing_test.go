@@ -307,7 +307,7 @@ func TestTheTextOfAnUnchangedAttachmentIsHeldOnce(t *testing.T) {
 }
 
 // TestTenThousandRoutesFitTheirBudget counts live bytes after a collection, which doesn't depend on timing. The budget
-// is a fifth of the 50 MB that a whole process may take.
+// is half of the 50 MB that a whole process may take.
 func TestTenThousandRoutesFitTheirBudget(t *testing.T) {
 	const routes, budgetBytes = 10_000, 2600
 	live := func() uint64 {

@@ -129,10 +129,11 @@ type Route struct {
 // Rule is what happens to requests that one of its matches takes.
 type Rule struct {
 	// Name is config.Rule.Name; Route and Source are those of the route, Index is the place in its list of rules.
-	Name   string
-	Route  string
-	Source config.Source
-	Index  int
+	Name    string
+	Route   string
+	Source  config.Source
+	Index   int32
+	weights uint32 // the sum over Backends; here because it fills the gap after Index
 	// Stats is nil without a registry.
 	Stats *observe.Route
 	// Filters run before a back end is picked; nil for none.
@@ -152,8 +153,7 @@ type Rule struct {
 	// Retry is nil for the default.
 	Retry *Retry
 
-	weights uint32 // the sum over Backends
-	config  *config.Rule
+	config *config.Rule
 }
 
 // Backend is one weighted choice.
