@@ -1,18 +1,21 @@
 package watch
 
 import (
+	"cmp"
+	"slices"
+
 	"k8s.io/apimachinery/pkg/api/validation"
 
 	"rauta.io/rauta/control/translate"
 )
 
 // namedMax bounds how many Secrets that are no certificates, and how many ConfigMaps, are followed one by one: each is a
-// stream of its own.
+// stream of its own. Namespaces take turns, so that nobody uses up what others need.
 const namedMax = 500
 
 // Refer reads the Secrets and ConfigMaps that objects refer to, and no longer those that they don't. It returns false
-// while some of them have not been read yet; Changed receives when they have. refs is in order, so that what is beyond the
-// limit is always the same.
+// while some of them have not been read yet; Changed receives when they have. refs is in order of kind, namespace and name,
+// so that what is beyond the limit is always the same.
 func (c *Cluster) Refer(refs []translate.ObjectRef) (complete bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -27,16 +30,19 @@ func (c *Cluster) Refer(refs []translate.ObjectRef) (complete bool) {
 
 // refer is Refer for one kind; c.mu is held.
 func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
+	var candidates []translate.ObjectRef
+	for _, ref := range refs {
+		if ref.Kind == t.kind && canExist(ref) && c.inNamespaces(ref.Namespace) && !c.inBulk(t, name{ref.Namespace, ref.Name}) {
+			candidates = append(candidates, ref)
+		}
+	}
+	taken, beyond := inTurn(candidates, namedMax)
+	if len(beyond) > 0 {
+		c.trouble.tooMany(t, namedMax, beyond)
+	}
 	complete = true
 	wanted := map[scope]bool{}
-	for _, ref := range refs {
-		if ref.Kind != t.kind || !canExist(ref) || !c.inNamespaces(ref.Namespace) || c.inBulk(t, name{ref.Namespace, ref.Name}) {
-			continue
-		}
-		if len(wanted) == namedMax {
-			c.trouble.tooMany(t, namedMax)
-			break
-		}
+	for _, ref := range taken {
 		fields := "metadata.name=" + ref.Name
 		if t.others != "" {
 			fields += "," + t.others
@@ -54,6 +60,20 @@ func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
 		}
 	}
 	return complete
+}
+
+// inTurn takes as many references as the limit permits: the first of each namespace, then the second of each, and so on. refs
+// is in order of namespace and name.
+func inTurn(refs []translate.ObjectRef, limit int) (taken, beyond []translate.ObjectRef) {
+	turn := make(map[translate.ObjectRef]int, len(refs)) // how many of its namespace are before it
+	for i, ref := range refs {
+		if i > 0 && refs[i-1].Namespace == ref.Namespace {
+			turn[ref] = turn[refs[i-1]] + 1
+		}
+	}
+	slices.SortStableFunc(refs, func(a, b translate.ObjectRef) int { return cmp.Compare(turn[a], turn[b]) })
+	limit = min(limit, len(refs))
+	return refs[:limit], refs[limit:]
 }
 
 // canExist reports whether an object can have this name. The fields of objects that refer to others take any text, and what

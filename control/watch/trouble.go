@@ -10,6 +10,8 @@ import (
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/klog/v2"
+
+	"rauta.io/rauta/control/translate"
 )
 
 // Telling of failures: one that goes on is told again after remindTime, one that comes and goes after newsTime.
@@ -103,13 +105,14 @@ func (t *trouble) reachedGroup() {
 }
 
 // tooMany: not everything that is referred to is read.
-func (t *trouble) tooMany(table *table, limit int) {
+func (t *trouble) tooMany(table *table, limit int, beyond []translate.ObjectRef) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now := time.Now(); now.Sub(t.refused[table.kind+"s"]) >= remindTime {
 		t.refused[table.kind+"s"] = now
 		t.log.Error("more objects of a kind are referred to than are read one by one; the others are treated as if they did not exist",
-			"kind", table.kind, "limit", limit, "hint", "certificates in Secrets of type kubernetes.io/tls do not count")
+			"kind", table.kind, "limit", limit, "beyond", len(beyond), "first", beyond[0].Namespace+"/"+beyond[0].Name,
+			"hint", "let several objects refer to the same one; certificates in Secrets of type kubernetes.io/tls do not count")
 	}
 }
 
