@@ -35,8 +35,11 @@ func (t *translator) ingresses() {
 	clients.secure(hosts)
 	plain := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP}
 	secure := config.Listener{Name: ingressTLSListener, Port: t.opt.HTTPSPort, Protocol: config.ProtocolHTTPS, TLS: hosts.compile()}
+	compiled := make([]ingressOf, 0, len(ours))
 	for _, o := range ours {
-		for _, r := range t.compileIngress(o) {
+		one := ingressOf{o, t.compileIngress(o)}
+		compiled = append(compiled, one)
+		for _, r := range one.routes {
 			t.config.Routes = append(t.config.Routes, r.config)
 			attachment := config.Attachment{Route: r.config.Name, Hostnames: []string{r.host}, OneLabel: strings.HasPrefix(r.host, "*.")}
 			if clients.refused[ingressPart{o, r.host}] {
@@ -52,6 +55,7 @@ func (t *translator) ingresses() {
 		t.statuses.Ingresses = append(t.statuses.Ingresses, IngressStatus{Namespace: o.Namespace, Name: o.Name,
 			Status: networkingv1.IngressStatus{LoadBalancer: networkingv1.IngressLoadBalancerStatus{Ingress: ingressAddresses(t.opt.Addresses)}}})
 	}
+	t.reportSame(compiled, clients)
 	t.closeGaps(clients, hosts, &plain, &secure)
 	t.openForIngresses(plain, ours, func(*networkingv1.Ingress) bool { return true })
 	if len(hosts) > 0 {
@@ -116,7 +120,11 @@ func (t *translator) oursClass(c *networkingv1.IngressClass) bool {
 type hostRoute struct {
 	host   string
 	config config.Route
+	fields []string // where each rule stands in the Ingress
 }
+
+// defaultBackendField is where the default back end of an Ingress stands.
+const defaultBackendField = "spec.defaultBackend"
 
 // ingressCompiler compiles one Ingress.
 type ingressCompiler struct {
@@ -135,8 +143,8 @@ func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
 		c.rule(&o.Spec.Rules[i], i)
 	}
 	if o.Spec.DefaultBackend != nil {
-		c.add("", config.Rule{Name: "default", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
-			Backends: c.backend(o.Spec.DefaultBackend, "spec.defaultBackend")})
+		c.add("", defaultBackendField, config.Rule{Name: "default", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
+			Backends: c.backend(o.Spec.DefaultBackend, defaultBackendField)})
 	}
 	if len(o.Spec.Rules) == 0 && o.Spec.DefaultBackend == nil {
 		c.report.warnf("spec", "add rules or a defaultBackend", "the Ingress has neither rules nor a defaultBackend")
@@ -144,9 +152,9 @@ func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
 	return c.routes
 }
 
-// add puts a rule into the route of a host. The host is part of the route's name whenever there is one, so that adding
+// add puts a rule, which stands in a field of the Ingress, into the route of a host. The host is part of the route's name whenever there is one, so that adding
 // another host doesn't rename anything.
-func (c *ingressCompiler) add(host string, rule config.Rule) {
+func (c *ingressCompiler) add(host, field string, rule config.Rule) {
 	c.limits.apply(&rule)
 	if c.mirror != nil {
 		rule.Filters = append(rule.Filters, config.Filter{Mirror: c.mirror})
@@ -157,6 +165,7 @@ func (c *ingressCompiler) add(host string, rule config.Rule) {
 	for _, r := range c.routes {
 		if r.host == host {
 			r.config.Rules = append(r.config.Rules, rule)
+			r.fields = append(r.fields, field)
 			return
 		}
 	}
@@ -165,7 +174,7 @@ func (c *ingressCompiler) add(host string, rule config.Rule) {
 	if host != "" {
 		name += "/" + host
 	}
-	c.routes = append(c.routes, &hostRoute{host: host, config: config.Route{
+	c.routes = append(c.routes, &hostRoute{host: host, fields: []string{field}, config: config.Route{
 		Name:    name,
 		Source:  config.Source{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name},
 		Created: created(o),
@@ -185,9 +194,9 @@ func (c *ingressCompiler) rule(r *networkingv1.IngressRule, i int) {
 	if r.HTTP == nil {
 		// Everything for this host goes to the default back end.
 		if c.object.Spec.DefaultBackend != nil {
-			c.add(r.Host, config.Rule{Name: strconv.Itoa(i),
+			c.add(r.Host, field, config.Rule{Name: strconv.Itoa(i),
 				Matches:  []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
-				Backends: c.backend(c.object.Spec.DefaultBackend, "spec.defaultBackend")})
+				Backends: c.backend(c.object.Spec.DefaultBackend, defaultBackendField)})
 		} else {
 			c.report.warnf(field+".http", "add paths or a defaultBackend", "the rule has no paths and is left out")
 		}
@@ -197,7 +206,7 @@ func (c *ingressCompiler) rule(r *networkingv1.IngressRule, i int) {
 		p := &r.HTTP.Paths[j]
 		where := fmt.Sprintf("%s.http.paths[%d]", field, j)
 		if match, ok := c.path(p, where); ok {
-			c.add(r.Host, config.Rule{Name: fmt.Sprintf("%d.%d", i, j), Matches: []config.Match{{Path: match}},
+			c.add(r.Host, where, config.Rule{Name: fmt.Sprintf("%d.%d", i, j), Matches: []config.Match{{Path: match}},
 				Backends: c.backend(&p.Backend, where+".backend")})
 		}
 	}
