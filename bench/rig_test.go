@@ -6,10 +6,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -24,47 +26,27 @@ const request = "GET /api/v1/things HTTP/1.1\r\nHost: app.example.com\r\nUser-Ag
 
 // startBackend answers whatever ends with an empty line, without allocating per request.
 func startBackend(tb testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { l.Close() })
-	go func() {
+	return testrig.Listen(tb, func(c net.Conn) {
+		buf := make([]byte, 16<<10)
+		answer := []byte(response)
 		for {
-			c, err := l.Accept()
+			n, err := c.Read(buf)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 16<<10)
-				answer := []byte(response)
-				for {
-					n, err := c.Read(buf)
-					if err != nil {
-						return
-					}
-					if bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
-						if _, err := c.Write(answer); err != nil {
-							return
-						}
-					}
+			if bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+				if _, err := c.Write(answer); err != nil {
+					return
 				}
-			}()
+			}
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // startProxy runs one worker of the loop with routes rules, the last of which takes the request.
 func startProxy(tb testing.TB, routes int) (*server.Server, string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr)
-	l.Close()
-	cfg, eps := manyRoutes(uint16(addr.Port), routes, startBackend(tb))
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testrig.FreePort(tb))
+	cfg, eps := manyRoutes(addr.Port(), routes, startBackend(tb))
 	s, err := server.New(server.Options{
 		Workers: 1, Registry: observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()}),
 		Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), DrainTime: time.Second,

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -27,48 +28,28 @@ const patience = 20 * time.Second
 
 // fixedBackEnd answers every request that has no body; it allocates per connection only.
 func fixedBackEnd(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	return testrig.Listen(t, func(c net.Conn) {
+		buf := make([]byte, 4096)
+		response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: fixed\r\nContent-Length: 5\r\n\r\nhello")
+		n := 0
 		for {
-			c, err := l.Accept()
+			m, err := c.Read(buf[n:])
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 4096)
-				response := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nServer: fixed\r\nContent-Length: 5\r\n\r\nhello")
-				n := 0
-				for {
-					m, err := c.Read(buf[n:])
-					if err != nil {
-						return
-					}
-					if n += m; bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
-						n = 0
-						if _, err := c.Write(response); err != nil {
-							return
-						}
-					}
+			if n += m; bytes.HasSuffix(buf[:n], []byte("\r\n\r\n")) {
+				n = 0
+				if _, err := c.Write(response); err != nil {
+					return
 				}
-			}()
+			}
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // startProxy returns the address of a data plane with one worker in front of a back end.
 func startProxy(t testing.TB, spoken config.BackendProtocol, backEnd string) (*server.Server, string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testrig.FreePort(t))
 	s, err := server.New(server.Options{
 		Workers: 1, Registry: observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()}),
 		Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),

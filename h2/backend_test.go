@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // h2BackEnd speaks HTTP/2 by prior knowledge and answers every request at its HEADERS frame; it allocates per connection
@@ -26,21 +28,7 @@ func h2BackEnd(t testing.TB) string {
 	headBytes := head.Len()
 	framer.WriteData(1, true, []byte("hello"))
 	response := head.Bytes()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answerFrames(c, response, headBytes)
-		}
-	}()
-	return l.Addr().String()
+	return testrig.Listen(t, func(c net.Conn) { answerFrames(c, response, headBytes) })
 }
 
 // answerFrames answers the requests of one connection; what came together is answered together.

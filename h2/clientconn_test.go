@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/loop"
@@ -52,27 +53,14 @@ func (d *dialled) OnEvent(ev loop.Events) {
 
 func newBackRig(t *testing.T, limits Limits, serve func(f *http2.Framer)) *backRig {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.ReadFull(c, make([]byte, len(Preface)))
-				f := http2.NewFramer(c, c)
-				f.WriteSettings()
-				serve(f)
-			}()
-		}
-	}()
+	addr := testrig.Listen(t, func(c net.Conn) {
+		io.ReadFull(c, make([]byte, len(Preface)))
+		f := http2.NewFramer(c, c)
+		f.WriteSettings()
+		serve(f)
+	})
 	r := &backRig{t: t}
+	var err error
 	if r.loop, err = loop.NewWorker(0, loop.WorkerOptions{
 		OnPanic: func(value any, stack []byte) { t.Errorf("a panic: %v\n%s", value, stack) },
 	}); err != nil {
@@ -82,7 +70,7 @@ func newBackRig(t *testing.T, limits Limits, serve func(f *http2.Framer)) *backR
 	shard := observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()}).Shard(0)
 	r.engine = NewEngine(r.loop, &exchange.Worker{Upstream: r.upstream, Clock: r.loop.Wheel(), Shard: shard}, limits)
 	r.cluster = upstream.NewCluster(config.Cluster{Name: "default/app:80", Protocol: config.BackendH2}, nil, 1, nil)
-	r.cluster.SetEndpoints([]config.Endpoint{{Address: l.Addr().String()}})
+	r.cluster.SetEndpoints([]config.Endpoint{{Address: addr}})
 	ended := make(chan error, 1)
 	go func() { ended <- r.loop.Run() }()
 	t.Cleanup(func() {

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // clientAuthority makes the certificates of clients.
@@ -86,7 +88,7 @@ func TestAnIngressAsksItsClientsForCertificates(t *testing.T) {
 	}))
 	t.Cleanup(backend.Close)
 	addr := backend.Listener.Addr().String()
-	tlsPort, httpPort := freePort(t), freePort(t)
+	tlsPort, httpPort := testrig.FreePort(t), testrig.FreePort(t)
 	i := start(t, addr, "--http-port", fmt.Sprint(httpPort), "--https-port", fmt.Sprint(tlsPort))
 	members, strangers := newClientAuthority(t), newClientAuthority(t)
 	inSecret, toIn := tlsSecret(t, "in", "in.test", tlsPort)
@@ -166,7 +168,7 @@ func overConnectionTo(t *testing.T, client *http.Client, name, host string) int 
 }
 
 // overPlainHTTP is the status of a request without TLS, 0 while nobody listens.
-func overPlainHTTP(t *testing.T, port int, host string) int {
+func overPlainHTTP(t *testing.T, port uint16, host string) int {
 	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {

@@ -16,10 +16,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // tlsSecret returns a Secret in YAML with a certificate that signs itself, and a client that trusts it alone.
-func tlsSecret(t *testing.T, name, hostname string, port int) (secret string, client *http.Client) {
+func tlsSecret(t *testing.T, name, hostname string, port uint16) (secret string, client *http.Client) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -54,7 +56,7 @@ func tlsSecret(t *testing.T, name, hostname string, port int) (secret string, cl
 }
 
 // secureConfiguration is configuration with an HTTPS listener for gw.test and an Ingress with tls for in.test.
-func secureConfiguration(port, tlsPort int, backend, state string) string {
+func secureConfiguration(port, tlsPort uint16, backend, state string) string {
 	listener := fmt.Sprintf("{name: https, port: %d, protocol: HTTPS, hostname: gw.test, tls: {certificateRefs: [{name: gw}]}}", tlsPort)
 	return strings.Replace(configuration(port, backend, state), "protocol: HTTP}]", "protocol: HTTP}, "+listener+"]", 1) + `---
 apiVersion: networking.k8s.io/v1
@@ -69,7 +71,7 @@ spec:
 
 func TestCertificatesFromSecretsAreServedRenewedAndWithdrawn(t *testing.T) {
 	backend := echoBackend(t)
-	tlsPort, httpPort := freePort(t), freePort(t)
+	tlsPort, httpPort := testrig.FreePort(t), testrig.FreePort(t)
 	i := start(t, backend, "--http-port", fmt.Sprint(httpPort), "--https-port", fmt.Sprint(tlsPort))
 	ask := func(client *http.Client, host string) string {
 		resp, err := client.Get("https://" + host + "/")

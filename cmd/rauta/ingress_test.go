@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // The scenarios of the Ingress specification, over real connections:
@@ -21,7 +23,7 @@ import (
 // ingressRig is a running rauta with Ingresses, and back ends that answer with their names.
 type ingressRig struct {
 	*instance
-	port     int
+	port     uint16
 	backends map[string]string // address by name
 	hits     map[string]*atomic.Int64
 	client   *http.Client
@@ -29,7 +31,7 @@ type ingressRig struct {
 
 func startIngress(t *testing.T, names []string, flags ...string) *ingressRig {
 	t.Helper()
-	r := &ingressRig{port: freePort(t), backends: map[string]string{}, hits: map[string]*atomic.Int64{}}
+	r := &ingressRig{port: testrig.FreePort(t), backends: map[string]string{}, hits: map[string]*atomic.Int64{}}
 	for _, name := range names {
 		hits := &atomic.Int64{}
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // l4Configuration forwards TCP on one port, TLS for names below pass.test on another, and UDP on the number of the first.
-func l4Configuration(tcp, tls int, echoPort, udpPort, tlsPort string) string {
+func l4Configuration(tcp, tls uint16, echoPort, udpPort, tlsPort string) string {
 	return fmt.Sprintf(`
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -72,21 +74,8 @@ func portOf(a net.Addr) string {
 func echoL4(t *testing.T) (tcp, udp, secure string) {
 	t.Helper()
 	serve := func(say func(net.Conn)) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() { defer c.Close(); say(c) }()
-			}
-		}()
-		return portOf(l.Addr())
+		_, port, _ := net.SplitHostPort(testrig.Listen(t, say))
+		return port
 	}
 	u, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -116,7 +105,7 @@ func TestTheBinaryForwardsConnectionsAndDatagrams(t *testing.T) {
 	tcpPort, udpPort, tlsPort := echoL4(t)
 	log := filepath.Join(t.TempDir(), "access.log")
 	i := start(t, backend, "--access-log", log)
-	tcp, secure := freePort(t), freePort(t)
+	tcp, secure := testrig.FreePort(t), testrig.FreePort(t)
 	i.write(configuration(i.port, backend, "second") + l4Configuration(tcp, secure, tcpPort, udpPort, tlsPort))
 	i.until("the new listeners", func() bool {
 		return strings.Contains(i.get(i.admin, "/listeners"), `"network": "udp"`) && i.state() == "second"
@@ -185,7 +174,7 @@ func TestTheBinaryForwardsConnectionsAndDatagrams(t *testing.T) {
 func TestTheReferenceEngineReportsWhatItDoesNotForward(t *testing.T) {
 	backend := echoBackend(t)
 	i := start(t, backend, "--engine", "reference")
-	i.write(configuration(i.port, backend, "second") + l4Configuration(freePort(t), freePort(t), "1", "2", "3"))
+	i.write(configuration(i.port, backend, "second") + l4Configuration(testrig.FreePort(t), testrig.FreePort(t), "1", "2", "3"))
 	i.until("the new state", func() bool { return i.state() == "second" })
 	i.until("the reports", func() bool {
 		return strings.Count(i.log.String(), "are not supported by this engine; the port is not opened") == 3

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 func TestProbeSaysWhatIsWrong(t *testing.T) {
@@ -80,7 +82,7 @@ func TestAProcessTakesOverFromAnotherOnTheSamePortsWithoutARefusedRequest(t *tes
 		}
 	}
 	next := exec.Command(old.cmd.Path, args...)
-	log := &lockedBuffer{}
+	log := &testrig.Buffer{}
 	next.Stdout, next.Stderr = log, log
 	if err := next.Start(); err != nil {
 		t.Fatal(err)

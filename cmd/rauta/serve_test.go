@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // waitMax is when a test gives up on something that must happen; nothing depends on how long it takes below that.
@@ -48,44 +49,16 @@ func TestMain(m *testing.M) {
 type instance struct {
 	t       *testing.T
 	dir     string // of its configuration
-	port    int
+	port    uint16
 	admin   string
 	metrics string
 	cmd     *exec.Cmd
-	log     *lockedBuffer
+	log     *testrig.Buffer
 	exited  chan error
 }
 
-// lockedBuffer is written by the process's copier and read by the test.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // configuration sends everything on port to a back end on loopback and adds a response header X-State.
-func configuration(port int, backend, state string) string {
+func configuration(port uint16, backend, state string) string {
 	_, backendPort, _ := net.SplitHostPort(backend)
 	return fmt.Sprintf(`apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -137,13 +110,13 @@ func startAs(t *testing.T, by []string, backend string, flags ...string) *instan
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &instance{t: t, dir: t.TempDir(), port: freePort(t), log: &lockedBuffer{}, exited: make(chan error, 1)}
+	i := &instance{t: t, dir: t.TempDir(), port: testrig.FreePort(t), log: &testrig.Buffer{}, exited: make(chan error, 1)}
 	for _, dir := range []string{filepath.Dir(i.dir), i.dir} {
 		if err := os.Chmod(dir, 0o755); err != nil { // another user may be the one to read it
 			t.Fatal(err)
 		}
 	}
-	i.admin, i.metrics = fmt.Sprintf("127.0.0.1:%d", freePort(t)), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	i.admin, i.metrics = fmt.Sprintf("127.0.0.1:%d", testrig.FreePort(t)), fmt.Sprintf("127.0.0.1:%d", testrig.FreePort(t))
 	i.write(configuration(i.port, backend, "first"))
 	args := append([]string{"serve", "--config", i.dir, "--bind", "127.0.0.1", "--admin", i.admin, "--metrics", i.metrics,
 		"--workers", "2", "--drain-delay", "0s"}, flags...)
@@ -456,7 +429,7 @@ func TestATakenPortIsAnErrorAtTheStart(t *testing.T) {
 	}
 	defer taken.Close()
 	file := filepath.Join(t.TempDir(), "a.yaml")
-	text := configuration(taken.Addr().(*net.TCPAddr).Port, "127.0.0.1:1", "x")
+	text := configuration(uint16(taken.Addr().(*net.TCPAddr).Port), "127.0.0.1:1", "x")
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

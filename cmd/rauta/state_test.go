@@ -14,6 +14,7 @@ import (
 	"rauta.io/rauta/control/store"
 	"rauta.io/rauta/control/translate"
 	"rauta.io/rauta/control/watch"
+	"rauta.io/rauta/internal/testrig"
 )
 
 // deadAPIServer is the kubeconfig of a cluster that does not answer.
@@ -26,18 +27,18 @@ users: [{name: it, user: {}}]
 `
 
 // withoutAPIServer starts rauta serve for a cluster whose API server is away.
-func withoutAPIServer(t *testing.T, port int, folder string) *instance {
+func withoutAPIServer(t *testing.T, port uint16, folder string) *instance {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig := filepath.Join(folder, "kubeconfig")
-	if err := os.WriteFile(kubeconfig, fmt.Appendf(nil, deadAPIServer, freePort(t)), 0o600); err != nil {
+	if err := os.WriteFile(kubeconfig, fmt.Appendf(nil, deadAPIServer, testrig.FreePort(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i := &instance{t: t, port: port, log: &lockedBuffer{}, exited: make(chan error, 1)}
-	i.metrics = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	i := &instance{t: t, port: port, log: &testrig.Buffer{}, exited: make(chan error, 1)}
+	i.metrics = fmt.Sprintf("127.0.0.1:%d", testrig.FreePort(t))
 	i.cmd = exec.Command(path, "serve", "--kubeconfig", kubeconfig, "--bind", "127.0.0.1", "--admin", "off", "--metrics", i.metrics,
 		"--workers", "1", "--drain-delay", "0s", "--state-dir", filepath.Join(folder, "state"), "--state-key-file", filepath.Join(folder, "key"))
 	i.cmd.Stderr, i.cmd.Stdout = i.log, i.log
@@ -57,7 +58,7 @@ func withoutAPIServer(t *testing.T, port int, folder string) *instance {
 func TestARestartWithoutTheAPIServerServesWhatWasServedLast(t *testing.T) {
 	backend := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer backend.Close()
-	folder, port := t.TempDir(), freePort(t)
+	folder, port := t.TempDir(), testrig.FreePort(t)
 	files := t.TempDir()
 	text := configuration(port, strings.TrimPrefix(backend.URL, "http://"), "stored")
 	if err := os.WriteFile(filepath.Join(files, "all.yaml"), []byte(text), 0o600); err != nil {
@@ -92,7 +93,7 @@ func TestWithoutAStateThatCanBeBelievedAStartWithoutTheAPIServerWaitsUnready(t *
 	if err := os.WriteFile(filepath.Join(folder, "state", "state"), []byte("rauta state, damaged\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	i := withoutAPIServer(t, freePort(t), folder)
+	i := withoutAPIServer(t, testrig.FreePort(t), folder)
 	i.until("the log to say why", func() bool { return strings.Contains(i.log.String(), "another version of RAUTA") })
 	if got := i.get(i.metrics, "/readyz"); !strings.HasPrefix(got, "not ready: ") {
 		t.Errorf("/readyz says %q", got)

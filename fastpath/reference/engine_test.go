@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -21,12 +22,7 @@ import (
 // listening returns a started engine without configuration, and the address that it listens on.
 func listening(t *testing.T, change func(*Options)) (*Engine, netip.AddrPort) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	l.Close()
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testrig.FreePort(t))
 	registry := observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()})
 	opt := Options{
 		Live: snapshot.NewLive(snapshot.Options{Workers: 1, Registry: registry}), Registry: registry,

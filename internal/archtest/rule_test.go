@@ -110,7 +110,7 @@ func additions() []edge {
 // standalone packages import nothing of ours.
 func standalone() []string {
 	return []string{
-		"bench", "internal/archtest", "internal/demo", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
+		"bench", "internal/archtest", "internal/demo", "internal/testrig", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
 		"proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
 		"test/cluster", "test/cluster/plane", "test/conformance", "test/conformance/standin",
 	}

@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/loadtest/bareloop"
 )
 
@@ -65,33 +67,24 @@ func testLoop(t *testing.T) *loop {
 // fakeProxy answers every request itself with the given text, and closes where the text asks for it.
 func fakeProxy(t *testing.T, answer string) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	text, hangUp := strings.CutSuffix(answer, "<close>")
+	addr := testrig.Listen(t, func(conn net.Conn) {
+		in := bufio.NewReader(conn)
+		for {
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			if _, err := io.WriteString(conn, text); err != nil || hangUp {
+				return
+			}
+		}
+	})
+	_, port, _ := net.SplitHostPort(addr)
+	n, err := strconv.Atoi(port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() })
-	text, hangUp := strings.CutSuffix(answer, "<close>")
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				in := bufio.NewReader(conn)
-				for {
-					if _, err := http.ReadRequest(in); err != nil {
-						return
-					}
-					if _, err := io.WriteString(conn, text); err != nil || hangUp {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return listener.Addr().(*net.TCPAddr).Port
+	return n
 }
 
 func shortCommand(port int) *Command {

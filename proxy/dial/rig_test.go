@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/message"
@@ -127,21 +128,7 @@ func (r *rig) dial(c *upstream.Cluster) outcome {
 // backend accepts connections until the test ends and gives each to serve on a goroutine.
 func backend(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go serve(c)
-		}
-	}()
-	return l.Addr().String()
+	return testrig.Listen(t, serve)
 }
 
 // hold keeps a connection open until the peer closes it.

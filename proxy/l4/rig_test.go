@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
@@ -37,7 +38,7 @@ func newRig(t testing.TB, endpoints []string, edit func(*Options, *config.L4Rout
 	}
 	reg := observe.NewRegistry(observe.Options{})
 	live := snapshot.NewLive(snapshot.Options{Workers: 1, Registry: reg, DefaultAddress: "127.0.0.1"})
-	r := &rig{t: t, w: w, addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))}
+	r := &rig{t: t, w: w, addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testrig.FreePort(t))}
 	o := Options{
 		Loop: w, Upstream: upstream.NewWorker(0, w.Wheel(), nil, 1), Shard: reg.Shard(0), Live: live,
 		Unix: func() int64 { sec, ns := w.Unix(); return sec*1e9 + ns },
@@ -82,16 +83,6 @@ func (r *rig) on(f func()) {
 	done := make(chan struct{})
 	r.w.Post(func() { defer close(done); f() })
 	<-done
-}
-
-func freePort(t testing.TB) uint16 {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return uint16(c.LocalAddr().(*net.UDPAddr).Port)
 }
 
 // echo is a UDP server that sends everything back, but what begins with a minus.

@@ -11,37 +11,23 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/loop"
 )
 
 // echoTCP is a server that sends everything back.
 func echoTCP(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
+	return testrig.Listen(t, func(c net.Conn) {
+		buf := make([]byte, 64<<10)
 		for {
-			c, err := l.Accept()
+			n, err := c.Read(buf)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 64<<10)
-				for {
-					n, err := c.Read(buf)
-					if err != nil {
-						return
-					}
-					c.Write(buf[:n])
-				}
-			}()
+			c.Write(buf[:n])
 		}
-	}()
-	return l.Addr().String()
+	})
 }
 
 // dial opens a tunnel to the endpoints of the rig.

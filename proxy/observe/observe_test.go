@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -198,7 +200,7 @@ func TestAHandleSurvivesGenerationsThatHaveItsRoute(t *testing.T) {
 }
 
 func TestAnAccessLogLineIsJSONWhateverTheClientSends(t *testing.T) {
-	var out lockedBuffer
+	var out testrig.Buffer
 	r := newTestRegistry(1)
 	l := NewAccessLog(&out, AccessLogOptions{})
 	r.SetAccessLog(l)
@@ -222,23 +224,6 @@ func TestAnAccessLogLineIsJSONWhateverTheClientSends(t *testing.T) {
 			t.Errorf("%v", v)
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // stuck is a destination that takes nothing until it is released.
@@ -274,7 +259,7 @@ func TestADestinationThatTakesNothingCostsLinesNotTime(t *testing.T) {
 }
 
 func TestFinishAndALogLineAllocateNothing(t *testing.T) {
-	var out lockedBuffer
+	var out testrig.Buffer
 	r := newTestRegistry(1)
 	rec := record(r.Route("r"))
 	rec.Endpoint = r.Endpoint("c", "e")

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 func staged(rt *Route, ns map[Stage]int64) *Record {
@@ -248,7 +250,7 @@ func BenchmarkScrapeOfTenThousandRoutes(b *testing.B) {
 }
 
 func TestTheErrorLogHasWhatFailedOnly(t *testing.T) {
-	var all, failed lockedBuffer
+	var all, failed testrig.Buffer
 	r := newTestRegistry(1)
 	access, errors := NewAccessLog(&all, AccessLogOptions{}), NewAccessLog(&failed, AccessLogOptions{})
 	r.SetAccessLog(access)

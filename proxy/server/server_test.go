@@ -15,21 +15,11 @@ import (
 	"time"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
 )
-
-// freePort returns a port of the loopback interface on which nothing listens.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
-}
 
 // everythingTo is a configuration that sends every request on port to the endpoints.
 func everythingTo(port uint16, endpoints ...string) (*config.Config, config.Endpoints) {
@@ -73,7 +63,7 @@ func startServer(t *testing.T, workers int, change ...func(*Server)) (*Server, u
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Drain(context.Background()) })
-	return s, freePort(t)
+	return s, testrig.FreePort(t)
 }
 
 func TestARequestReachesItsBackEndAndTheAnswerComesBack(t *testing.T) {

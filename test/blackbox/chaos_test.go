@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -50,7 +51,7 @@ func newStorm(t *testing.T, workers int, m combination, seed uint64) *storm {
 	for i := range 4 {
 		s.backends = append(s.backends, newStormBackend(t, m, seed<<8+uint64(i)))
 	}
-	port := freePort(t)
+	port := testrig.FreePort(t)
 	s.proxied = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String()
 	s.rig = m.start(t, s.addrs(0, 1, 2, 3), func(o *server.Options, c *config.Config) {
 		o.Workers = workers
@@ -106,7 +107,7 @@ func (s *storm) change(rnd *rand.Rand, extra uint16) {
 func (s *storm) rage(clients, acts int) {
 	var wait, changes sync.WaitGroup
 	var over atomic.Bool
-	extra := freePort(s.t)
+	extra := testrig.FreePort(s.t)
 	changes.Go(func() {
 		rnd := rand.New(rand.NewPCG(s.seed, 1))
 		for !over.Load() && !s.t.Failed() {

@@ -1,39 +1,20 @@
 package blackbox
 
 import (
-	"bytes"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/server"
 )
 
-// logBuffer is the destination of an access log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestBehindATrustedProxyTheClientIsWhomItNames(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T) {
-		var log logBuffer
+		var log testrig.Buffer
 		b := newBackend(t, answering(ok))
 		r := start(t, []string{b.addr},
 			settings(exchange.Settings{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}}),

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/server"
 )
@@ -113,5 +114,5 @@ var loopbackPort = netip.MustParseAddrPort("127.0.0.1:0")
 
 // deadEnd is an address at which nobody listens.
 func deadEnd(t *testing.T) string {
-	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t)).String()
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testrig.FreePort(t)).String()
 }

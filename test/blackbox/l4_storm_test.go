@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -122,7 +123,7 @@ func tunnelStormClient(c net.Conn, seed uint64) error {
 // alsoTCP sends everything that is forwarded to one endpoint, also from a port for TCP, whose address it returns.
 func (m *mixedRig) alsoTCP(endpoint string) string {
 	m.t.Helper()
-	port := freePort(m.t)
+	port := testrig.FreePort(m.t)
 	own := *m.config
 	own.L4Routes = append([]config.L4Route(nil), own.L4Routes...)
 	for i := range own.L4Routes {

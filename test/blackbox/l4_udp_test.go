@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/server"
 )
@@ -261,7 +262,7 @@ func TestAUDPListenerComesAndGoesWithoutDisturbingOthers(t *testing.T) {
 	r := start(t, []string{b.addr}, overUDP())
 	with := *r.config
 	extra := with
-	port := freePort(t)
+	port := testrig.FreePort(t)
 	extra.Listeners = append([]config.Listener(nil), with.Listeners...)
 	second := extra.Listeners[1]
 	second.Name, second.Port = "default/gw/second", port

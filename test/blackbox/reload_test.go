@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -21,7 +22,7 @@ func TestConfigurationChangesUnderLoadLoseNoRequest(t *testing.T) {
 		backends = append(backends, b.addr)
 	}
 	r := start(t, backends)
-	extra := freePort(t)
+	extra := testrig.FreePort(t)
 	var stop atomic.Bool
 	var served atomic.Int64
 	var wait sync.WaitGroup

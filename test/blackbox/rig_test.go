@@ -9,17 +9,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/exchange"
 	"rauta.io/rauta/proxy/message"
@@ -45,7 +44,7 @@ type option func(*server.Options, *config.Config)
 // start runs a data plane, on the engine of the subtest (see onEveryEngine), that sends everything to the endpoints.
 func start(t *testing.T, endpoints []string, options ...option) *rig {
 	t.Helper()
-	port := freePort(t)
+	port := testrig.FreePort(t)
 	cfg := &config.Config{
 		Listeners: []config.Listener{{
 			Name: "default/gw/http", Port: port, Protocol: config.ProtocolHTTP,
@@ -100,33 +99,6 @@ func (r *rig) publish(endpoints ...string) {
 	if err := r.server.Publish(r.config, eps); err != nil {
 		r.t.Fatal(err)
 	}
-}
-
-// freePort is a port that nobody listens on and that the kernel gives to no connection of its own accord: one of the range
-// for connections might be somebody's by the time it is opened, or opened again.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	bounds, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lowest := 0
-	if _, err := fmt.Sscan(string(bounds), &lowest); err != nil {
-		t.Fatal(err)
-	}
-	const unprivileged = 1024
-	for range 100 {
-		port := 0 // the kernel's choice, if all ports are for connections
-		if lowest > unprivileged {
-			port = unprivileged + rand.IntN(lowest-unprivileged)
-		}
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			defer l.Close()
-			return uint16(l.Addr().(*net.TCPAddr).Port)
-		}
-	}
-	t.Fatal("found no free port")
-	return 0
 }
 
 func limits(f func(*fastpath.Limits)) option {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/server"
@@ -18,7 +19,7 @@ import (
 const stageDelay = time.Second
 
 // logTo sets an access log.
-func logTo(log *logBuffer) option {
+func logTo(log *testrig.Buffer) option {
 	return func(o *server.Options, _ *config.Config) {
 		o.Registry.SetAccessLog(observe.NewAccessLog(log, observe.AccessLogOptions{}))
 	}
@@ -26,7 +27,7 @@ func logTo(log *logBuffer) option {
 
 // wantStage waits for the only line of the access log: the stage must have taken at least the delay, and the others
 // together less than it did.
-func wantStage(t *testing.T, log *logBuffer, stage observe.Stage) {
+func wantStage(t *testing.T, log *testrig.Buffer, stage observe.Stage) {
 	t.Helper()
 	until(t, "the line of the access log", func() bool { return strings.Contains(log.String(), "\n") })
 	var line struct {
@@ -63,7 +64,7 @@ func TestWhatABackEndTakesIsTheStageInWhichItTookIt(t *testing.T) {
 	for _, stage := range []observe.Stage{observe.StageBackendTTFB, observe.StageBackendBody} {
 		for _, protocol := range []string{"HTTP1", "HTTP2"} {
 			t.Run(stage.String()+protocol, func(t *testing.T) {
-				var log logBuffer
+				var log testrig.Buffer
 				r := start(t, []string{newBackend(t, slowAt(stage)).addr}, logTo(&log))
 				if protocol == "HTTP1" {
 					if got := r.dial().do("GET / HTTP/1.1\r\nHost: a\r\n\r\n"); got.body != "abcd" {
@@ -83,7 +84,7 @@ func TestWhatABackEndTakesIsTheStageInWhichItTookIt(t *testing.T) {
 }
 
 func TestABodyThatItsClientSendsSlowlyIsAStageOfItsOwn(t *testing.T) {
-	var log logBuffer
+	var log testrig.Buffer
 	b := newBackend(t, func(c *conn) {
 		for c.head() != "" {
 			c.read(4)
@@ -106,7 +107,7 @@ func TestWhatASlowClientTakesIsNotTheBackEnds(t *testing.T) {
 	body := strings.Repeat("x", slowBodyBytes)
 	answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	onEveryEngine(t, func(t *testing.T) {
-		var log logBuffer
+		var log testrig.Buffer
 		r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
 		c := r.dial()
 		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -121,7 +122,7 @@ func TestWhatASlowClientTakesIsNotTheBackEnds(t *testing.T) {
 // TestWhatIsLeftWhenTheBackEndIsDoneIsTheClients: the response fits into the buffers between the two, but not into the
 // window of the stream.
 func TestWhatIsLeftWhenTheBackEndIsDoneIsTheClients(t *testing.T) {
-	var log logBuffer
+	var log testrig.Buffer
 	body := strings.Repeat("x", 1000)
 	answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
@@ -144,7 +145,7 @@ func TestAResponseThatItsClientNeverTakesIsLoggedWhenItGoes(t *testing.T) {
 	answer := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	for _, how := range []string{"reset", "close"} {
 		t.Run(how, func(t *testing.T) {
-			var log logBuffer
+			var log testrig.Buffer
 			r := start(t, []string{newBackend(t, answering(answer)).addr}, logTo(&log))
 			c := r.h2(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
 			c.headers(1, true, h2get())

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"rauta.io/rauta/internal/demo"
+	"rauta.io/rauta/internal/testrig"
 )
 
 const (
@@ -112,12 +113,11 @@ func startQuickstart(folder string) (q quickstart, stop func(), err error) {
 func freePorts(names ...string) (map[string]string, error) {
 	ports := map[string]string{}
 	for _, name := range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := testrig.Port()
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		_, ports[name], _ = net.SplitHostPort(l.Addr().String())
+		ports[name] = fmt.Sprint(port)
 	}
 	return ports, nil
 }
