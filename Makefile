@@ -170,6 +170,10 @@ loadtest-changes: build ## measure how long changes take on a real API server (R
 		$(if $(SERVICES),-services=$(SERVICES)) $(if $(ENDPOINTS),-endpoints=$(ENDPOINTS)) \
 		$(if $(CERTIFICATES),-certificates=$(CERTIFICATES)) $(if $(CHURN),-churn=$(CHURN)) $(CHANGESFLAGS)
 
+.PHONY: loadtest-ebpf
+loadtest-ebpf: build ## measure what it costs that the kernel watches requests, as root: ten minutes (FOR=4m: less; FLAGS='-rate=20000' and others)
+	$(GO) run ./loadtest ebpf -rauta bin/rauta $(if $(FOR),-for=$(FOR)) $(FLAGS)
+
 .PHONY: loadtest-perf
 loadtest-perf: build ## measure the tables of PERF.md on HTTP/2, gRPC and TLS, against installed peers and those of loadtest-peers: ten minutes
 	@mkdir -p loadtest/out

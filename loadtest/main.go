@@ -36,7 +36,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout)
+	arguments, whole := os.Args[1:], run
+	if len(arguments) > 0 && arguments[0] == "ebpf" {
+		arguments, whole = arguments[1:], measureEBPF
+	}
+	err := whole(ctx, arguments, os.Stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}

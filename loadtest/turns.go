@@ -48,20 +48,29 @@ func countTurns(ctx context.Context, running []*entered) ([]loopCounts, error) {
 // scrapeTimeMax is far more than a page of metrics takes.
 const scrapeTimeMax = 5 * time.Second
 
-func (e *entered) scrape(ctx context.Context) (loopCounts, error) {
+func (e *entered) scrape(ctx context.Context) (counts loopCounts, err error) {
+	err = e.scrapePage(ctx, func(lines *bufio.Scanner) (err error) {
+		counts, err = parseCounts(lines)
+		return err
+	})
+	return counts, err
+}
+
+// scrapePage has a function read the page of metrics.
+func (e *entered) scrapePage(ctx context.Context, parse func(*bufio.Scanner) error) error {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTimeMax)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", e.environment.MetricsPort), nil)
 	if err != nil {
-		return loopCounts{}, err
+		return err
 	}
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return loopCounts{}, err
+		return err
 	}
 	defer response.Body.Close()
-	return parseCounts(bufio.NewScanner(response.Body))
+	return parse(bufio.NewScanner(response.Body))
 }
 
 // parseCounts sums over the label sets.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -214,6 +215,28 @@ func TestTheOpenLoopSendsWhatIsDueAndIdleConnectionsAnswerOnce(t *testing.T) {
 	}
 	if r := results[0]; r.Requests != 150 || r.Failed() > 0 {
 		t.Errorf("%d answered, failures %v; want one for each of 150 connections", r.Requests, r.Failures)
+	}
+}
+
+func TestAGeneratorThatSleepsKnowsForHowLongTheWholeMachineWorked(t *testing.T) {
+	l := testLoop(t)
+	port := startBareLoop(t, l.backend.port)
+	l.backend.prepare(5, 0)
+	command := shortCommand(port)
+	command.WholeMachine, command.Rounds, command.SliceNanos = true, 1, int64(300*time.Millisecond)
+	command.Targets[0].PIDs = []int{os.Getpid()} // generator and bare loop are in this process
+	results, err := l.run(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := results[0].Samples[0]
+	const steps = int64(20 * time.Millisecond) // in which idle time is told, at either end
+	if most := int64(runtime.NumCPU())*(s.WallNanos+int64(time.Second)) + steps; s.Requests == 0 || s.MachineNanos+steps < int64(s.CPUNanos) || s.MachineNanos > most {
+		t.Errorf("the machine worked %d ns, this process %d, within %d: %d requests", s.MachineNanos, s.CPUNanos, s.WallNanos, s.Requests)
+	}
+	command.Kind, command.PerSecond = Rate, 1000
+	if err := command.validate(); err == nil {
+		t.Error("at a rate the generator polls, so that the machine's time says nothing, but it is measured")
 	}
 }
 

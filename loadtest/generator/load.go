@@ -176,6 +176,12 @@ func (l *loop) readTicks(sign int64) error {
 }
 
 func (l *loop) slice(t *target, command *Command) (Sample, error) {
+	var machine machineClock
+	if command.WholeMachine {
+		if err := machine.start(l.now()); err != nil {
+			return Sample{}, err
+		}
+	}
 	before, err := procfs.ReadCPU(t.PIDs)
 	if err != nil {
 		return Sample{}, err
@@ -192,7 +198,7 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	case d.open:
 		err = l.sendOnSchedule(t, begin, end, command.PerSecond)
 	default:
-		err = l.saturate(t, end)
+		err = l.saturate(t, end, command.WholeMachine)
 	}
 	d.active = nil
 	if err == nil {
@@ -202,17 +208,48 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 		return Sample{}, err
 	}
 	after, err := procfs.ReadCPU(t.PIDs)
+	if err != nil {
+		return Sample{}, err
+	}
 	cpu := after.Sub(before)
-	return Sample{CPUNanos: cpu.Used, WaitNanos: cpu.Waiting, WallNanos: d.lastAnswer - begin, Requests: d.answered,
-		Failed: t.result.Failed() - failed}, err
+	sample := Sample{CPUNanos: cpu.Used, WaitNanos: cpu.Waiting, WallNanos: d.lastAnswer - begin, Requests: d.answered,
+		Failed: t.result.Failed() - failed}
+	if command.WholeMachine {
+		sample.MachineNanos, err = machine.worked(l.now())
+	}
+	return sample, err
 }
 
-func (l *loop) saturate(t *target, end int64) error {
+// machineClock measures for how long all processors together worked.
+type machineClock struct {
+	began int64
+	idle  procfs.Idle
+}
+
+func (c *machineClock) start(now int64) (err error) {
+	c.began = now
+	c.idle, err = procfs.ReadIdle()
+	return err
+}
+
+func (c *machineClock) worked(now int64) (nanos int64, err error) {
+	idle, err := procfs.ReadIdle()
+	return (now-c.began)*int64(idle.Processors) - int64(idle.Nanos-c.idle.Nanos), err
+}
+
+// sleepMillisMax is how long a generator sleeps that has nothing to do, so that it sees the end of its slice.
+const sleepMillisMax = 10
+
+func (l *loop) saturate(t *target, end int64, sleeps bool) error {
+	wait := 0
+	if sleeps {
+		wait = sleepMillisMax
+	}
 	for _, r := range t.requesters {
 		r.send(l, l.now())
 	}
 	for l.now() < end && t.result.Failed() <= failuresMax {
-		if err := l.turn(0); err != nil {
+		if err := l.turn(wait); err != nil {
 			return err
 		}
 	}

@@ -57,6 +57,9 @@ type Command struct {
 	EndToEnd    bool     `json:"endToEnd,omitempty"` // the TLS is with the back end, in connections of HTTP/1.1 that are open before the first slice
 	Resume      bool     `json:"resume,omitempty"`   // handshakes resume a session
 	GRPC        bool     `json:"grpc,omitempty"`     // both bodies are gRPC messages, the answer ends with trailers
+	// WholeMachine has slices of Paired measured for the whole machine, too. The generator then sleeps where it would poll,
+	// because polling would count as work.
+	WholeMachine bool `json:"wholeMachine,omitempty"`
 }
 
 // Target is a proxy under test.
@@ -74,6 +77,8 @@ type Sample struct {
 	WallNanos int64  `json:"wallNanos"` // from the first request to the last answer
 	Requests  uint64 `json:"requests"`
 	Failed    uint64 `json:"failed,omitempty"`
+	// MachineNanos is for how long processors worked, whatever they did, where WholeMachine is set.
+	MachineNanos int64 `json:"machineNanos,omitempty"`
 }
 
 // Result is what a target did during a command.
@@ -138,6 +143,7 @@ func (c *Command) validate() error {
 	need(c.Kind != Shakes || c.Secure && c.Protocol == HTTP1, "handshakes need TLS, and requests of HTTP/1.1")
 	need(!c.EndToEnd || c.Secure && c.Protocol == HTTP1, "TLS with the back end needs TLS, and requests of HTTP/1.1")
 	need(c.Kind != Rate || c.PerSecond > 0, "the rate must be positive")
+	need(!c.WholeMachine || c.Kind == Paired, "the whole machine can be measured with saturating load only")
 	if len(problems) > 0 {
 		return fmt.Errorf("command %s: %w", c.Kind, errors.Join(problems...))
 	}

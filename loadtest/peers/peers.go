@@ -88,8 +88,8 @@ func BareLoop(self string) *Contender {
 	}}
 }
 
-// RAUTA is the program at path with the given engine (loop or reference).
-func RAUTA(path, engine string) (*Contender, error) {
+// RAUTA is the program at path with the given engine (loop or reference), and further flags of serve.
+func RAUTA(path, engine string, flags ...string) (*Contender, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -110,9 +110,9 @@ func RAUTA(path, engine string) (*Contender, error) {
 			if err := writeRAUTA(config, e); err != nil {
 				return nil, err
 			}
-			return []string{path, "serve", "--config", config, "--bind", "127.0.0.1", "--http-port", fmt.Sprint(e.Port),
+			return append([]string{path, "serve", "--config", config, "--bind", "127.0.0.1", "--http-port", fmt.Sprint(e.Port),
 				"--admin", fmt.Sprintf("127.0.0.1:%d", e.AdminPort), "--metrics", fmt.Sprintf("127.0.0.1:%d", e.MetricsPort),
-				"--workers", "1", "--engine", engine, "--access-log", "off", "--log-level", "warn"}, nil
+				"--workers", "1", "--engine", engine, "--access-log", "off", "--log-level", "warn"}, flags...), nil
 		},
 		reload: func(e Environment, _, generation int) error {
 			return replaceFile(filepath.Join(e.Folder, "config", changingFile), []byte(routesYAML(0, 1, generation)))

@@ -1,4 +1,4 @@
-// Package procfs reads what a process tree has used: CPU time and resident memory.
+// Package procfs reads what a process tree has used, CPU time and resident memory, and for how long the machine was idle.
 //
 // It owns the parsing of /proc. It does not own processes. The generator reads CPU clocks around each slice with it,
 // the scenarios read memory.
@@ -54,6 +54,53 @@ func ReadCPU(pids []int) (CPU, error) {
 func threadGone(folder, name string) bool {
 	_, err := os.Stat(folder + "/" + name)
 	return err != nil
+}
+
+// Idle is for how long processors had nothing to do for anybody here, in nanoseconds, summed over all that are online. The
+// kernel keeps it exactly and tells it in steps of 10 ms, so that differences over seconds are good to some parts in a thousand.
+type Idle struct {
+	Nanos      uint64
+	Processors int
+}
+
+// ReadIdle reads the idle time of the whole machine, with that in which it waits for disks, and that in which a hypervisor
+// lets others run.
+func ReadIdle() (Idle, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return Idle{}, fmt.Errorf("reading the CPU time of the machine: %w", err)
+	}
+	return parseIdle(text)
+}
+
+// Positions in a line of /proc/stat, counted from the name of the processor, and the length of a tick (proc(5), USER_HZ).
+const (
+	machineIdle   = 4
+	machineIOWait = 5
+	machineSteal  = 8
+	tickNanos     = 10_000_000
+)
+
+func parseIdle(text []byte) (Idle, error) {
+	var sum Idle
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) <= machineSteal || !bytes.HasPrefix(fields[0], []byte("cpu")) || len(fields[0]) == len("cpu") {
+			continue // the line of all together is rounded, and no others are of processors
+		}
+		for _, position := range []int{machineIdle, machineIOWait, machineSteal} {
+			ticks, err := strconv.ParseUint(string(fields[position]), 10, 64)
+			if err != nil {
+				return Idle{}, fmt.Errorf("reading the CPU time of the machine: line %q of /proc/stat: %w", bytes.TrimSpace(line), err)
+			}
+			sum.Nanos += ticks * tickNanos
+		}
+		sum.Processors++
+	}
+	if sum.Processors == 0 {
+		return Idle{}, errors.New("reading the CPU time of the machine: /proc/stat has no line of a processor")
+	}
+	return sum, nil
 }
 
 // Ticks are the user and system time of the given processes in clock ticks (1/100 s): coarse, good for a split over a

@@ -68,3 +68,19 @@ func TestTheTreeHasChildrenAndAnEndedProcessIsAnError(t *testing.T) {
 		t.Error("the CPU time of an ended process is no error")
 	}
 }
+
+func TestIdleTimeIsSummedOverProcessorsWithWaitsAndWhatOthersTook(t *testing.T) {
+	text := "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 1 2 3 100 20 4 5 3 0 0\ncpu1 1 2 3 200 30 4 5 4 0 0\nintr 1 2 3 4 5 6 7 8 9 10\n"
+	got, err := parseIdle([]byte(text))
+	if want := (Idle{Nanos: 357 * tickNanos, Processors: 2}); err != nil || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	for _, bad := range []string{"", "cpu  1 2 3 4 5 6 7 8 9 10\n", "cpu0 1 2 3 many 5 6 7 8 9 10\n"} {
+		if got, err := parseIdle([]byte(bad)); err == nil {
+			t.Errorf("%q is read as %+v", bad, got)
+		}
+	}
+	if own, err := ReadIdle(); err != nil || own.Processors == 0 || own.Nanos == 0 {
+		t.Errorf("this machine: %+v, %v", own, err)
+	}
+}

@@ -4,6 +4,7 @@
 package stats
 
 import (
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -25,6 +26,46 @@ func medianOf(values []float64) float64 {
 		return values[middle]
 	}
 	return (values[middle-1] + values[middle]) / 2
+}
+
+// Quartiles are the least of the values, the three quartiles, and the largest; between two values they are interpolated, and
+// for none they are NaN.
+func Quartiles(values []float64) (q [5]float64) {
+	sorted := slices.Sorted(slices.Values(values))
+	for i := range q {
+		if len(sorted) == 0 {
+			q[i] = math.NaN()
+			continue
+		}
+		position := float64(i) / 4 * float64(len(sorted)-1)
+		below := int(position)
+		above := min(below+1, len(sorted)-1)
+		q[i] = sorted[below] + (sorted[above]-sorted[below])*(position-float64(below))
+	}
+	return q
+}
+
+// BucketQuantile is the value below which the given share (0 to 1) lies of what a histogram has counted, by the cumulative
+// counts of its upper bounds: evenly within a bucket, as histogram_quantile of Prometheus has it. What is above the last
+// finite bound counts as that bound. NaN when there is nothing.
+func BucketQuantile(cumulative map[float64]float64, share float64) float64 {
+	bounds := slices.Sorted(maps.Keys(cumulative))
+	if len(bounds) == 0 || cumulative[bounds[len(bounds)-1]] == 0 {
+		return math.NaN()
+	}
+	rank := share * cumulative[bounds[len(bounds)-1]]
+	from, below := 0.0, 0.0
+	for _, bound := range bounds {
+		upTo := cumulative[bound]
+		switch {
+		case math.IsInf(bound, 1):
+			return from
+		case upTo >= rank && upTo > below:
+			return from + (bound-from)*(rank-below)/(upTo-below)
+		}
+		from, below = bound, upTo
+	}
+	return from
 }
 
 // Interval is a median with its confidence interval.

@@ -122,3 +122,30 @@ func TestRecordingDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", allocations)
 	}
 }
+
+func TestQuartilesAreThoseOfTheSortedValues(t *testing.T) {
+	if got, want := Quartiles([]float64{9, 1, 5, 3, 7}), [5]float64{1, 3, 5, 7, 9}; got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, want := Quartiles([]float64{4, 2}), [5]float64{2, 2.5, 3, 3.5, 4}; got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := Quartiles(nil); !math.IsNaN(got[0]) || !math.IsNaN(got[4]) {
+		t.Errorf("of nothing: %v", got)
+	}
+}
+
+func TestAQuantileOfBucketsIsInterpolatedWithinItsBucket(t *testing.T) {
+	inf := math.Inf(1)
+	cumulative := map[float64]float64{1: 10, 2: 10, 4: 30, inf: 40}
+	for share, want := range map[float64]float64{0.125: 0.5, 0.25: 1, 0.5: 3, 0.75: 4, 0.99: 4} {
+		if got := BucketQuantile(cumulative, share); got != want {
+			t.Errorf("%v of it lie below %v, want %v", share, got, want)
+		}
+	}
+	for _, nothing := range []map[float64]float64{nil, {1: 0, inf: 0}} {
+		if got := BucketQuantile(nothing, 0.5); !math.IsNaN(got) {
+			t.Errorf("half of nothing lies below %v", got)
+		}
+	}
+}
