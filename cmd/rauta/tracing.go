@@ -60,7 +60,7 @@ func (o *traceOptions) validate() error {
 	if len(formats) == 0 {
 		return usagef("--trace-propagate is empty: must be one or more of w3c, b3 and b3multi, or left out")
 	}
-	o.propagation = &trace.Propagation{Formats: formats, Share: uint64(o.sampling / 100 * trace.ShareMax), Spans: o.endpoint != ""}
+	o.propagation = &trace.Propagation{Formats: formats, Share: trace.ShareOf(o.sampling), Spans: o.endpoint != ""}
 	return nil
 }
 

@@ -75,7 +75,7 @@ func additions() []edge {
 		{"proxy/dial", "proxy/loop", "it connects for the engines, which take connections over when they are open"},
 		{"proxy/dial", "proxy/upstream", "pools ask it for connections"},
 		{"fastpath", "proxy/proxyproto", "a PROXY header comes before the first head"},
-		{"proxy/exchange", "proxy/trace", "a request becomes part of a trace before it is matched"},
+		{"proxy/exchange", "proxy/trace", "a request becomes part of a trace, in which each attempt has a name of its own"},
 		{"proxy/otlp", "proxy/observe", "it exports the spans that observe keeps"},
 		{"proxy/trace", "proxy/message", "a trace context is read from views of a head and written into it"},
 		{"proxy/exchange", "proxy/websocket", "a tunnel closes where no frame is under way"},

@@ -121,6 +121,9 @@ type Rule struct {
 	BodyBytesMax int64 `json:"bodyBytesMax,omitempty"`
 	// Retry is nil for the default.
 	Retry *Retry `json:"retry,omitempty"`
+	// TraceSampling is the percentage of the traces beginning here that are marked as sampled, nil for the default of the
+	// process.
+	TraceSampling *float64 `json:"traceSampling,omitempty"`
 }
 
 // NoTimeout in place of a timeout switches it off (0s in a Gateway API timeout). Any negative Duration means the same.

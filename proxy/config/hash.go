@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
+	"math"
 )
 
 // Digest is the hashes of a configuration and of its routes.
@@ -232,6 +233,9 @@ func (d *digest) rule(r *Rule) {
 			d.number(int64(code))
 		}
 		d.number(int64(t.Backoff))
+	}
+	if p := r.TraceSampling; d.flag(p != nil) {
+		d.number(int64(math.Float64bits(*p)))
 	}
 }
 

@@ -265,6 +265,9 @@ func (v *validator) rule(route, index int) {
 	if r.BodyBytesMax < 0 {
 		report(PartRule, 0, fmt.Errorf("%d is negative; 0 means no limit of this rule", r.BodyBytesMax), "bodyBytesMax")
 	}
+	if p := r.TraceSampling; p != nil && !(*p >= 0 && *p <= 100) {
+		report(PartRule, 0, fmt.Errorf("%v is no percentage", *p), "traceSampling")
+	}
 	if field, err := checkRetry(r.Retry); err != nil {
 		report(PartRule, 0, err, "retry.%s", field)
 	}

@@ -183,7 +183,7 @@ func (x *Exchange) timeout(reason string) {
 // attemptTimeout is timeout for an attempt, which another one may follow.
 func (x *Exchange) attemptTimeout(reason string) {
 	x.blameTimeout()
-	if !x.retryAfterTimeout() {
+	if !x.retryAfterTimeout(reason) {
 		x.fail(504, reason)
 	}
 }

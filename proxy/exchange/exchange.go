@@ -13,6 +13,7 @@ import (
 	"net/netip"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/filter"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
@@ -98,6 +99,7 @@ type Exchange struct {
 	limits       deadlines
 	received     received
 	rec          observe.Record
+	spans        *spans           // nil unless the request is sampled, and spans are exported
 	own          message.Response // RAUTA's own answers
 	trailers     *message.Head    // of the request, nil for none
 	replay       replay
@@ -141,17 +143,12 @@ func (x *Exchange) Start() {
 		return
 	}
 	x.setForwardingFields()
-	if p := w.Settings.Propagation; p != nil {
-		c := p.Join(&x.Req.Head, x.peer.Trusted || !w.Settings.TracesOfTrusted, w.rand)
-		x.rec.TraceID = c.TraceID
-		if c.Own {
-			x.rec.SpanID, x.rec.ParentSpanID = c.SpanID, c.ParentID
-		}
-	}
 	if x.peer.Identity != nil {
 		x.addIdentity(x.peer.Identity)
 	}
-	if status, reason := x.match(); status != 0 {
+	path, status, reason := x.match()
+	x.joinTrace(path)
+	if status != 0 {
 		x.Answer(status, reason)
 		return
 	}
@@ -171,25 +168,25 @@ func (x *Exchange) Start() {
 	}
 }
 
-// match finds the rule; if there is none, it says what to answer.
-func (x *Exchange) match() (status int, reason string) {
+// match finds the rule, and which of its paths the request has; if there is none, it says what to answer.
+func (x *Exchange) match() (path *config.PathMatch, status int, reason string) {
 	port := x.peer.Port.Current(x.w.Live.Current())
 	if port == nil {
-		return 404, "no_route"
+		return nil, 404, "no_route"
 	}
 	x.port = port.Addr.Port()
 	host := x.w.hostOf(x.Req.Bytes(x.Req.Authority))
 	if x.peer.Scheme == message.SchemeHTTPS && x.peer.misdirected(port, host) {
-		return 421, "misdirected_request"
+		return nil, 421, "misdirected_request"
 	}
 	rule, _, result := port.Match(host, &x.Req)
 	if rule == nil {
-		return 404, "no_route"
+		return nil, 404, "no_route"
 	}
 	x.rule = rule
 	x.w.Shard.Begin(&x.rec, rule.Stats)
 	x.limits.prefix = result.Prefix
-	return 0, ""
+	return result.Path, 0, ""
 }
 
 // OnRequestData passes on a part of the request body, or raw bytes of a tunnel. p is only valid during the call.
@@ -324,6 +321,9 @@ func (x *Exchange) tooLarge(n int64) bool {
 // complete ends an exchange whose response has been handed to the engine whole.
 func (x *Exchange) complete(reason string) {
 	x.enter(observe.StageClientWrite)
+	if x.spans != nil {
+		x.endAttemptSpan(reason)
+	}
 	if x.down.Finished() {
 		x.finish(reason)
 		return
@@ -369,7 +369,11 @@ func (x *Exchange) finish(reason string) {
 		r.Endpoint = e.Stats
 		r.EndpointAddr = e.Name
 	}
-	if x.w.Shard.Logs(reason) || r.SpanID != [8]byte{} {
+	if x.spans != nil {
+		x.endAttemptSpan(reason)
+		x.spans.Scheme, x.spans.GRPC = x.Req.Scheme.String(), x.grpc != message.NotGRPC
+	}
+	if x.spans != nil || x.w.Shard.Logs(reason) {
 		x.describe(r)
 	}
 	x.w.Shard.Finish(r)

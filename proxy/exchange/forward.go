@@ -78,12 +78,16 @@ func (x *Exchange) pick(failed *upstream.Endpoint) {
 		return
 	}
 	x.rec.Attempts++
+	x.rec.StreamAt, x.rec.SentAt = 0, 0 // of the attempt before
 	x.w.Shard.Attempt(&x.rec, a.endpoint.Stats)
 	x.enter(observe.StageBackendConnect)
 	x.limits.patient = x.grpc != message.NotGRPC && a.endpoint.Protocol == config.BackendH2
 	a.interims, a.retired = 0, false
 	a.pool = a.endpoint.PoolFor(x.w.Upstream, x.Req.Upgrade.Len > 0)
 	x.limits.armAttempt(x)
+	if x.spans != nil {
+		x.beginAttemptSpan(a.endpoint)
+	}
 	if x.Req.Framing != message.NoBody {
 		x.down.PauseBody() // until there is somewhere to put it
 	}
@@ -184,6 +188,9 @@ func (x *Exchange) OnHead(resp *message.Response) {
 	x.rec.FirstByteAt = x.since(now)
 	x.enter(observe.StageBackendBody)
 	x.rec.BackendStatus = resp.Status
+	if x.spans != nil {
+		x.spans.answeredIn(resp.Version)
+	}
 	x.limits.touched = now
 	x.limits.headArrived(x)
 	code := x.readGRPCStatus(&resp.Head)

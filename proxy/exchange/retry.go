@@ -33,14 +33,14 @@ func (x *Exchange) retryAfterFailure(f upstream.Failure) bool {
 		if x.unsent >= unsentMax || !x.attemptsLeft() {
 			return false
 		}
-		x.countRetry(0)
+		x.countRetry(0, failureReason(f))
 		x.pick(x.attempt.endpoint)
 		return true
 	}
 	if !x.attemptsLeft() || !x.w.Upstream.AllowRetry() {
 		return false
 	}
-	x.countRetry(0)
+	x.countRetry(0, failureReason(f))
 	if r := x.rule.Retry; r == nil || r.Backoff == 0 && x.retries() == 0 {
 		x.pick(x.attempt.endpoint) // elsewhere it may work at once
 	} else {
@@ -55,7 +55,7 @@ func (x *Exchange) retryAfterResponse(resp *message.Response, grpc int) bool {
 	if !x.rule.Retry.Has(resp.Status) && grpc != grpcUnavailable || x.replay.gone || !x.attemptsLeft() || !x.w.Upstream.AllowRetry() {
 		return false
 	}
-	x.countRetry(resp.Status)
+	x.countRetry(resp.Status, "")
 	x.rec.BackendStatus, x.rec.GRPCStatus, x.rec.FirstByteAt = 0, 0, 0
 	x.backOff()
 	if !x.requestEnded || resp.Framing == message.UntilClose { // what is left of the body is for the next one
@@ -65,13 +65,13 @@ func (x *Exchange) retryAfterResponse(resp *message.Response, grpc int) bool {
 }
 
 // retryAfterTimeout makes another attempt after one that took too long, if the rule wants that.
-func (x *Exchange) retryAfterTimeout() bool {
+func (x *Exchange) retryAfterTimeout(reason string) bool {
 	a := &x.attempt
 	if x.phase != phaseHead || x.replay.gone || a.stream != nil && !x.requestEnded || !x.mayRepeat(504, a.waiting) ||
 		!x.attemptsLeft() || !x.w.Upstream.AllowRetry() {
 		return false
 	}
-	x.countRetry(0)
+	x.countRetry(0, reason)
 	x.dropAttempt()
 	x.backOff()
 	return true
@@ -95,8 +95,12 @@ func (x *Exchange) attemptsLeft() bool {
 	return x.rec.Attempts-x.unsent < most
 }
 
-// countRetry counts the attempt that another one follows; status is what was answered, 0 for nothing.
-func (x *Exchange) countRetry(status int) {
+// countRetry counts the attempt that another one follows; status is what was answered, 0 for nothing, which the reason
+// explains.
+func (x *Exchange) countRetry(status int, reason string) {
+	if x.spans != nil {
+		x.endAttemptSpan(reason)
+	}
 	x.w.Shard.Retry()
 	x.w.Shard.AttemptFailed(x.attempt.endpoint.Stats, status)
 }

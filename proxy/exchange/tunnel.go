@@ -50,6 +50,9 @@ func (x *Exchange) onSwitch(resp *message.Response) {
 	x.rec.FirstByteAt = x.since(now)
 	x.enter(observe.StageBackendBody)
 	x.rec.Status, x.rec.BackendStatus = resp.Status, resp.Status
+	if x.spans != nil {
+		x.spans.answeredIn(resp.Version)
+	}
 	x.phase = phaseTunnel
 	x.loseBody()
 	t := &tunnel{x: x, websocket: message.EqualFold(asked, websocket.Protocol)}

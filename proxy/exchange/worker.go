@@ -70,7 +70,11 @@ type Worker struct {
 	ended   uint64
 	free    *Exchange
 	frees   int
-	host    [hostBytesMax]byte
+
+	freeSpans      *spans
+	freeSpansCount int
+
+	host [hostBytesMax]byte
 }
 
 // Shed says how much load to shed.
@@ -138,6 +142,10 @@ func (w *Worker) put(x *Exchange) {
 	}
 	if x.trailers != nil {
 		x.trailers = nil
+	}
+	if x.spans != nil {
+		w.putSpans(x.spans)
+		x.spans = nil
 	}
 	x.dropReplay()
 	x.replay.gone = false

@@ -8,6 +8,14 @@ type Target struct{ Pod, Namespace, Node, Zone string }
 // Describe says what the endpoint is; a later call replaces what was said.
 func (e *Endpoint) Describe(t Target) { e.target.Store(&t) }
 
+// Target returns what was described, empty if nothing was.
+func (e *Endpoint) Target() Target {
+	if t := e.target.Load(); t != nil {
+		return *t
+	}
+	return Target{}
+}
+
 // connectReasonsMax bounds the reasons for which connections to one endpoint fail; what is beyond counts as "other".
 const connectReasonsMax = 16
 

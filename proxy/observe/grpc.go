@@ -29,6 +29,9 @@ func (s GRPCStatus) String() string {
 	return grpcCodes[s-1]
 }
 
+// Code returns the code, and whether there is one.
+func (s GRPCStatus) Code() (code int, ok bool) { return int(s) - 1, s != 0 }
+
 // grpcCounts counts gRPC exchanges per code.
 type grpcCounts struct {
 	n [len(grpcCodes)]atomic.Uint64

@@ -26,7 +26,7 @@ type Record struct {
 	// ReceivedAt is when the request head was complete, in nanoseconds since the Unix epoch.
 	ReceivedAt int64
 	// StreamAt, SentAt, FirstByteAt and EndAt are nanoseconds after ReceivedAt on the monotonic clock: upstream
-	// connection in hand, request fully sent, response head received, exchange ended. 0 when it did not happen; 1 when
+	// connection in hand, request fully sent, response head received, all of the last attempt, and exchange ended. 0 when it did not happen; 1 when
 	// it happened at the clock reading of ReceivedAt, so that the log can tell at which stage an exchange ended.
 	StreamAt, SentAt, FirstByteAt, EndAt int64
 	// Stages are the nanoseconds that the request spent in each stage; from StageProxy on they add up to EndAt. The first
@@ -34,9 +34,8 @@ type Record struct {
 	Stages [StageCount]int64
 	// TraceID is the id of the trace that the request belongs to (W3C Trace Context), zero for none.
 	TraceID [16]byte
-	// SpanID is the id of the request's own span, zero if none is to be exported, and ParentSpanID that of the client's, zero
-	// if the trace begins here.
-	SpanID, ParentSpanID [8]byte
+	// Spans is nil if none are to be exported.
+	Spans *RequestSpans
 
 	// Attempts is the number of endpoints tried, 0 when RAUTA answered by itself.
 	Attempts int

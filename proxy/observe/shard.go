@@ -135,7 +135,7 @@ func (s *Shard) Finish(rec *Record) {
 			s.logDropped.Add(1)
 		}
 	}
-	if rec.SpanID != [8]byte{} {
+	if rec.Spans != nil {
 		if ring := s.spans.Load(); ring != nil {
 			ring.put(rec)
 		}

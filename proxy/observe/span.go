@@ -8,21 +8,22 @@ import (
 )
 
 const (
-	// spanRingSlots is the number of spans that may wait for the exporter, per worker: a power of two. About 800 KiB.
+	// spanRingSlots is the number of requests whose spans may wait for the exporter, per worker: a power of two. About 2.3 MB.
 	spanRingSlots = 1024
-	// What of a request is kept, in bytes; the rest is cut off, and SpanText says so.
-	spanMethodBytes, spanHostBytes, spanPathBytes, spanAgentBytes = 16, 128, 256, 128
+	// What of a request is kept, in bytes; the rest is cut off.
+	spanMethodBytes, spanHostBytes, spanPathBytes, spanQueryBytes, spanAgentBytes = 16, 128, 256, 256, 128
+	spanTextBytes                                                                 = spanMethodBytes + spanHostBytes + 2*(spanPathBytes+spanQueryBytes) + spanAgentBytes
 )
 
-// Span is what a sampled exchange leaves behind for the export of traces: of fixed size, and without views, so that it
-// outlives the exchange. Times are those of Record.
+// Span is what a sampled exchange leaves behind for the export of traces, its attempts included: of fixed size, and without
+// views, so that it outlives the exchange. Times are those of Record.
 type Span struct {
-	TraceID          [16]byte
-	SpanID, ParentID [8]byte
+	RequestSpans
+	TraceID [16]byte
 
 	ReceivedAt, StreamAt, SentAt, FirstByteAt, EndAt int64
 	Stages                                           [StageCount]int64
-	Status, BackendStatus, Attempts                  int
+	Status, BackendStatus, AttemptCount              int
 	BytesIn, BytesOut                                int64
 	GRPCStatus                                       GRPCStatus
 	Client                                           netip.Addr
@@ -30,11 +31,11 @@ type Span struct {
 	// Route is empty if none matched, Cluster and Endpoint if none was tried.
 	Reason, Protocol, Route, Rule, Cluster, Endpoint string
 
-	text   [spanMethodBytes + spanHostBytes + spanPathBytes + spanAgentBytes]byte
-	method spanText
-	host   spanText
-	path   spanText
-	agent  spanText
+	text            [spanTextBytes]byte
+	method, host    spanText
+	path, query     spanText
+	sent, sentQuery spanText
+	agent           spanText
 }
 
 // spanText is a piece of Span.text.
@@ -48,18 +49,28 @@ func (s *Span) Method() string { return s.of(s.method) }
 // Host is the authority that the client sent, cut off after 128 bytes.
 func (s *Span) Host() string { return s.of(s.host) }
 
-// Path is the path that the client sent, without the query, cut off after 256 bytes.
+// Path is the path that the client sent, and Query what followed it after "?", each cut off after 256 bytes.
 func (s *Span) Path() string { return s.of(s.path) }
+
+// Query may hold secrets.
+func (s *Span) Query() string { return s.of(s.query) }
+
+// SentPath and SentQuery are those that back ends got, cut off likewise.
+func (s *Span) SentPath() string { return s.of(s.sent) }
+
+// SentQuery may hold secrets.
+func (s *Span) SentQuery() string { return s.of(s.sentQuery) }
 
 // UserAgent is cut off after 128 bytes.
 func (s *Span) UserAgent() string { return s.of(s.agent) }
 
 // fill overwrites all of a span.
 func (s *Span) fill(rec *Record) {
-	s.TraceID, s.SpanID, s.ParentID = rec.TraceID, rec.SpanID, rec.ParentSpanID
+	s.RequestSpans.copy(rec.Spans)
+	s.TraceID = rec.TraceID
 	s.ReceivedAt, s.StreamAt, s.SentAt, s.FirstByteAt, s.EndAt = rec.ReceivedAt, rec.StreamAt, rec.SentAt, rec.FirstByteAt, rec.EndAt
 	s.Stages, s.GRPCStatus, s.Client = rec.Stages, rec.GRPCStatus, rec.Client
-	s.Status, s.BackendStatus, s.Attempts = rec.Status, rec.BackendStatus, rec.Attempts
+	s.Status, s.BackendStatus, s.AttemptCount = rec.Status, rec.BackendStatus, rec.Attempts
 	s.BytesIn, s.BytesOut = rec.BytesIn, rec.BytesOut
 	s.Reason, s.Protocol, s.Rule = rec.Reason, rec.Protocol, rec.RuleName
 	s.Route, s.Cluster, s.Endpoint = "", "", rec.EndpointAddr
@@ -72,18 +83,27 @@ func (s *Span) fill(rec *Record) {
 			s.Endpoint = rec.Endpoint.key.Address
 		}
 	}
-	path := rec.ReceivedTarget
+	path, query := rec.ReceivedTarget, []byte(nil)
 	if len(path) == 0 || path[0] != '/' { // an absolute form, or "*"
-		path = rec.EffectivePath
-	}
-	if i := bytes.IndexByte(path, '?'); i >= 0 { // queries have secrets more often than paths
-		path = path[:i]
+		path, query = rec.EffectivePath, rec.EffectiveQuery
+	} else if i := bytes.IndexByte(path, '?'); i >= 0 {
+		path, query = path[:i], path[i+1:]
 	}
 	at := 0
 	s.method = s.keep(&at, rec.ReceivedMethod, spanMethodBytes)
 	s.host = s.keep(&at, rec.ReceivedHost, spanHostBytes)
 	s.path = s.keep(&at, path, spanPathBytes)
+	s.query = s.keep(&at, query, spanQueryBytes)
+	s.sent = s.keep(&at, rec.EffectivePath, spanPathBytes)
+	s.sentQuery = s.keep(&at, rec.EffectiveQuery, spanQueryBytes)
 	s.agent = s.keep(&at, rec.UserAgent, spanAgentBytes)
+}
+
+// copy overwrites s, without the attempts that there are not.
+func (s *RequestSpans) copy(from *RequestSpans) {
+	s.SpanID, s.ParentID, s.PathRule, s.PathBelow = from.SpanID, from.ParentID, from.PathRule, from.PathBelow
+	s.Scheme, s.GRPC, s.Peer, s.begun = from.Scheme, from.GRPC, from.Peer, from.begun
+	copy(s.attempts[:], from.Attempts())
 }
 
 func (s *Span) keep(at *int, b []byte, most int) spanText {
@@ -92,7 +112,8 @@ func (s *Span) keep(at *int, b []byte, most int) spanText {
 	return spanText{uint16(from), uint16(*at)}
 }
 
-// Spans holds the spans that wait for an exporter: a ring for each worker, which drops what does not fit.
+// Spans holds the spans that wait for an exporter: a ring for each worker, which drops what does not fit, a request with its
+// attempts as a whole.
 type Spans struct {
 	rings   []*spanRing
 	urgent  chan struct{}
@@ -116,10 +137,10 @@ func (r *Registry) CollectSpans() *Spans {
 // Urgent has a token when a ring has become half full.
 func (c *Spans) Urgent() <-chan struct{} { return c.urgent }
 
-// Dropped is the number of spans that did not fit.
+// Dropped is the number of spans that did not fit, those of attempts included.
 func (c *Spans) Dropped() uint64 { return c.dropped.Load() }
 
-// Take moves spans to dst, from as many workers as it has room for, and returns their number. One goroutine may call it.
+// Take moves the spans of requests to dst, from as many workers as it has room for, and returns the number of requests. One goroutine may call it.
 func (c *Spans) Take(dst []Span) int {
 	n := 0
 	for _, ring := range c.rings {
@@ -141,7 +162,7 @@ type spanRing struct {
 	tail atomic.Uint64 // stored by the producer
 }
 
-// put keeps the span of an exchange, or counts that there is no room for it.
+// put keeps the spans of an exchange, or counts that there is no room for them.
 func (r *spanRing) put(rec *Record) {
 	if r.lock != nil {
 		r.lock.Lock()
@@ -150,7 +171,7 @@ func (r *spanRing) put(rec *Record) {
 	tail := r.tail.Load()
 	used := tail - r.head.Load()
 	if used >= spanRingSlots {
-		r.spans.dropped.Add(1)
+		r.spans.dropped.Add(uint64(1 + len(rec.Spans.Attempts())))
 		return
 	}
 	r.slots[tail%spanRingSlots].fill(rec)

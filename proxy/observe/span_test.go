@@ -6,7 +6,7 @@ import (
 )
 
 func spanRecord(n byte) *Record {
-	return &Record{TraceID: [16]byte{n}, SpanID: [8]byte{n, 1}, ParentSpanID: [8]byte{n, 2}, Status: 200, EndAt: 5,
+	return &Record{TraceID: [16]byte{n}, Spans: &RequestSpans{SpanID: [8]byte{n, 1}, ParentID: [8]byte{n, 2}}, Status: 200, EndAt: 5,
 		ReceivedMethod: []byte("GET"), ReceivedTarget: []byte("/a?token=secret"), ReceivedHost: []byte("example.com"), UserAgent: []byte("curl")}
 }
 
@@ -30,7 +30,7 @@ func TestASpanOutlivesItsExchange(t *testing.T) {
 func TestLongTextsOfASpanAreCutOff(t *testing.T) {
 	long := []byte("/" + strings.Repeat("x", 5000))
 	var s Span
-	s.fill(&Record{ReceivedMethod: long, ReceivedTarget: long, ReceivedHost: long, UserAgent: long})
+	s.fill(&Record{Spans: &RequestSpans{}, ReceivedMethod: long, ReceivedTarget: long, ReceivedHost: long, UserAgent: long})
 	if len(s.Method()) != spanMethodBytes || len(s.Host()) != spanHostBytes || len(s.Path()) != spanPathBytes || len(s.UserAgent()) != spanAgentBytes {
 		t.Errorf("%d %d %d %d", len(s.Method()), len(s.Host()), len(s.Path()), len(s.UserAgent()))
 	}

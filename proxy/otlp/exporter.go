@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	// batchMax is the number of spans of one request to the collector: what the OpenTelemetry SDK sends at most, too.
-	batchMax = 512
+	// batchMax is the number of requests whose spans go to the collector at once. With one attempt for each that is 512 spans,
+	// what the OpenTelemetry SDK sends at most, too; with all that there is room for, 1,280 of 1 KiB: collectors take 4 MiB.
+	batchMax = 256
 	// pauseMax is how long a span waits at low traffic.
 	pauseMax = time.Second
 	// exportWaitMax bounds one batch, with what is sent again because the collector was busy.
@@ -45,10 +46,10 @@ type Options struct {
 // Exporter sends spans to a collector.
 type Exporter struct {
 	// immutable after Start
-	client   sdktrace.SpanExporter
-	resource *resource.Resource
-	log      *slog.Logger
-	spans    *observe.Spans
+	client sdktrace.SpanExporter
+	maker  maker
+	log    *slog.Logger
+	spans  *observe.Spans
 
 	ctx     context.Context // ends when Close has waited enough
 	cancel  context.CancelFunc
@@ -97,10 +98,12 @@ func New(opt Options) (*Exporter, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Exporter{log: opt.Log, ctx: ctx, cancel: cancel, closing: make(chan struct{}), done: make(chan struct{})}
-	if e.resource, err = resourceOf(ctx, opt); err != nil {
+	from, err := resourceOf(ctx, opt)
+	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
+	e.maker = newMaker(from, opt.Version)
 	if e.client, err = otlptrace.New(ctx, clientOf(u)); err != nil {
 		cancel()
 		return nil, err
@@ -191,10 +194,10 @@ func (e *Exporter) drain() {
 	}
 }
 
-func (e *Exporter) export(spans []observe.Span) {
-	batch := make([]sdktrace.ReadOnlySpan, len(spans))
-	for i := range spans {
-		batch[i] = snapshotOf(&spans[i], e.resource)
+func (e *Exporter) export(requests []observe.Span) {
+	batch := make([]sdktrace.ReadOnlySpan, 0, 2*len(requests))
+	for i := range requests {
+		batch = e.maker.appendSpans(batch, &requests[i])
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, exportWaitMax)
 	defer cancel()

@@ -7,11 +7,19 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
@@ -57,7 +65,7 @@ func started(t *testing.T, endpoint string) (*Exporter, *observe.Shard, *observe
 
 func record() *observe.Record {
 	return &observe.Record{
-		TraceID: [16]byte{1}, SpanID: [8]byte{2}, ParentSpanID: [8]byte{3}, ReceivedAt: 1_700_000_000_000_000_000,
+		TraceID: [16]byte{1}, Spans: &observe.RequestSpans{SpanID: [8]byte{2}, ParentID: [8]byte{3}}, ReceivedAt: 1_700_000_000_000_000_000,
 		StreamAt: 10, SentAt: 20, FirstByteAt: 30, EndAt: 40, Status: 503, Reason: "connect_failed", Protocol: "HTTP/1.1", Attempts: 1,
 		ReceivedMethod: []byte("GET"), ReceivedTarget: []byte("/a\xff?q=secret"), ReceivedHost: []byte("[2001:db8::1]:8443"),
 	}
@@ -95,6 +103,125 @@ func check(t *testing.T, req *collector.ExportTraceServiceRequest) {
 	}
 	if strings.Contains(s.String(), "secret") {
 		t.Errorf("the query is exported: %s", s)
+	}
+}
+
+// made returns the spans of a record by name of their kind.
+func made(t *testing.T, rec *observe.Record) (request sdktrace.ReadOnlySpan, attempts []sdktrace.ReadOnlySpan) {
+	t.Helper()
+	r := observe.NewRegistry(observe.Options{})
+	spans := r.CollectSpans()
+	r.Shard(0).Finish(rec)
+	var taken [1]observe.Span
+	if spans.Take(taken[:]) != 1 {
+		t.Fatal("no span")
+	}
+	m := newMaker(resource.Empty(), "1")
+	all := m.appendSpans(nil, &taken[0])
+	return all[0], all[1:]
+}
+
+// wantAttributes: "" says that there must be none of the name.
+func wantAttributes(t *testing.T, s sdktrace.ReadOnlySpan, want map[string]string) {
+	t.Helper()
+	got := map[string]string{}
+	for _, a := range s.Attributes() {
+		if _, twice := got[string(a.Key)]; twice {
+			t.Errorf("%s: %s is there twice", s.Name(), a.Key)
+		}
+		got[string(a.Key)] = a.Value.Emit()
+	}
+	for key, value := range want {
+		if have, ok := got[key]; have != value || ok != (value != "") {
+			t.Errorf("%s: %s is %q, want %q", s.Name(), key, have, value)
+		}
+	}
+}
+
+func attempted(status int, reason string) *observe.Record {
+	rec := record()
+	rec.Status, rec.Reason, rec.Attempts = status, reason, 1
+	rec.EffectivePath, rec.EffectiveQuery = []byte("/b"), []byte("q=secret&flag")
+	rec.Spans.PathRule, rec.Spans.PathBelow, rec.Spans.Scheme = "/a", true, "https"
+	a := rec.Spans.Begin()
+	a.ID, a.BeganAt, a.StreamAt, a.EndAt, a.Address, a.Status, a.Reason = [8]byte{7}, 1, 2, 9, "10.0.0.1:8080", status, reason
+	return rec
+}
+
+func TestSpansFollowTheConventionsForHTTP(t *testing.T) {
+	rec := attempted(404, "")
+	rec.Spans.Attempts()[0].Version = "2"
+	request, attempts := made(t, rec)
+	if request.Name() != "GET /a/*" || request.SpanKind() != trace.SpanKindServer || request.Status().Code != codes.Unset {
+		t.Errorf("%s, kind %s, status %v", request.Name(), request.SpanKind(), request.Status())
+	}
+	wantAttributes(t, request, map[string]string{
+		"http.route": "/a/*", "url.scheme": "https", "url.path": "/a\uFFFD", "url.query": "q=REDACTED", "error.type": "", "rpc.system": "",
+		"http.request.method": "GET", "http.response.status_code": "404",
+	})
+	a := attempts[0]
+	if a.Name() != "GET" || a.SpanKind() != trace.SpanKindClient || a.Parent().SpanID() != request.SpanContext().SpanID() || a.Parent().IsRemote() ||
+		a.SpanContext().SpanID() != (trace.SpanID{7}) || a.EndTime().Sub(a.StartTime()) != 8 || a.Status().Code != codes.Error {
+		t.Errorf("%+v", a)
+	}
+	wantAttributes(t, a, map[string]string{
+		"url.full": "http://10.0.0.1:8080/b?q=REDACTED&REDACTED", "server.address": "10.0.0.1", "server.port": "8080", "error.type": "404",
+		"network.protocol.version": "2", "http.request.resend_count": "", "http.response.status_code": "404",
+	})
+	if !request.Parent().IsRemote() || len(a.Events()) != 1 || a.Events()[0].Name != "backend connected" {
+		t.Errorf("parent %v, events %v", request.Parent(), a.Events())
+	}
+}
+
+func TestSpansFollowTheConventionsForCalls(t *testing.T) {
+	rec := attempted(200, "")
+	rec.Spans.GRPC, rec.GRPCStatus, rec.ReceivedTarget, rec.ReceivedMethod = true, observe.GRPCCode(5), []byte("/p.Echo/Ping"), []byte("POST")
+	rec.Spans.Attempts()[0].GRPCStatus = observe.GRPCCode(5)
+	again := rec.Spans.Begin()
+	again.EndAt, again.Address, again.Secure, again.Reason = 9, "[2001:db8::1]:443", true, "connect_failed"
+	request, attempts := made(t, rec)
+	wantAttributes(t, request, map[string]string{
+		"rpc.system": "grpc", "rpc.system.name": "grpc", "rpc.method": "p.Echo/Ping", "rpc.grpc.status_code": "5",
+		"rpc.response.status_code": "NOT_FOUND", "error.type": "",
+	})
+	wantAttributes(t, attempts[0], map[string]string{"rpc.grpc.status_code": "5", "error.type": "NOT_FOUND", "rpc.method": "p.Echo/Ping"})
+	wantAttributes(t, attempts[1], map[string]string{
+		"rpc.grpc.status_code": "", "error.type": "connect_failed", "http.request.resend_count": "1", "http.response.status_code": "",
+		"server.address": "2001:db8::1", "url.full": "https://[2001:db8::1]:443/b?q=REDACTED&REDACTED",
+	})
+	if request.Status().Code != codes.Unset || attempts[0].Status().Code != codes.Error {
+		t.Errorf("%v, %v", request.Status(), attempts[0].Status())
+	}
+}
+
+// TestNamesAreThoseOfTheConventions compares what is written here by hand.
+func TestNamesAreThoseOfTheConventions(t *testing.T) {
+	if schemaURL != semconv.SchemaURL {
+		t.Errorf("the schema is %s", semconv.SchemaURL)
+	}
+	known := []attribute.Key{
+		semconv.HTTPRequestMethodKey, semconv.HTTPRequestMethodOriginalKey, semconv.HTTPRequestResendCountKey, semconv.HTTPRequestBodySizeKey,
+		semconv.HTTPResponseBodySizeKey, semconv.HTTPResponseStatusCodeKey, semconv.HTTPRouteKey, semconv.URLFullKey, semconv.URLPathKey,
+		semconv.URLQueryKey, semconv.URLSchemeKey, semconv.ServerAddressKey, semconv.ServerPortKey, semconv.ClientAddressKey,
+		semconv.NetworkPeerAddressKey, semconv.NetworkPeerPortKey, semconv.NetworkProtocolNameKey, semconv.NetworkProtocolVersionKey,
+		semconv.UserAgentOriginalKey, semconv.ErrorTypeKey, semconv.RPCMethodKey, semconv.RPCResponseStatusCodeKey, semconv.RPCSystemNameKey,
+		"rpc.system", "rpc.grpc.status_code", // until 1.38
+	}
+	rec := attempted(503, "connect_failed")
+	rec.Spans.GRPC, rec.GRPCStatus, rec.ReceivedMethod, rec.UserAgent = true, observe.GRPCCode(14), []byte("BREW"), []byte("curl")
+	rec.Client, rec.Spans.Peer = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	rec.Spans.Attempts()[0].Version, rec.Spans.Attempts()[0].Resend = "1.1", 1
+	request, attempts := made(t, rec)
+	seen := map[attribute.Key]bool{}
+	for _, a := range append(request.Attributes(), attempts[0].Attributes()...) {
+		if seen[a.Key] = true; !strings.HasPrefix(string(a.Key), "rauta.") && !slices.Contains(known, a.Key) {
+			t.Errorf("there is no attribute %s", a.Key)
+		}
+	}
+	for _, key := range known {
+		if !seen[key] {
+			t.Errorf("no span has %s", key)
+		}
 	}
 }
 

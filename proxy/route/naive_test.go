@@ -27,8 +27,9 @@ func (p *plain) request() *message.Request {
 
 // naiveLookup filters all entries and sorts what is left: the text of the specification, line by line.
 func naiveLookup(entries []Entry, p *plain) (Result, bool) {
-	var takers []Entry
-	for _, e := range entries {
+	var takers []*Entry
+	for i := range entries {
+		e := &entries[i]
 		if naiveHost(e.Hostname, p.host, e.OneLabel) && naivePath(e.Match.Path, p.path) && naiveRest(e.Match, p) {
 			takers = append(takers, e)
 		}
@@ -36,13 +37,13 @@ func naiveLookup(entries []Entry, p *plain) (Result, bool) {
 	if len(takers) == 0 {
 		return Result{}, false
 	}
-	slices.SortStableFunc(takers, func(a, b Entry) int { return slices.Compare(naiveOrder(a), naiveOrder(b)) })
+	slices.SortStableFunc(takers, func(a, b *Entry) int { return slices.Compare(naiveOrder(*a), naiveOrder(*b)) })
 	w := takers[0]
 	covered := len(p.path)
 	if w.Match.Path.Kind == config.PathPrefix {
 		covered = len(strings.TrimSuffix(w.Match.Path.Value, "/"))
 	}
-	return Result{w.Rule, covered}, true
+	return Result{w.Rule, covered, &w.Match.Path}, true
 }
 
 func naiveHost(pattern, host string, oneLabel bool) bool {

@@ -54,6 +54,8 @@ type Result struct {
 	// "/" (so 0 for "/"), and what follows is empty or starts with "/"; for other kinds the whole path. The path "*"
 	// is covered by the prefix "/" with 0 bytes.
 	Prefix int
+	// Path is the path match of the winner. It belongs to the table.
+	Path *config.PathMatch
 }
 
 // Table is a compiled set of entries.
@@ -140,12 +142,12 @@ func (t *Table) lookupHost(h int32, path []byte, deep bool, req *message.Request
 	}
 	if full != none {
 		if c := t.scan(t.paths.nodes[full].exact, path, deep, req, tr); c != none {
-			return Result{t.candidates[c].rule, len(path)}, true
+			return t.result(c, len(path)), true
 		}
 	}
 	if vh.regex != none && !asterisk {
 		if c := t.scan(vh.regex, path, deep, req, tr); c != none {
-			return Result{t.candidates[c].rule, len(path)}, true
+			return t.result(c, len(path)), true
 		}
 	}
 	slash := int32(none) // candidate with the prefix "/"
@@ -160,20 +162,26 @@ func (t *Table) lookupHost(h int32, path []byte, deep bool, req *message.Request
 			continue // "/a" doesn't match "/ab"
 		}
 		if c := t.scan(node.prefix, path, deep, req, tr); c != none {
-			return Result{t.candidates[c].rule, depth}, true
+			return t.result(c, depth), true
 		}
 	}
 	if vh.grpc != none && !asterisk {
 		if c := t.scan(vh.grpc, path, deep, req, tr); c != none {
-			return Result{t.candidates[c].rule, len(path)}, true
+			return t.result(c, len(path)), true
 		}
 	}
 	if slash != none {
 		if c := t.scan(slash, path, deep, req, tr); c != none {
-			return Result{t.candidates[c].rule, 0}, true
+			return t.result(c, 0), true
 		}
 	}
 	return Result{}, false
+}
+
+// result is what becomes of a request that a candidate has won.
+func (t *Table) result(c int32, prefix int) Result {
+	winner := &t.candidates[c]
+	return Result{winner.rule, prefix, &t.entries[winner.entry].Match.Path}
 }
 
 // scan returns the first candidate of a group that takes the request, or none.

@@ -146,8 +146,12 @@ func TestAPrefixMatchesElementsNotBytes(t *testing.T) {
 
 func TestExactAndRegexCoverTheWholePath(t *testing.T) {
 	tab := table(t, on("", exact("/a")), on("", exact("/a/")), on("", regexPath("/b.*")))
-	for target, want := range map[string]Result{"GET /a": {0, 2}, "GET /a/": {1, 3}, "GET /bcd": {2, 4}} {
-		if r, ok := tab.Lookup(nil, request(target)); !ok || r != want {
+	for target, want := range map[string]struct {
+		rule    int32
+		covered int
+		path    string
+	}{"GET /a": {0, 2, "/a"}, "GET /a/": {1, 3, "/a/"}, "GET /bcd": {2, 4, "/b.*"}} {
+		if r, ok := tab.Lookup(nil, request(target)); !ok || r.Rule != want.rule || r.Prefix != want.covered || r.Path.Value != want.path {
 			t.Errorf("%s: %+v %v, want %+v", target, r, ok, want)
 		}
 	}

@@ -50,12 +50,14 @@ type ExplainedRule struct {
 	Rule   string        `json:"rule"`
 	Index  int           `json:"index"`
 	// PrefixBytes of the path are what a prefix replacement replaces.
-	PrefixBytes  int                `json:"prefixBytes"`
-	Filters      []config.Filter    `json:"filters,omitempty"`
-	Timeouts     config.Timeouts    `json:"timeouts,omitzero"`
-	BodyBytesMax int64              `json:"bodyBytesMax,omitempty"`
-	Retry        *config.Retry      `json:"retry,omitempty"`
-	Backends     []ExplainedBackend `json:"backends,omitempty"`
+	PrefixBytes  int             `json:"prefixBytes"`
+	Filters      []config.Filter `json:"filters,omitempty"`
+	Timeouts     config.Timeouts `json:"timeouts,omitzero"`
+	BodyBytesMax int64           `json:"bodyBytesMax,omitempty"`
+	Retry        *config.Retry   `json:"retry,omitempty"`
+	// TraceSampling is a percentage, nil for the default.
+	TraceSampling *float64           `json:"traceSampling,omitempty"`
+	Backends      []ExplainedBackend `json:"backends,omitempty"`
 }
 
 // ExplainedBackend is one choice of the rule.
@@ -167,7 +169,7 @@ func (r *Rule) explain(prefix int) *ExplainedRule {
 	e := &ExplainedRule{
 		Route: r.Route, Source: r.Source, Rule: r.Name, Index: int(r.Index), PrefixBytes: prefix,
 		Filters: config.RedactFilters(r.config.Filters), Timeouts: r.config.Timeouts, BodyBytesMax: r.BodyBytesMax,
-		Retry: r.config.Retry,
+		Retry: r.config.Retry, TraceSampling: r.config.TraceSampling,
 	}
 	e.Backends = explainBackends(r.Backends, r.config.Backends, r.weights)
 	return e

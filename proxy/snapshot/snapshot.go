@@ -156,6 +156,15 @@ type Rule struct {
 	config *config.Rule
 }
 
+// TraceSampling is the percentage of the traces beginning with the rule that are sampled; not set for that of the process.
+// It is asked for only where requests become part of traces, and so takes no room of its own.
+func (r *Rule) TraceSampling() (percent float64, set bool) {
+	if p := r.config.TraceSampling; p != nil {
+		return *p, true
+	}
+	return 0, false
+}
+
 // Backend is one weighted choice.
 type Backend struct {
 	// Cluster is nil if and only if Invalid is set.

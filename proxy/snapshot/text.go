@@ -116,6 +116,9 @@ func (r *ExplainedRule) text(b *strings.Builder) {
 	if r.BodyBytesMax > 0 {
 		fmt.Fprintf(b, "    request body: at most %d bytes\n", r.BodyBytesMax)
 	}
+	if p := r.TraceSampling; p != nil {
+		fmt.Fprintf(b, "    traces that begin here: %v%% sampled\n", *p)
+	}
 	if t := r.Retry; t != nil {
 		fmt.Fprintf(b, "    retry: at most %d times%s%s\n", t.Attempts, codesText(t.Codes), backoffText(t.Backoff))
 	}

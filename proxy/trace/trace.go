@@ -2,7 +2,8 @@
 // is none, and says it to back ends in every format that they are to understand.
 //
 // It owns the grammars of W3C Trace Context and of B3. It does not own spans, only their ids: where spans are exported the
-// parent that a back end sees is RAUTA's own, else the client's. proxy/exchange calls Join once for every request.
+// parent that a back end sees is RAUTA's own, else the client's. proxy/exchange calls Join once for every request, and Attempt
+// for every attempt of one that has spans.
 package trace
 
 import (
@@ -29,6 +30,9 @@ const (
 // ShareMax is the share of all traces, in 1/ShareMax.
 const ShareMax = 1 << 32
 
+// ShareOf is a percentage in 1/ShareMax.
+func ShareOf(percent float64) uint64 { return uint64(percent / 100 * ShareMax) }
+
 func formatNames() [formatCount]string { return [formatCount]string{"w3c", "b3", "b3multi"} }
 
 // ParseFormats reads names of formats.
@@ -52,16 +56,17 @@ func ParseFormats(names []string) ([]Format, error) {
 type Propagation struct {
 	// Formats are looked for in this order, and all of them are sent to back ends.
 	Formats []Format
-	// Share of the traces that begin here is marked as sampled, in 1/ShareMax.
+	// Share of the traces that begin here is marked as sampled, in 1/ShareMax. Rules may have another one.
 	Share uint64
-	// Spans gives sampled requests a span of their own, a child of the client's; back ends see it as their parent.
+	// Spans gives sampled requests a span of their own, a child of the client's, and one to each attempt, which back ends see
+	// as their parent.
 	Spans bool
 }
 
 // Context is the place of a request in a trace.
 type Context struct {
 	TraceID [16]byte
-	SpanID  [8]byte // whose child the next span is
+	SpanID  [8]byte // whose child the next span is: the one that the head names
 	Sampled bool
 	// Own says that SpanID is RAUTA's own span, and ParentID the client's, zero if the trace begins here.
 	Own      bool
@@ -79,8 +84,9 @@ const (
 )
 
 // Join makes a request part of a trace: of the one that it says it belongs to, if it is believed, else of a new one. What
-// the head says in the other formats, or says wrongly, is replaced. random returns 64 random bits.
-func (p *Propagation) Join(h *message.Head, believed bool, random func() uint64) Context {
+// the head says in the other formats, or says wrongly, is replaced. A share of what nobody has decided about is sampled, in
+// 1/ShareMax. random returns 64 random bits.
+func (p *Propagation) Join(h *message.Head, believed bool, share uint64, random func() uint64) Context {
 	var c Context
 	var says verdict
 	source := formatCount
@@ -100,7 +106,7 @@ func (p *Propagation) Join(h *message.Head, believed bool, random func() uint64)
 		c = newContext(random)
 	}
 	if says == undecided {
-		c.Sampled = random()>>32 < p.Share
+		c.Sampled = random()>>32 < share
 	} else {
 		c.Sampled = says >= sampled
 	}
@@ -121,6 +127,52 @@ func (p *Propagation) Join(h *message.Head, believed bool, random func() uint64)
 		}
 	}
 	return c
+}
+
+// Attempt makes a head that Join has been through name a new span as the parent of what follows, and returns its id. Fields
+// that have been changed since stay as they are. It changes c.SpanID, and is for contexts with Own.
+func (p *Propagation) Attempt(h *message.Head, c *Context, random func() uint64) [8]byte {
+	old := *c
+	c.SpanID = newSpanID(random)
+	for _, f := range p.Formats {
+		name, id, at := spanField(f)
+		i := h.Lookup(name, id, 0)
+		if i < 0 {
+			continue
+		}
+		var space [valueBytesMax]byte
+		v := h.Bytes(h.Fields[i].Value)
+		if len(v) > len(space) || !old.writtenAs(f, v) {
+			continue
+		}
+		v = space[:copy(space[:], v)]
+		hex.Encode(v[at:], c.SpanID[:])
+		h.Fields[i].Value = h.Store(v)
+	}
+	return c.SpanID
+}
+
+// spanField is the field of a format that has the id of the span, and where in it.
+func spanField(f Format) (name string, id message.FieldID, at int) {
+	switch f {
+	case W3C:
+		return "traceparent", message.Traceparent, 36
+	case B3:
+		return nameB3, message.Unknown, 33
+	}
+	return nameB3SpanID, message.Unknown, 0
+}
+
+// writtenAs reports whether write has made a value of c, the one with the id of the span.
+func (c *Context) writtenAs(f Format, v []byte) bool {
+	var space [valueBytesMax]byte
+	switch f {
+	case W3C:
+		return string(c.appendW3C(space[:0])) == string(v)
+	case B3:
+		return string(c.appendB3(space[:0], false)) == string(v) || string(c.appendB3(space[:0], true)) == string(v)
+	}
+	return string(hex.AppendEncode(space[:0], c.SpanID[:])) == string(v)
 }
 
 // newContext begins a trace. Neither id is zero, which would make it invalid.
