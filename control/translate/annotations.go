@@ -91,7 +91,7 @@ func Annotations() []Annotation {
 	service, route := []string{kindService}, []string{kindHTTPRoute, kindGRPCRoute, kindIngress}
 	bare := []string{kindGRPCRoute, kindIngress} // the API has no field or filter there
 	all := slices.Concat(backendAnnotations(service), clientAnnotations(), serviceAnnotations(service), routeAnnotations(route),
-		corsAnnotations(bare), retryAnnotations(bare), []Annotation{mirrorAnnotation()})
+		corsAnnotations(bare), retryAnnotations(bare), []Annotation{mirrorAnnotation(), traceAnnotation(route)})
 	slices.SortFunc(all, func(a, b Annotation) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
@@ -296,6 +296,7 @@ type ruleLimits struct {
 	tunnelIdle        config.Duration
 	cors              *config.CORS
 	retry             *config.Retry
+	traceSampling     *float64
 }
 
 func limitsOf(kind string, o metav1.Object) ruleLimits {
@@ -323,6 +324,9 @@ func limitsOf(kind string, o metav1.Object) ruleLimits {
 	if d, err := parseTimeout(values[annotationTunnelIdle], true); err == nil {
 		out.tunnelIdle = d
 	}
+	if percent, err := parsePercentage(values[annotationTraceSampling]); err == nil {
+		out.traceSampling = &percent
+	}
 	return out
 }
 
@@ -336,6 +340,7 @@ func (l ruleLimits) apply(r *config.Rule) {
 		r.Timeouts.Request = l.request
 	}
 	r.Timeouts.TunnelIdle = l.tunnelIdle
+	r.TraceSampling = l.traceSampling
 	if l.cors != nil {
 		r.Filters = slices.Insert(r.Filters, 0, config.Filter{CORS: l.cors})
 		r.Matches = withPreflights(r)

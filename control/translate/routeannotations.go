@@ -23,6 +23,7 @@ const (
 	annotationRetryAttempts   = annotationPrefix + "retry-attempts"
 	annotationRetryBackoff    = annotationPrefix + "retry-backoff"
 	annotationRetryCodes      = annotationPrefix + "retry-codes"
+	annotationTraceSampling   = annotationPrefix + "trace-sampling"
 )
 
 const (
@@ -111,6 +112,17 @@ func mirrorAnnotation() Annotation {
 	}
 }
 
+func traceAnnotation(kinds []string) Annotation {
+	return Annotation{
+		Name: annotationTraceSampling, Kinds: kinds, Type: "percentage from 0 to 100 with up to four decimals, such as `0.5`",
+		Default: "what `--trace-sampling` says", OnInvalid: "the default",
+		Doc: "How many of the traces that begin with requests of this object are marked as sampled. Where the client has decided " +
+			"for or against it, that is kept. Has no effect without `--trace-propagate`: see [tracing.md](tracing.md).",
+		admits:   `@.matches("^[0-9]{1,3}(\\.[0-9]{1,4})?$") && double(@) <= 100.0`,
+		validate: func(v string) error { _, err := parsePercentage(v); return err },
+	}
+}
+
 // celToken and celOrigin are one entry of a list.
 const (
 	celToken  = "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}"
@@ -186,6 +198,21 @@ func parseNumber(v string, least, most int) (int, error) {
 		return 0, fmt.Errorf("is not a number from %d to %d", least, most)
 	}
 	return n, nil
+}
+
+// parsePercentage takes up to four decimals, which is 1 in a million.
+func parsePercentage(v string) (float64, error) {
+	whole, decimals, dotted := strings.Cut(v, ".")
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil || f > 100 || !onlyDigits(whole, 3) || dotted && !onlyDigits(decimals, 4) {
+		return 0, errors.New("is not a percentage from 0 to 100")
+	}
+	return f, nil
+}
+
+// onlyDigits reports whether v has from one to most characters, all of them digits.
+func onlyDigits(v string, most int) bool {
+	return len(v) >= 1 && len(v) <= most && strings.Trim(v, "0123456789") == ""
 }
 
 func parseBackoff(v string) (config.Duration, error) {

@@ -44,3 +44,16 @@ func TestAListIsBoundedAndHasNothingBesidesTheAsterisk(t *testing.T) {
 		}
 	}
 }
+
+func TestPercentagesHaveAFixedForm(t *testing.T) {
+	for text, want := range map[string]float64{"0": 0, "100": 100, "0.5": 0.5, "007.25": 7.25, "99.9999": 99.9999, "100.0": 100} {
+		if got, err := parsePercentage(text); err != nil || got != want {
+			t.Errorf("%q is %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "-1", "+1", "100.0001", "101", "1e1", "0x1p3", "NaN", "Inf", ".5", "5.", "0.12345", "0001", "5%", " 5", "1_0"} {
+		if got, err := parsePercentage(text); err == nil {
+			t.Errorf("%q is %v", text, got)
+		}
+	}
+}

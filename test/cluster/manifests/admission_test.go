@@ -37,6 +37,7 @@ func values() []string {
 		"max-age=1; max-age=2", "max-age=316224000", "max-age=316224001", "max-age=1; includeSubDomains; includeSubDomains", "max-age=1; other",
 		"*", "https://example.com", "https://*.example.com", "http://a.example:8080, https://b.example", "https://example.com/path",
 		"500", "500,503", "399", "502, 504", "app:80", "app:http", "app:0", ":80", "GET", "GET, POST", "X-Request-Id",
+		"0.5", "12.3456", "12.34567", "100.0000", "100.0001", "099.9", "0100", ".5", "5.", "1e2", "0x1p3", "NaN", "Inf", "+5.5",
 		"max-age=1;", "\n", "a\nb", "\x01", "$(reboot)", "' || true || '", "\"]", "日本", "${jndi:ldap://x}",
 	}
 	return all
