@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -172,11 +173,14 @@ func (l *Loaded) readObject(at Position, data []byte) {
 	case ref.Namespace == "":
 		ref.Namespace = metav1.NamespaceDefault
 	}
+	digest := sha256.Sum256(data) // fields are in order: the text comes from a decoded document
 	if first, twice := l.Positions[ref]; twice {
-		l.fail(at, ref, "", fmt.Sprintf("is defined a second time, the first is at %s", first), "remove one of the two")
+		if l.digests[ref] != digest {
+			l.fail(at, ref, "", fmt.Sprintf("is defined a second time, and differently; the first is at %s", first), "remove one of the two")
+		}
 		return
 	}
-	l.Positions[ref] = at
+	l.Positions[ref], l.digests[ref] = at, digest
 	object, strict, err := k.add(l, data)
 	if err != nil {
 		field, reason := decodeReason(err)

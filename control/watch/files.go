@@ -8,6 +8,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -74,10 +75,12 @@ func objectText(o translate.ObjectRef) string {
 // Loaded is what a set of files contains.
 type Loaded struct {
 	Objects *translate.Objects
-	// Positions says where each object stands.
+	// Positions says where each object stands first: the same object may be repeated.
 	Positions map[translate.ObjectRef]Position
 	// Problems in order of file and line. With one of severity Error the objects are incomplete.
 	Problems []FileProblem
+
+	digests map[translate.ObjectRef][sha256.Size]byte // of each object's text, while files are read
 }
 
 // Broken reports whether a file could not be read completely.
@@ -98,7 +101,9 @@ func (l *Loaded) Err() error {
 
 // Load reads files, and folders with all .yaml, .yml and .json files below them (hidden ones are left out).
 func Load(paths []string) *Loaded {
-	l := &Loaded{Objects: &translate.Objects{}, Positions: map[translate.ObjectRef]Position{}}
+	l := &Loaded{
+		Objects: &translate.Objects{}, Positions: map[translate.ObjectRef]Position{}, digests: map[translate.ObjectRef][sha256.Size]byte{},
+	}
 	files, err := List(paths)
 	if err != nil {
 		l.fail(Position{File: strings.Join(paths, ", "), Line: 1}, translate.ObjectRef{}, "", err.Error(), "")
@@ -107,6 +112,7 @@ func Load(paths []string) *Loaded {
 	for _, f := range files {
 		l.readFile(f)
 	}
+	l.digests = nil
 	slices.SortStableFunc(l.Problems, func(a, b FileProblem) int {
 		return cmp.Or(strings.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})

@@ -31,6 +31,19 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// TestAnObjectMayBeRepeated: who keeps a folder for each application has the same Namespace in all of them.
+func TestAnObjectMayBeRepeated(t *testing.T) {
+	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n"
+	const otherOrder = "kind: Namespace\nmetadata: {name: shop}\napiVersion: v1\n"
+	l := Load([]string{folder(t, map[string]string{
+		"a.yaml": namespace, "b.yaml": otherOrder,
+		"c.yaml": "apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(strings.TrimSpace(namespace), "\n", "\n  "),
+	})})
+	if len(l.Problems) > 0 || l.Broken() || len(l.Objects.Namespaces) != 1 {
+		t.Errorf("problems %v, %d namespaces", l.Problems, len(l.Objects.Namespaces))
+	}
+}
+
 func TestProblemsNamePlaceObjectFieldAndRemedy(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"an unknown field": {
@@ -45,13 +58,13 @@ func TestProblemsNamePlaceObjectFieldAndRemedy(t *testing.T) {
 			service + "spec:\n  ports: 80\n",
 			`:1: Service default/app: spec.ports: a number is not allowed here (compare with the API reference of v1 Service)`,
 		},
-		"an object given twice": {
-			service + "---\n" + service,
-			`:6: Service default/app: is defined a second time, the first is at `,
+		"an object given twice, and not the same": {
+			service + "---\n" + service + "spec: {type: ExternalName}\n",
+			`:6: Service default/app: is defined a second time, and differently; the first is at `,
 		},
 		"the same object with and without the default namespace": {
 			service + "---\n" + service + "  namespace: default\n",
-			`:6: Service default/app: is defined a second time, the first is at `,
+			`:6: Service default/app: is defined a second time, and differently; the first is at `,
 		},
 		"a wrong version of a known kind": {
 			"apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: HTTPRoute\nmetadata:\n  name: r\n",
