@@ -111,7 +111,7 @@ func additions() []edge {
 func standalone() []string {
 	return []string{
 		"bench", "internal/archtest", "internal/demo", "internal/testrig", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
-		"proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
+		"internal/testrig/collector", "proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
 		"test/cluster", "test/cluster/plane", "test/conformance", "test/conformance/standin",
 	}
 }
@@ -141,12 +141,12 @@ func owners() []owner {
 		{"github.com/VictoriaMetrics/metrics", []string{"proxy/observe"}, "one place knows the exposition"},
 		{"github.com/klauspost/cpuid", []string{"fastpath/wire"}, "one place chooses instructions"},
 		{"github.com/fsnotify/fsnotify", []string{"control/watch"}, "one place follows files"},
-		{"go.opentelemetry.io", []string{"proxy/otlp"}, "one place exports spans, and it is off the loop"},
+		{"go.opentelemetry.io", []string{"proxy/otlp", "internal/testrig/collector"}, "one place exports spans, off the loop; tests have a collector for it"},
 		{"github.com/spf13", []string{"cmd/rauta", "test/cluster/plane"}, "one command line"},
 		{"charm.land", []string{"internal/top"}, "one live screen"},
 		{"github.com/prometheus", []string{"internal/top"}, "observe writes metrics, and only top reads them"},
 		{"github.com/coder/websocket", []string{"internal/demo"}, "tunnels need no WebSocket library"},
-		{"net/http", []string{"cmd/rauta", "internal/demo", "internal/top", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
+		{"net/http", []string{"cmd/rauta", "internal/demo", "internal/testrig/collector", "internal/top", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
 			"the data plane has its own HTTP; admin adapts the standard profiles, exchange takes the texts of status codes only"},
 	}
 }
