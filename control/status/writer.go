@@ -76,6 +76,7 @@ type Writer struct {
 	// Owned by Run.
 	written map[id]written
 	failed  map[id]*failure
+	settled settledRoutes
 	away    int // rounds in a row that have ended because the API server did not answer
 }
 
@@ -122,6 +123,7 @@ func newWriter(a api, client eventClient, opt Options) *Writer {
 	w := &Writer{
 		opt: opt, api: a, limit: rate.NewLimiter(requestsPerSecond, requestsBurst), seed: maphash.MakeSeed(), now: time.Now,
 		poke: make(chan struct{}, 1), left: newDeparted(), written: map[id]written{}, failed: map[id]*failure{},
+		settled: settledRoutes{},
 	}
 	w.events = newEvents(client, opt, &w.counters)
 	return w
@@ -146,6 +148,7 @@ func (w *Writer) Run(ctx context.Context) {
 	// Another replica may have written since.
 	clear(w.written)
 	clear(w.failed)
+	defer clear(w.settled) // for the memory
 	var events sync.WaitGroup
 	events.Go(func() { w.events.run(ctx) })
 	if w.services != nil {
@@ -199,7 +202,7 @@ func (w *Writer) round(ctx context.Context) time.Duration {
 	if w.services != nil {
 		w.services.offer(u.Result.Statuses.GatewayServices)
 	}
-	p := planner{controller: w.opt.ControllerName, seed: w.seed}
+	p := planner{controller: w.opt.ControllerName, seed: w.seed, settled: w.settled}
 	jobs := w.due(p.plan(u, &left))
 	results := make([]error, len(jobs))
 	w.parallel(ctx, u, jobs, results)
