@@ -119,11 +119,13 @@ func NewTable(prev *Table, store *Store, listeners []Listener, nextProtos ...str
 // merge brings the listeners together by hostname, in the order of the first of each.
 func merge(store *Store, listeners []Listener) []settings {
 	var out []settings
-	places := map[[2]string]int{} // of hosts, by hostname of the group and name
+	groups := make(map[string]int, len(listeners)) // in out, by hostname
+	places := map[[2]string]int{}                  // of hosts, by hostname of the group and name
 	for _, l := range listeners {
-		i := slices.IndexFunc(out, func(s settings) bool { return s.hostname == l.Hostname })
-		if i < 0 {
+		i, known := groups[l.Hostname]
+		if !known {
 			i = len(out)
+			groups[l.Hostname] = i
 			out = append(out, settings{
 				hostname: l.Hostname, socket: l.Socket, opaque: l.Opaque, policy: policy{oldest: tls.VersionTLS12},
 			})

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// Digest is the hashes of a configuration and of its routes.
+// Digest is the hashes of a configuration and of its parts.
 type Digest struct {
 	// All is equal for equal configurations, whatever process computes it, so that nodes can be compared. Empty and
 	// absent lists are equal.
@@ -16,76 +16,90 @@ type Digest struct {
 	Routes [][32]byte
 	// L4Routes has it for each of Config.L4Routes.
 	L4Routes [][32]byte
+	// Others are the hashes of everything else.
+	Others PartHashes
+}
+
+// PartHashes are those of everything but routes. The zero value knows nothing.
+type PartHashes struct {
+	// Listeners has the hash of each of Config.Listeners.
+	Listeners [][32]byte
+	// Clusters is that of Config.Clusters, Secrets that of Config.Certificates, TicketKeys and TicketKeySets.
+	Clusters, Secrets [32]byte
+	known             bool
 }
 
 // Hash returns the hash of a configuration: NewDigest(c).All.
 func Hash(c *Config) [32]byte { return NewDigest(c).All }
 
 // NewDigest hashes a configuration.
-func NewDigest(c *Config) Digest { return newDigestKnowing(c, nil) }
+func NewDigest(c *Config) Digest {
+	return newDigestKnowing(c, func(int) ([32]byte, bool) { return [32]byte{}, false }, func(Part, int) ([32]byte, bool) { return [32]byte{}, false })
+}
 
-// Digest is NewDigest(s.After). known returns the hash of one of Before.Routes, and false if it has none.
-func (s *Succession) Digest(known func(route int) (hash [32]byte, ok bool)) Digest {
+// Digest is NewDigest(s.After). route returns the hash of one of Before.Routes, and false if it is not known; others are
+// Digest.Others of Before, or the zero value.
+func (s *Succession) Digest(route func(int) (hash [32]byte, ok bool), others PartHashes) Digest {
 	return newDigestKnowing(s.After, func(i int) ([32]byte, bool) {
 		if !s.SameRoute(i) {
 			return [32]byte{}, false
 		}
-		return known(int(s.Routes[i]))
+		return route(int(s.Routes[i]))
+	}, func(part Part, i int) (hash [32]byte, ok bool) {
+		switch {
+		case !others.known:
+			return hash, false
+		case part == PartListener:
+			if ok = i < len(others.Listeners) && s.sameListener(i); ok {
+				hash = others.Listeners[i]
+			}
+			return hash, ok
+		case part == PartCluster:
+			return others.Clusters, s.sameClusters()
+		}
+		return others.Secrets, s.SameSecrets
 	})
 }
 
-// newDigestKnowing hashes a configuration; known, if not nil, returns the hashes of routes that need not be hashed.
-func newDigestKnowing(c *Config, known func(i int) ([32]byte, bool)) Digest {
-	out := Digest{Routes: make([][32]byte, len(c.Routes)), L4Routes: make([][32]byte, len(c.L4Routes))}
+// newDigestKnowing hashes a configuration; route and part return the hashes of what need not be hashed: of a listener, of all
+// clusters, or of all secrets, whose part is that of certificates.
+func newDigestKnowing(c *Config, route func(i int) ([32]byte, bool), part func(p Part, i int) ([32]byte, bool)) Digest {
+	out := Digest{
+		Routes: make([][32]byte, len(c.Routes)), L4Routes: make([][32]byte, len(c.L4Routes)),
+		Others: PartHashes{Listeners: make([][32]byte, len(c.Listeners)), known: true},
+	}
 	d := newDigest()
 	for i := range c.Routes {
-		if known != nil {
-			var ok bool
-			if out.Routes[i], ok = known(i); ok {
-				continue
-			}
+		var ok bool
+		if out.Routes[i], ok = route(i); !ok {
+			d.route(&c.Routes[i])
+			out.Routes[i] = d.sum()
 		}
-		d.route(&c.Routes[i])
-		out.Routes[i] = d.sum()
 	}
 	for i := range c.L4Routes {
 		d.l4Route(&c.L4Routes[i])
 		out.L4Routes[i] = d.sum()
 	}
-	d.count(len(c.Listeners))
 	for i := range c.Listeners {
-		d.listener(&c.Listeners[i])
-	}
-	d.count(len(c.Routes))
-	for i := range out.Routes {
-		d.buf = append(d.buf, out.Routes[i][:]...)
-		d.flushFull()
-	}
-	d.count(len(c.L4Routes))
-	for i := range out.L4Routes {
-		d.buf = append(d.buf, out.L4Routes[i][:]...)
-		d.flushFull()
-	}
-	d.count(len(c.Clusters))
-	for i := range c.Clusters {
-		d.cluster(&c.Clusters[i])
-	}
-	d.count(len(c.Certificates))
-	for i := range c.Certificates {
-		d.certificate(&c.Certificates[i])
-	}
-	d.count(len(c.TicketKeys))
-	for _, key := range c.TicketKeys {
-		d.text(string(key.Reveal()))
-	}
-	d.count(len(c.TicketKeySets))
-	for i := range c.TicketKeySets {
-		d.text(c.TicketKeySets[i].Name)
-		d.count(len(c.TicketKeySets[i].Keys))
-		for _, key := range c.TicketKeySets[i].Keys {
-			d.text(string(key.Reveal()))
+		var ok bool
+		if out.Others.Listeners[i], ok = part(PartListener, i); !ok {
+			d.listener(&c.Listeners[i])
+			out.Others.Listeners[i] = d.sum()
 		}
 	}
+	var ok bool
+	if out.Others.Clusters, ok = part(PartCluster, 0); !ok {
+		d.clusters(c.Clusters)
+		out.Others.Clusters = d.sum()
+	}
+	if out.Others.Secrets, ok = part(PartCertificate, 0); !ok {
+		d.secrets(c)
+		out.Others.Secrets = d.sum()
+	}
+	d.hashes(out.Others.Listeners)
+	d.hashes(out.Routes)
+	d.hashes(out.L4Routes)
+	d.hashes([][32]byte{out.Others.Clusters, out.Others.Secrets})
 	out.All = d.sum()
 	return out
 }
@@ -184,6 +198,41 @@ func (d *digest) tls(t *TLS) {
 	d.texts(t.CipherSuites)
 	d.clientAuth(t.ClientAuth)
 	d.text(t.TicketKeys)
+}
+
+func (d *digest) hashes(list [][32]byte) {
+	d.count(len(list))
+	for i := range list {
+		d.buf = append(d.buf, list[i][:]...)
+		d.flushFull()
+	}
+}
+
+func (d *digest) clusters(list []Cluster) {
+	d.count(len(list))
+	for i := range list {
+		d.cluster(&list[i])
+	}
+}
+
+// secrets are certificates and the keys of session tickets.
+func (d *digest) secrets(c *Config) {
+	d.count(len(c.Certificates))
+	for i := range c.Certificates {
+		d.certificate(&c.Certificates[i])
+	}
+	d.count(len(c.TicketKeys))
+	for _, key := range c.TicketKeys {
+		d.text(string(key.Reveal()))
+	}
+	d.count(len(c.TicketKeySets))
+	for i := range c.TicketKeySets {
+		d.text(c.TicketKeySets[i].Name)
+		d.count(len(c.TicketKeySets[i].Keys))
+		for _, key := range c.TicketKeySets[i].Keys {
+			d.text(string(key.Reveal()))
+		}
+	}
 }
 
 // certificate includes the key: a hash of 256 bits does not tell anything about it.

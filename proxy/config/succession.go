@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // Succession relates a configuration to the one that was in force before. Most changes concern a single object: what the
 // two have in common has been hashed and checked already, and is known without looking at more than its place in memory.
 type Succession struct {
@@ -10,6 +12,12 @@ type Succession struct {
 	Routes []int32
 	// SameNames: both have the same routes, clusters, certificates and ticket key sets by name, in the same order.
 	SameNames bool
+	// SameListeners: both have one list of listeners, in one memory, with everything that is attached to them.
+	SameListeners bool
+	// SameClusters: the same of clusters.
+	SameClusters bool
+	// SameSecrets: the same of certificates, ticket keys and ticket key sets.
+	SameSecrets bool
 }
 
 // aheadMax is how many elements that are gone may come before one that is still there. What is further away is not found.
@@ -29,6 +37,10 @@ func Follow(before, after *Config) *Succession {
 		}
 		inPlace = inPlace && int(s.Routes[i]) == i
 	}
+	s.SameListeners = sameMemory(before.Listeners, after.Listeners)
+	s.SameClusters = sameMemory(before.Clusters, after.Clusters)
+	s.SameSecrets = sameMemory(before.Certificates, after.Certificates) && sameMemory(before.TicketKeys, after.TicketKeys) &&
+		sameMemory(before.TicketKeySets, after.TicketKeySets)
 	s.SameNames = inPlace && sameNames(before.Clusters, after.Clusters, func(c *Cluster) string { return c.Name }) &&
 		sameNames(before.L4Routes, after.L4Routes, func(r *L4Route) string { return r.Name }) &&
 		sameNames(before.Certificates, after.Certificates, func(c *Certificate) string { return c.Name }) &&
@@ -39,6 +51,9 @@ func Follow(before, after *Config) *Succession {
 func sameNames[T any](a, b []T, name func(*T) string) bool {
 	if len(a) != len(b) {
 		return false
+	}
+	if sameMemory(a, b) {
+		return true
 	}
 	for i := range a {
 		if name(&a[i]) != name(&b[i]) {
@@ -56,6 +71,41 @@ func (s *Succession) SameRoute(i int) bool {
 	}
 	a, b := &s.Before.Routes[s.Routes[i]], &s.After.Routes[i]
 	return a.Source == b.Source && a.Created == b.Created && sameMemory(a.Rules, b.Rules)
+}
+
+// sameListener reports whether a listener of After is the one at the same place of Before. It may be equal even if it is not
+// the same.
+func (s *Succession) sameListener(i int) bool {
+	if s.SameListeners {
+		return true
+	}
+	if i >= len(s.Before.Listeners) {
+		return false
+	}
+	a, b := &s.Before.Listeners[i], &s.After.Listeners[i]
+	return a.Name == b.Name && a.Address == b.Address && a.Port == b.Port && a.Protocol == b.Protocol && a.Hostname == b.Hostname &&
+		a.ProxyProtocol == b.ProxyProtocol && a.TLS == b.TLS && a.Passthrough == b.Passthrough && SameAttached(a.Attached, b.Attached)
+}
+
+// sameClusters reports whether the clusters of After are those of Before.
+func (s *Succession) sameClusters() bool {
+	return s.SameClusters || slices.Equal(s.Before.Clusters, s.After.Clusters)
+}
+
+// SameAttached reports whether two lists of attachments are equal.
+func SameAttached(a, b []Attachment) bool {
+	if sameMemory(a, b) {
+		return true
+	}
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if !a[i].Equal(&b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameMemory reports whether two slices are one.

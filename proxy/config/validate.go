@@ -86,6 +86,11 @@ func (s *Succession) Validate() []error {
 		return Validate(s.After)
 	}
 	v := validator{config: s.After, since: s}
+	if s.SameListeners && s.SameClusters && s.SameSecrets {
+		v.newRoutes()
+		v.l4Routes()
+		return v.errs
+	}
 	v.certificates()
 	v.ticketKeys()
 	v.newClusters()
@@ -124,6 +129,9 @@ func (v *validator) clusters() {
 
 // newClusters is clusters for those that are not as they were.
 func (v *validator) newClusters() {
+	if v.since.SameClusters {
+		return
+	}
 	for i := range v.config.Clusters {
 		if v.config.Clusters[i] != v.since.Before.Clusters[i] {
 			v.cluster(i)
@@ -376,7 +384,10 @@ func (v *validator) listeners() {
 			v.report(Error{Part: PartListener, Index: i, Path: fmt.Sprintf("listeners[%q].%s", l.Name, field), Err: err})
 		}
 		v.references(i, l)
-		before := v.attachedBefore(l)
+		before := v.attachedBefore(i, l)
+		if v.since != nil && sameMemory(before, l.Attached) {
+			continue
+		}
 		for j := range l.Attached {
 			if j < len(before) && l.Attached[j].Equal(&before[j]) {
 				continue
@@ -391,16 +402,18 @@ func (v *validator) listeners() {
 }
 
 // attachedBefore are the attachments that a listener had before, which are right with its protocol.
-func (v *validator) attachedBefore(l *Listener) []Attachment {
+func (v *validator) attachedBefore(i int, l *Listener) []Attachment {
 	if v.since == nil {
 		return nil
 	}
-	for i := range v.since.Before.Listeners {
-		if b := &v.since.Before.Listeners[i]; b.Name == l.Name && b.Protocol.L4() == l.Protocol.L4() {
-			return b.Attached
-		}
+	list := v.since.Before.Listeners
+	if i >= len(list) || list[i].Name != l.Name {
+		i = slices.IndexFunc(list, func(b Listener) bool { return b.Name == l.Name })
 	}
-	return nil
+	if i < 0 || list[i].Protocol.L4() != l.Protocol.L4() {
+		return nil
+	}
+	return list[i].Attached
 }
 
 func checkListener(l *Listener) (field string, err error) {

@@ -10,6 +10,12 @@ import (
 // certificates parses what is new. A certificate that can't be used leaves the listeners that name it without it, and a
 // listener without any refuses every handshake.
 func (c *compiler) certificates() {
+	if c.whole && c.since.SameSecrets {
+		last, own := c.prev.Config, c.next.Config
+		own.Certificates, own.TicketKeys, own.TicketKeySets = last.Certificates, last.TicketKeys, last.TicketKeySets
+		c.next.certificates = c.prev.certificates
+		return
+	}
 	store, errs := certs.NewStore(c.prev.certificates, c.next.Config.Certificates)
 	for i, err := range errs {
 		one := &c.next.Config.Certificates[i]

@@ -38,6 +38,8 @@ type compiler struct {
 	steady bool
 	// sameClusterSet: the clusters are those of the last generation.
 	sameClusterSet bool
+	// whole: steady, and nothing of the last generation was left out, so that what is in the same memory needs no second look.
+	whole bool
 }
 
 // compile never fails as a whole: what can't be used is left out and listed in Problems. vanished tells that a route of
@@ -46,7 +48,7 @@ func compile(opt *Options, prev *Snapshot, since *config.Succession, digest conf
 	cfg := since.After
 	own := &config.Config{
 		Listeners: slices.Clone(cfg.Listeners),
-		Routes:    slices.Clone(cfg.Routes),
+		Routes:    cfg.Routes, // for routes to clone
 		L4Routes:  slices.Clone(cfg.L4Routes),
 		Clusters:  slices.Clone(cfg.Clusters),
 
@@ -58,7 +60,7 @@ func compile(opt *Options, prev *Snapshot, since *config.Succession, digest conf
 	c := &compiler{
 		opt: opt, prev: prev, since: since,
 		next: &Snapshot{
-			Generation: prev.Generation + 1, Hash: digest.All, Config: own,
+			Generation: prev.Generation + 1, Hash: digest.All, Config: own, hashes: digest.Others,
 			Routes: make([]*Route, 0, len(own.Routes)),
 		},
 		bad:      map[place]error{},
@@ -71,6 +73,7 @@ func compile(opt *Options, prev *Snapshot, since *config.Succession, digest conf
 	}
 	c.next.valid = len(c.next.Problems) == 0
 	c.steady = prev.valid && c.next.valid && since.SameNames
+	c.whole = c.steady && len(prev.Problems) == 0
 	for _, err := range c.next.Problems {
 		if e, ok := errors.AsType[*config.Error](err); ok {
 			c.bad[place{e.Part, e.Index, e.Sub, e.Item}] = e.Err
@@ -80,13 +83,20 @@ func compile(opt *Options, prev *Snapshot, since *config.Succession, digest conf
 	c.clusters()
 	c.routes(digest)
 	c.l4Routes(digest)
-	c.ports()
+	if !c.portsAgain() {
+		c.ports()
+	}
 	return c.next, c.vanished
 }
 
 func (c *compiler) problem(err error) { c.next.Problems = append(c.next.Problems, err) }
 
 func (c *compiler) clusters() {
+	if c.whole && c.since.SameClusters && c.since.SameSecrets {
+		c.sameClusterSet = true
+		c.next.Config.Clusters, c.next.Clusters, c.next.clusters = c.prev.Config.Clusters, c.prev.Clusters, c.prev.clusters
+		return
+	}
 	list := c.next.Config.Clusters
 	c.next.clusters = make([]*upstream.Cluster, len(list))
 	c.sameClusterSet = c.steady && len(c.prev.clusters) == len(list)
@@ -162,6 +172,11 @@ func sameCluster(a, b config.Cluster) bool {
 }
 
 func (c *compiler) routes(digest config.Digest) {
+	if c.whole && c.sameClusterSet {
+		c.changedRoutes(digest)
+		return
+	}
+	c.next.Config.Routes = slices.Clone(c.next.Config.Routes)
 	var byName map[string]*Route // of prev, made when somebody asks
 	before := func(i int, name string) *Route {
 		if j := c.since.Routes[i]; j >= 0 && len(c.prev.Routes) == len(c.prev.Config.Routes) {
@@ -196,6 +211,24 @@ func (c *compiler) routes(digest config.Digest) {
 		c.next.Routes = append(c.next.Routes, r)
 	}
 	c.vanished = left > 0
+}
+
+// changedRoutes is routes where the last generation has the same ones by name, and their clusters.
+func (c *compiler) changedRoutes(digest config.Digest) {
+	given := c.next.Config.Routes
+	c.next.Config.Routes = slices.Clone(c.prev.Config.Routes)
+	c.next.Routes = append(c.next.Routes, c.prev.Routes...)
+	for i := range given {
+		if c.since.SameRoute(i) || c.prev.Routes[i].hash == digest.Routes[i] {
+			continue
+		}
+		cfg := &c.next.Config.Routes[i]
+		*cfg = given[i]
+		c.next.Routes[i] = c.route(i, cfg, digest.Routes[i])
+		if problems := c.next.Routes[i].problems; problems != nil {
+			c.next.Problems = append(c.next.Problems, *problems...)
+		}
+	}
 }
 
 // precedence is the index in next.Routes of a route; false if there is none that can be used.

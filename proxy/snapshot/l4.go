@@ -193,10 +193,8 @@ func (s *socket) rival(cfg *config.Listener) *config.Listener {
 	if cfg.Protocol.Family() != config.ProtocolTLS {
 		return nil
 	}
-	for _, l := range s.configs {
-		if l.Hostname == cfg.Hostname && (l.Protocol != cfg.Protocol || l.Passthrough != cfg.Passthrough) {
-			return l
-		}
+	if l := s.byHostname[cfg.Hostname]; l != nil && (l.Protocol != cfg.Protocol || l.Passthrough != cfg.Passthrough) {
+		return l
 	}
 	return nil
 }
@@ -214,13 +212,14 @@ func (s *socket) forward(p *Port) {
 	}
 }
 
-// named gives a site the server names of its listeners, if they have config.ProtocolTLS. It returns prev if nothing changed.
-func (s *socket) named(to, prev *site) *site {
+// named gives a site the server names of its listeners, if they have config.ProtocolTLS; of says which these are. It returns prev
+// if nothing changed.
+func (s *socket) named(to, prev *site, of []int) *site {
 	var parts []l4Part
 	names := &serverNames{}
 	found := false
-	for i, l := range s.configs {
-		if l.Hostname == to.hostname && l.Protocol == config.ProtocolTLS {
+	for _, i := range of {
+		if l := s.configs[i]; l.Protocol == config.ProtocolTLS {
 			found, names.passthrough = true, l.Passthrough
 			parts = append(parts, s.l4[i]...)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"weak"
@@ -95,7 +96,7 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 	prev := l.current.Load()
 	since := config.Follow(l.before(prev), cfg)
 	l.given = weak.Make(cfg)
-	digest := since.Digest(prev.hashOf)
+	digest := since.Digest(prev.hashOf, prev.hashes)
 	next = prev
 	vanished := false
 	if changed = prev.Generation == 0 || digest.All != prev.Hash; changed {
@@ -108,17 +109,26 @@ func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot
 	}
 	if changed {
 		l.current.Store(next)
-		for name, cluster := range prev.Clusters {
-			if next.Clusters[name] == nil {
-				// The set stays as it is: exchanges that matched before the store may still pick from it.
-				removed = append(removed, cluster.Set().Endpoints()...)
-			}
-		}
+		removed = append(removed, orphans(prev, next)...)
 	}
 	if vanished || len(removed) > 0 {
 		l.retain(next)
 	}
 	return next, changed, removed, errors.Join(next.Problems...)
+}
+
+// orphans are the endpoints of clusters that are gone. Their sets stay as they are: exchanges that matched before the new
+// generation was stored may still pick from them.
+func orphans(prev, next *Snapshot) (removed []*upstream.Endpoint) {
+	if slices.Equal(prev.clusters, next.clusters) {
+		return nil
+	}
+	for name, cluster := range prev.Clusters {
+		if next.Clusters[name] == nil {
+			removed = append(removed, cluster.Set().Endpoints()...)
+		}
+	}
+	return removed
 }
 
 // before returns a configuration that says the same as that of prev, part by part: the one that was published last if it

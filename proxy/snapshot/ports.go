@@ -22,8 +22,10 @@ type socket struct {
 	indexes   []int       // by listener, in next.Config.Listeners
 	carried   []bool      // by listener: see compiler.carries
 	first     *config.Listener
-	tls       []certs.Listener // empty for plain text
-	l4        [][]l4Part       // by listener
+	// byHostname has the first listener of each hostname; others with it agree about what becomes of connections.
+	byHostname map[string]*config.Listener
+	tls        []certs.Listener // empty for plain text
+	l4         [][]l4Part       // by listener
 }
 
 // tlsOf compiles the TLS side of a socket; nil for plain text.
@@ -48,6 +50,47 @@ func (c *compiler) ports() {
 	for _, addr := range addrs {
 		c.next.Ports = append(c.next.Ports, c.port(sockets[addr], before[addr]))
 	}
+}
+
+// portsAgain makes the ports of the last generation lead to the routes of this one. It returns false if listeners or what
+// they are attached to may be others, or if a table can't be built.
+func (c *compiler) portsAgain() bool {
+	if !c.whole || !c.since.SameListeners || !c.since.SameSecrets || !slices.Equal(c.prev.L4Routes, c.next.L4Routes) {
+		return false
+	}
+	ports := make([]*Port, len(c.prev.Ports))
+	for i, p := range c.prev.Ports {
+		ports[i] = p
+		for j, s := range p.sites {
+			next, err := newSite(s.hostname, s.listeners, c.partsAgain(s), s)
+			if err != nil { // which ports reports
+				return false
+			}
+			if next != s && ports[i] == p {
+				own := *p
+				own.sites, ports[i] = slices.Clone(p.sites), &own
+			}
+			ports[i].sites[j] = next
+		}
+	}
+	c.next.Config.Listeners, c.next.Ports, c.next.UDPPorts = c.prev.Config.Listeners, ports, c.prev.UDPPorts
+	return true
+}
+
+// partsAgain are the parts of a site of the last generation with the routes of this one, whose places are the same.
+func (c *compiler) partsAgain(s *site) []part {
+	parts := s.parts
+	for i := range s.parts {
+		r := c.next.Routes[s.parts[i].precedence]
+		if r == s.parts[i].route {
+			continue
+		}
+		if &parts[0] == &s.parts[0] {
+			parts = slices.Clone(s.parts)
+		}
+		parts[i].route = r
+	}
+	return parts
 }
 
 func (c *compiler) sockets() map[netip.AddrPort]*socket {
@@ -75,7 +118,7 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 		}
 		s := sockets[at]
 		if s == nil {
-			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg}
+			s = &socket{addr: at, proxy: prefixes(cfg.ProxyProtocol), first: cfg, byHostname: map[string]*config.Listener{}}
 			sockets[at] = s
 		} else if s.first.Protocol.Family() != cfg.Protocol.Family() {
 			c.problem(&config.Error{
@@ -97,6 +140,9 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 			})
 			continue
 		}
+		if s.byHostname[cfg.Hostname] == nil {
+			s.byHostname[cfg.Hostname] = cfg
+		}
 		l := &Listener{Name: cfg.Name, Hostname: cfg.Hostname, Port: cfg.Port}
 		if old := listenersBefore[cfg.Name]; old != nil && *old == *l {
 			l = old
@@ -106,8 +152,9 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 		}
 		s.configs = append(s.configs, cfg)
 		s.listeners = append(s.listeners, l)
-		cfg.Attached = c.sharedAttachments(cfg)
-		carried := l == listenersBefore[cfg.Name] && c.carries(cfg)
+		last := c.listenerBefore(i)
+		cfg.Attached = sharedAttachments(cfg, last)
+		carried := l == listenersBefore[cfg.Name] && c.carries(cfg, last)
 		var parts []part
 		if !carried {
 			parts = c.parts(i, l)
@@ -147,37 +194,35 @@ func (c *compiler) parts(index int, l *Listener) []part {
 
 // carries reports whether what is attached to a listener, and the places of these routes, are as in the last generation. Only
 // the routes themselves may have changed.
-func (c *compiler) carries(cfg *config.Listener) bool {
+func (c *compiler) carries(cfg, last *config.Listener) bool {
 	if !c.steady || len(c.prev.Routes) != len(c.prev.Config.Routes) {
 		return false
 	}
-	before := c.listenerBefore(cfg.Name)
-	return before != nil && before.Protocol == cfg.Protocol && len(before.Attached) == len(cfg.Attached) &&
-		(len(cfg.Attached) == 0 || &before.Attached[0] == &cfg.Attached[0])
+	return last != nil && last.Protocol == cfg.Protocol && len(last.Attached) == len(cfg.Attached) &&
+		(len(cfg.Attached) == 0 || &last.Attached[0] == &cfg.Attached[0])
 }
 
-// listenerBefore returns a listener of the last generation, nil if there was none.
-func (c *compiler) listenerBefore(name string) *config.Listener {
-	i := slices.IndexFunc(c.prev.Config.Listeners, func(l config.Listener) bool { return l.Name == name })
+// listenerBefore returns a listener of next.Config as the last generation has it, nil if there was none. Most are where they
+// were.
+func (c *compiler) listenerBefore(i int) *config.Listener {
+	name, list := c.next.Config.Listeners[i].Name, c.prev.Config.Listeners
+	if i >= len(list) || list[i].Name != name {
+		i = slices.IndexFunc(list, func(l config.Listener) bool { return l.Name == name })
+	}
 	if i < 0 {
 		return nil
 	}
-	return &c.prev.Config.Listeners[i]
+	return &list[i]
 }
 
 // sharedAttachments returns the attachments of a listener with the memory of the last generation where they are equal:
 // a table that is carried over keeps that memory anyway.
-func (c *compiler) sharedAttachments(cfg *config.Listener) []config.Attachment {
-	last := c.listenerBefore(cfg.Name)
+func sharedAttachments(cfg, last *config.Listener) []config.Attachment {
 	if last == nil {
 		return cfg.Attached
 	}
 	before := last.Attached
-	equal := len(before) == len(cfg.Attached)
-	for i := 0; equal && i < len(before); i++ {
-		equal = before[i].Equal(&cfg.Attached[i])
-	}
-	if equal {
+	if config.SameAttached(before, cfg.Attached) {
 		return before
 	}
 	own := slices.Clone(cfg.Attached)
@@ -199,13 +244,16 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 		}
 	}
 	var hostnames []string
-	for _, l := range s.listeners {
-		if !slices.Contains(hostnames, l.Hostname) {
+	of := make(map[string][]int, len(s.listeners)) // by hostname, which of the listeners have it
+	for i, l := range s.listeners {
+		if of[l.Hostname] == nil {
 			hostnames = append(hostnames, l.Hostname)
 		}
+		of[l.Hostname] = append(of[l.Hostname], i)
 	}
 	for _, hostname := range hostnames {
-		p.sites = append(p.sites, s.named(c.site(s, hostname, sitesBefore[hostname]), sitesBefore[hostname]))
+		last := sitesBefore[hostname]
+		p.sites = append(p.sites, s.named(c.site(s, hostname, of[hostname], last), last, of[hostname]))
 	}
 	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
 		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS &&
@@ -216,8 +264,9 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 	return p
 }
 
-func (c *compiler) site(s *socket, hostname string, prev *site) *site {
-	if parts, ok := c.carriedParts(s, hostname, prev); ok {
+// site compiles what the listeners of a hostname serve; of says which these are.
+func (c *compiler) site(s *socket, hostname string, of []int, prev *site) *site {
+	if parts, ok := c.carriedParts(s, of, prev); ok {
 		if len(parts) == 0 || &parts[0] == &prev.parts[0] {
 			return prev
 		}
@@ -227,10 +276,8 @@ func (c *compiler) site(s *socket, hostname string, prev *site) *site {
 	}
 	var listeners []*Listener
 	var parts []part
-	for i, l := range s.listeners {
-		if l.Hostname != hostname {
-			continue
-		}
+	for _, i := range of {
+		l := s.listeners[i]
 		if s.carried[i] {
 			s.parts[i] = c.parts(s.indexes[i], l)
 		}
@@ -256,35 +303,16 @@ func (c *compiler) site(s *socket, hostname string, prev *site) *site {
 }
 
 // carriedParts returns the parts of a site whose listeners are those of prev and all of them carried; false if they are not.
-func (c *compiler) carriedParts(s *socket, hostname string, prev *site) ([]part, bool) {
-	if prev == nil || prev.broken {
+func (c *compiler) carriedParts(s *socket, of []int, prev *site) ([]part, bool) {
+	if prev == nil || prev.broken || len(of) != len(prev.listeners) {
 		return nil, false
 	}
-	n := 0
-	for i, l := range s.listeners {
-		if l.Hostname != hostname {
-			continue
-		}
-		if !s.carried[i] || n == len(prev.listeners) || prev.listeners[n] != l {
+	for n, i := range of {
+		if !s.carried[i] || prev.listeners[n] != s.listeners[i] {
 			return nil, false
 		}
-		n++
 	}
-	if n != len(prev.listeners) {
-		return nil, false
-	}
-	parts := prev.parts
-	for i := range prev.parts {
-		r := c.next.Routes[prev.parts[i].precedence]
-		if r == prev.parts[i].route {
-			continue
-		}
-		if &parts[0] == &prev.parts[0] {
-			parts = slices.Clone(prev.parts)
-		}
-		parts[i].route = r
-	}
-	return parts, true
+	return c.partsAgain(prev), true
 }
 
 // socketName is the same on every replica.

@@ -261,7 +261,7 @@ func BenchmarkPublishOneChangeAfterTheOther(b *testing.B) {
 // withWeight is c with another weight in one route, and everything else in the same memory.
 func withWeight(c *config.Config, route int, weight uint32) *config.Config {
 	next := *c
-	next.Routes, next.Clusters = slices.Clone(c.Routes), slices.Clone(c.Clusters)
+	next.Routes = slices.Clone(c.Routes)
 	r := c.Routes[route].Rules[0]
 	r.Backends = []config.Backend{{Cluster: r.Backends[0].Cluster, Weight: weight}}
 	next.Routes[route].Rules = []config.Rule{r}

@@ -43,6 +43,7 @@ type Snapshot struct {
 	certificates *certs.Store
 	clusters     []*upstream.Cluster // of Clusters, by the index in Config.Clusters; nil where one can't be used
 	valid        bool                // config.Validate has found no problem
+	hashes       config.PartHashes   // of everything but routes
 }
 
 // hashOf returns the hash of one of Config.Routes; false if that is not known, because some can't be used.
