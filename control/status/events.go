@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"rauta.io/rauta/control/fair"
 	"rauta.io/rauta/control/translate"
 )
 
@@ -32,6 +33,8 @@ const (
 	eventRefresh = 45 * time.Minute
 	// eventSweep is how often it is looked for Events that are to be sent again.
 	eventSweep = time.Minute
+	// eventLook is how often it is looked for new problems while Events wait for their turn.
+	eventLook = time.Second
 	// noteBytesMax is the limit of Event.note, nameBytesMax that of the part of an Event's name that comes from the object.
 	noteBytesMax = 1024
 	nameBytesMax = 200
@@ -66,8 +69,11 @@ type events struct {
 	newest *Update
 
 	// Owned by run.
-	sent   map[string]*sentEvent // by namespace and name
-	logged bool                  // that Events are refused
+	current *Update
+	sent    map[string]*sentEvent // by namespace and name
+	queue   []*sentEvent          // all of sent, in the order in which they are sent
+	looked  time.Time             // when queue was made
+	logged  bool                  // that Events are refused
 }
 
 // sentEvent is an Event that stands for a problem.
@@ -100,10 +106,9 @@ func (e *events) offer(u *Update) {
 
 func (e *events) run(ctx context.Context) {
 	clear(e.sent)
-	e.logged = false
+	e.current, e.logged = nil, false
 	sweep := time.NewTicker(eventSweep)
 	defer sweep.Stop()
-	var current *Update
 	for {
 		select {
 		case <-ctx.Done():
@@ -111,24 +116,29 @@ func (e *events) run(ctx context.Context) {
 		case <-e.poke:
 		case <-sweep.C:
 		}
-		e.mu.Lock()
-		u := e.newest
-		e.mu.Unlock()
-		if u == nil {
-			continue
-		}
-		if u != current {
-			current = u
-			e.sent = e.due(u)
+		if u := e.offered(); u != nil && u != e.current {
+			e.take(u)
 		}
 		e.send(ctx)
 	}
 }
 
-// due returns the Events for the problems of an Update, with what is known of those that have been sent.
-func (e *events) due(u *Update) map[string]*sentEvent {
+// offered is the newest Update; nil if there is none.
+func (e *events) offered() *Update {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.newest
+}
+
+// take makes the Events for the problems of an Update those that are to be sent, with what is known of them. Namespaces take
+// turns, so that one with thousands of problems neither uses up the limit nor keeps those of others waiting.
+func (e *events) take(u *Update) {
+	e.current, e.looked = u, e.now()
+	all := eventsOf(u)
+	fair.Turns(all, func(event *eventsv1.Event) string { return event.Namespace })
 	out := map[string]*sentEvent{}
-	for _, event := range eventsOf(u) {
+	e.queue = make([]*sentEvent, 0, min(len(all), eventsMax))
+	for _, event := range all {
 		key := event.Namespace + "/" + event.Name
 		if out[key] != nil {
 			continue
@@ -137,22 +147,32 @@ func (e *events) due(u *Update) map[string]*sentEvent {
 			e.counters.eventsDropped.Add(1)
 			continue
 		}
-		if before := e.sent[key]; before != nil {
-			out[key] = before
-			continue
+		s := e.sent[key]
+		if s == nil {
+			event.ReportingController, event.ReportingInstance = eventReporter, e.identity
+			s = &sentEvent{event: event}
 		}
-		event.ReportingController, event.ReportingInstance = eventReporter, e.identity
-		out[key] = &sentEvent{event: event}
+		out[key] = s
+		e.queue = append(e.queue, s)
 	}
-	return out
+	e.sent = out
 }
 
-// send sends what has not been sent, or has to be sent again.
+// send sends what has not been sent, or has to be sent again, until there are other problems.
 func (e *events) send(ctx context.Context) {
-	for _, s := range e.sent {
-		now := e.now()
-		if !s.at.IsZero() && now.Sub(s.at) < eventRefresh {
+	failed := map[*sentEvent]bool{}
+	for i := 0; i < len(e.queue); i++ {
+		s, now := e.queue[i], e.now()
+		if failed[s] || !s.at.IsZero() && now.Sub(s.at) < eventRefresh {
 			continue
+		}
+		if now.Sub(e.looked) >= eventLook {
+			if u := e.offered(); u != nil && u != e.current {
+				e.take(u)
+				i = -1
+				continue
+			}
+			e.looked = now
 		}
 		if e.limit.Wait(ctx) != nil {
 			return
@@ -166,6 +186,7 @@ func (e *events) send(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		failed[s] = true
 		e.counters.eventsFailed.Add(1)
 		if !e.logged {
 			e.log.Warn("an event could not be sent; it is tried again", "object", s.event.Regarding.Kind+" "+

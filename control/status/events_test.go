@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func problem(o metav1.Object, severity translate.Severity, field, message, hint 
 
 // tell makes an Update with problems the newest and sends what is due.
 func (b *bench) tell(ctx context.Context, o *translate.Objects, problems ...translate.Problem) {
-	b.events.sent = b.events.due(&Update{Objects: o, Result: &translate.Result{Problems: problems}})
+	b.events.take(&Update{Objects: o, Result: &translate.Result{Problems: problems}})
 	b.events.send(ctx)
 }
 
@@ -150,11 +151,51 @@ func TestAllEventsTogetherAreBounded(t *testing.T) {
 		problems = append(problems, problem(r, translate.Error, "", "x", ""))
 	}
 	b := newBench(newSimulated())
-	if got := len(b.events.due(&Update{Objects: o, Result: &translate.Result{Problems: problems}})); got != eventsMax {
+	other := route("other")
+	other.Namespace = "z"
+	o.HTTPRoutes = append(o.HTTPRoutes, other)
+	problems = append(problems, problem(other, translate.Error, "", "x", ""))
+	b.events.take(&Update{Objects: o, Result: &translate.Result{Problems: problems}})
+	if got := len(b.events.queue); got != eventsMax {
 		t.Errorf("%d events, want %d", got, eventsMax)
 	}
-	if b.Events().Dropped != 10 {
+	if second := b.events.queue[1].event; second.Namespace != "z" {
+		t.Errorf("the event of the other namespace does not come after the first one of %s", b.events.queue[0].event.Namespace)
+	}
+	if b.Events().Dropped != 11 {
 		t.Errorf("Events() = %+v", b.Events())
+	}
+}
+
+func TestANewProblemDoesNotWaitForThousandsOfOthers(t *testing.T) {
+	s := newSimulated()
+	b := newBench(s)
+	flood := &translate.Objects{}
+	var problems []translate.Problem
+	for i := range eventsBurst + 1000 {
+		r := route(fmt.Sprintf("r%05d", i))
+		s.add(kindHTTPRoute, r, "")
+		flood.HTTPRoutes = append(flood.HTTPRoutes, r)
+		problems = append(problems, problem(r, translate.Error, "", "x", ""))
+	}
+	other := route("other")
+	other.Namespace = "z"
+	s.add(kindHTTPRoute, other, "")
+	ctx, stop := context.WithCancel(t.Context())
+	sent := 0
+	s.onEvent = func(e *eventsv1.Event) {
+		switch sent++; {
+		case sent == 10: // the flood is under way
+			more := &translate.Objects{HTTPRoutes: append(slices.Clone(flood.HTTPRoutes), other)}
+			b.events.offer(&Update{Objects: more, Result: &translate.Result{Problems: append(slices.Clone(problems), problem(other, translate.Error, "", "x", ""))}})
+			b.time = b.time.Add(eventLook)
+		case e.Namespace == "z":
+			stop()
+		}
+	}
+	b.tell(ctx, flood, problems...)
+	if sent > 20 || ctx.Err() == nil {
+		t.Errorf("%d events were sent before the new one, or it was not sent", sent)
 	}
 }
 

@@ -40,6 +40,7 @@ type simulated struct {
 	creates int
 	again_  int
 	noEvent error
+	onEvent func(*eventsv1.Event) // if not nil, called for each that is made
 }
 
 type stored struct {
@@ -162,6 +163,9 @@ func (s *simulated) create(_ context.Context, e *eventsv1.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.creates++
+	if s.onEvent != nil {
+		s.onEvent(e)
+	}
 	if s.noEvent != nil {
 		return s.noEvent
 	}

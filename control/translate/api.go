@@ -43,6 +43,15 @@ type Objects struct {
 	ConfigMaps      []*corev1.ConfigMap
 	// BackendTLSPolicies of the API version v1alpha3 have the same fields; readers convert.
 	BackendTLSPolicies []*gatewayv1.BackendTLSPolicy
+	// Unread are Secrets and ConfigMaps that are not among these although they may exist.
+	Unread []Unread
+}
+
+// Unread says why an object is not there.
+type Unread struct {
+	ObjectRef
+	// Reason is the end of a sentence about the object, such as "is too large". Messages have it in place of "does not exist".
+	Reason string
 }
 
 // Options say who RAUTA is in this cluster or folder. The zero value of a field means its default.

@@ -12,12 +12,12 @@ import (
 	"rauta.io/rauta/proxy/config"
 )
 
-// authorityKey is the entry of a ConfigMap or Secret that has certificates of authorities (Gateway API,
+// AuthorityEntry is the entry of a ConfigMap or Secret that has certificates of authorities (Gateway API,
 // BackendTLSPolicyValidation.caCertificateRefs).
-const authorityKey = "ca.crt"
+const AuthorityEntry = "ca.crt"
 
 // authorityHint is the way out of most failures.
-const authorityHint = "put the certificates of the authorities into " + authorityKey + " as PEM"
+const authorityHint = "put the certificates of the authorities into " + AuthorityEntry + " as PEM"
 
 // Kinds of objects that may have authorities.
 const (
@@ -28,24 +28,18 @@ const (
 // authority reads the certificates of authorities from a ConfigMap or Secret. Its errors complete a sentence about the
 // object, and never show what is in it.
 func (t *translator) authority(kind string, k key) (string, error) {
-	var text []byte
 	if kind == kindSecret {
 		s := t.secret(k)
 		if s == nil {
-			return "", errors.New("does not exist")
+			return "", errors.New(t.missing(kind, k))
 		}
-		text = secretData(s, authorityKey)
-	} else {
-		m := t.configMap(k)
-		if m == nil {
-			return "", errors.New("does not exist")
-		}
-		text = configMapData(m, authorityKey)
+		return t.opt.Memo.bundle(s, func() (string, error) { return authorities(secretData(s, AuthorityEntry)) })
 	}
-	if len(text) == 0 {
-		return "", errors.New("has nothing in " + authorityKey)
+	m := t.configMap(k)
+	if m == nil {
+		return "", errors.New(t.missing(kind, k))
 	}
-	return authorities(text)
+	return t.opt.Memo.bundle(m, func() (string, error) { return authorities(configMapData(m, AuthorityEntry)) })
 }
 
 func configMapData(m *corev1.ConfigMap, name string) []byte {
@@ -58,9 +52,12 @@ func configMapData(m *corev1.ConfigMap, name string) []byte {
 // authorities returns the certificates in PEM text, all of which must be readable: a bundle of which a part was dropped
 // would refuse back ends for no visible reason.
 func authorities(text []byte) (string, error) {
+	if len(text) == 0 {
+		return "", errors.New("has nothing in " + AuthorityEntry)
+	}
 	bundle := config.CertificatesOnly(text)
 	if bundle == "" {
-		return "", errors.New("has no PEM data of a certificate in " + authorityKey)
+		return "", errors.New("has no PEM data of a certificate in " + AuthorityEntry)
 	}
 	for n, rest := 1, []byte(bundle); ; n++ {
 		var block *pem.Block
@@ -68,7 +65,7 @@ func authorities(text []byte) (string, error) {
 			return bundle, nil
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return "", fmt.Errorf("has in %s a certificate that can't be read, number %d", authorityKey, n)
+			return "", fmt.Errorf("has in %s a certificate that can't be read, number %d", AuthorityEntry, n)
 		}
 	}
 }

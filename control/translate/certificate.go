@@ -24,6 +24,15 @@ import (
 // secretOCSPStaple is the key of a Secret under which an OCSP response (RFC 6960, DER) may be.
 const secretOCSPStaple = "tls.ocsp-staple"
 
+// InCertificate reports whether an entry of a Secret of type kubernetes.io/tls is one that is looked at.
+func InCertificate(entry string) bool {
+	switch entry {
+	case corev1.TLSCertKey, corev1.TLSPrivateKeyKey, secretOCSPStaple, AuthorityEntry:
+		return true
+	}
+	return false
+}
+
 // certificate is what a Secret holds, read once.
 type certificate struct {
 	config config.Certificate
@@ -41,7 +50,11 @@ func (t *translator) certificate(k key) *certificate {
 	if c := t.certificates[k]; c != nil {
 		return c
 	}
-	c := t.opt.Memo.read(t.secret(k))
+	s := t.secret(k)
+	c := t.opt.Memo.read(s)
+	if s == nil {
+		c.failure = t.missing(kindSecret, k)
+	}
 	c.config.Name = k.namespace + "/" + k.name
 	if c.failure == "" {
 		c.defects = slices.Concat(c.defects, c.validity(t.opt.Now))

@@ -44,6 +44,8 @@ type index struct {
 	secretList    []*corev1.Secret
 	configMapList []*corev1.ConfigMap
 	grantList     []*gatewayv1.ReferenceGrant
+	unreadList    []Unread
+	unread        map[ObjectRef]string
 }
 
 func (t *translator) index(o *Objects) index {
@@ -72,6 +74,8 @@ func (t *translator) index(o *Objects) index {
 		secretList:    ordered(t, kindSecret, o.Secrets),
 		configMapList: ordered(t, kindConfigMap, o.ConfigMaps),
 		grantList:     ordered(t, "ReferenceGrant", o.ReferenceGrants),
+		unreadList:    o.Unread,
+		unread:        make(map[ObjectRef]string, len(o.Unread)),
 	}
 	for _, c := range ordered(t, "IngressClass", o.IngressClasses) {
 		in.ingressClasses[c.Name] = c
@@ -91,6 +95,9 @@ func (t *translator) index(o *Objects) index {
 	}
 	for _, m := range in.configMapList {
 		in.configMapsByKey[keyOf(m)] = m
+	}
+	for _, u := range o.Unread {
+		in.unread[u.ObjectRef] = u.Reason
 	}
 	for _, g := range in.grantList {
 		in.grants[g.Namespace] = append(in.grants[g.Namespace], g)

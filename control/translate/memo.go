@@ -13,6 +13,8 @@ import (
 // else. The zero value is empty; one Memo serves one run at a time.
 type Memo struct {
 	last, present map[[sha256.Size]byte]*certificate
+	bundlesLast   map[any]bundle // by object
+	bundles       map[any]bundle
 	byRoute       routeMemo
 	lists         map[string]any // *orderedList by kind
 }
@@ -24,7 +26,31 @@ func (m *Memo) begin() {
 			m.lists = map[string]any{}
 		}
 		m.last, m.present = m.present, map[[sha256.Size]byte]*certificate{}
+		m.bundlesLast, m.bundles = m.bundles, map[any]bundle{}
 	}
+}
+
+// bundle is what a Secret or ConfigMap with authorities holds.
+type bundle struct {
+	pem     string
+	failure error
+}
+
+// bundle returns that of an object, which is read if it is not known: hundreds of Ingresses may name one object, and each
+// of the hundreds of certificates in it takes some microseconds.
+func (m *Memo) bundle(object any, read func() (string, error)) (string, error) {
+	if m == nil {
+		return read()
+	}
+	known, ok := m.bundles[object]
+	if !ok {
+		known, ok = m.bundlesLast[object]
+	}
+	if !ok {
+		known.pem, known.failure = read()
+	}
+	m.bundles[object] = known
+	return known.pem, known.failure
 }
 
 // read returns what a Secret holds, for the caller to change.

@@ -31,6 +31,14 @@ func (t *translator) configMap(k key) *corev1.ConfigMap {
 	return t.in.configMapsByKey[k]
 }
 
+// missing says of a Secret or ConfigMap that is not there why it is not, as the end of a sentence about it.
+func (t *translator) missing(kind string, k key) string {
+	if reason := t.in.unread[ObjectRef{Kind: kind, Namespace: k.namespace, Name: k.name}]; reason != "" {
+		return reason
+	}
+	return "does not exist"
+}
+
 // list returns them in order of kind, namespace and name.
 func (r references) list() []ObjectRef {
 	out := make([]ObjectRef, 0, len(r))

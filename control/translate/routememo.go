@@ -28,6 +28,7 @@ type surroundings struct {
 	policies   []*gatewayv1.BackendTLSPolicy
 	gateways   []*gatewayv1.Gateway
 	sets       []*gatewayv1.ListenerSet
+	unread     []Unread
 }
 
 // datesTime is how exactly the present is part of the surroundings: certificates expire.
@@ -37,6 +38,7 @@ func (t *translator) surroundings() *surroundings {
 	s := &surroundings{
 		options: t.opt, services: t.in.serviceList, secrets: t.in.secretList, configMaps: t.in.configMapList,
 		grants: t.in.grantList, policies: t.in.backendPolicies, gateways: t.in.gateways, sets: t.in.listenerSets,
+		unread: t.in.unreadList,
 	}
 	s.options.Memo, s.options.Now = nil, t.opt.Now.Truncate(datesTime)
 	return s
@@ -46,7 +48,8 @@ func (s *surroundings) equal(other *surroundings) bool {
 	return other != nil && reflect.DeepEqual(s.options, other.options) && slices.Equal(s.services, other.services) &&
 		slices.Equal(s.secrets, other.secrets) && slices.Equal(s.configMaps, other.configMaps) &&
 		slices.EqualFunc(s.grants, other.grants, sameGeneration) && slices.EqualFunc(s.policies, other.policies, sameGeneration) &&
-		slices.EqualFunc(s.gateways, other.gateways, sameGeneration) && slices.EqualFunc(s.sets, other.sets, sameGeneration)
+		slices.EqualFunc(s.gateways, other.gateways, sameGeneration) && slices.EqualFunc(s.sets, other.sets, sameGeneration) &&
+		slices.Equal(s.unread, other.unread)
 }
 
 // sameGeneration reports whether two objects are the same, or states of one object that differ in nothing but what RAUTA

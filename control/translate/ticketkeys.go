@@ -24,7 +24,7 @@ func (t *translator) ticketKeys() {
 		return
 	}
 	report := reporter{object: ObjectRef{Kind: kindSecret, Namespace: namespace, Name: name}, out: &t.problems}
-	report.errorf("", hint, "the Secret with the keys of session tickets does not exist; sessions are not shared")
+	report.errorf("", hint, "the Secret with the keys of session tickets %s; sessions are not shared", t.missing(kindSecret, k))
 }
 
 // ticketKeysOf reads the Secret that a listener names, in the namespace of the object that it is written in.
@@ -37,7 +37,7 @@ func (t *translator) ticketKeysOf(l *listener, field, value string) (set string,
 	const hint = "create it with entries of 32 to 1024 random bytes, or remove the option"
 	s := t.secret(k)
 	if s == nil {
-		l.report.errorf(l.field+"."+field, hint, "there is no Secret %s; sessions of the listener are not shared", set)
+		l.report.errorf(l.field+"."+field, hint, "Secret %s %s; sessions of the listener are not shared", set, t.missing(kindSecret, k))
 	}
 	if !t.ticketKeySet[k] {
 		t.ticketKeySet[k] = true

@@ -64,6 +64,7 @@ type table struct {
 	version string // that is read; empty while the API server has none
 	gone    int    // how often discovery has not found it in a row
 	sources map[scope]*source
+	beyond  []translate.ObjectRef // that are not read because there are too many
 	// list is everything in sources in order of namespace and name, nil if it has to be made anew.
 	list []object
 }
@@ -149,7 +150,7 @@ func (c *Cluster) start(t *table, at scope) {
 	s := t.sources[at]
 	if s == nil {
 		s = &source{cluster: c, table: t, scope: at, objects: map[name]object{}, doubted: map[name]bool{},
-			misfits: map[name]string{}, empty: make(chan struct{}, 1)}
+			misfits: map[name]misfit{}, empty: make(chan struct{}, 1)}
 		t.sources[at] = s
 	}
 	if s.cancel != nil {
@@ -278,6 +279,7 @@ func (c *Cluster) Objects() *translate.Objects {
 	for _, t := range c.tables {
 		t.put(out, t.all(admitted))
 	}
+	out.Unread = c.unread()
 	return out
 }
 

@@ -19,6 +19,12 @@ const (
 	misfitReason = "reason"
 )
 
+// misfit is what is known of such an object, or of one that is too large.
+type misfit struct {
+	version string // its resource version
+	reason  string // why it is left out, as the end of a sentence about it
+}
+
 func isMisfit(o object) bool { return o.GetObjectKind().GroupVersionKind().Kind == misfitKind }
 
 // lenientCodecs decode misfits, too.

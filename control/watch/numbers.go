@@ -10,7 +10,7 @@ import (
 type Numbers struct {
 	// Objects by kind.
 	Objects map[string]int
-	// Misfits by kind are objects that could not be decoded.
+	// Misfits by kind are objects that could not be decoded, or are too large.
 	Misfits map[string]int
 	// Errors counts requests to the API server that failed.
 	Errors uint64

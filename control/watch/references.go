@@ -2,10 +2,13 @@ package watch
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/api/validation"
 
+	"rauta.io/rauta/control/fair"
 	"rauta.io/rauta/control/translate"
 )
 
@@ -36,9 +39,16 @@ func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
 			candidates = append(candidates, ref)
 		}
 	}
-	taken, beyond := inTurn(candidates, namedMax)
+	fair.Turns(candidates, func(ref translate.ObjectRef) string { return ref.Namespace })
+	limit := min(namedMax, len(candidates))
+	taken, beyond := candidates[:limit], candidates[limit:]
 	if len(beyond) > 0 {
 		c.trouble.tooMany(t, namedMax, beyond)
+	}
+	if !slices.Equal(t.beyond, beyond) { // who refers to them is told in the next translation
+		t.beyond = slices.Clone(beyond)
+		c.pending.Objects = true
+		c.note()
 	}
 	complete = true
 	wanted := map[scope]bool{}
@@ -62,18 +72,27 @@ func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
 	return complete
 }
 
-// inTurn takes as many references as the limit permits: the first of each namespace, then the second of each, and so on. refs
-// is in order of namespace and name.
-func inTurn(refs []translate.ObjectRef, limit int) (taken, beyond []translate.ObjectRef) {
-	turn := make(map[translate.ObjectRef]int, len(refs)) // how many of its namespace are before it
-	for i, ref := range refs {
-		if i > 0 && refs[i-1].Namespace == ref.Namespace {
-			turn[ref] = turn[refs[i-1]] + 1
+// unread says why objects that are referred to are not there, although they may exist. c.mu is held.
+func (c *Cluster) unread() (out []translate.Unread) {
+	for _, t := range c.tables {
+		if !t.referred {
+			continue
+		}
+		for _, s := range t.sources {
+			for k, m := range s.misfits {
+				ref := translate.ObjectRef{Kind: t.kind, Namespace: k.namespace, Name: k.name}
+				out = append(out, translate.Unread{ObjectRef: ref, Reason: m.reason})
+			}
+		}
+		for _, ref := range t.beyond {
+			out = append(out, translate.Unread{ObjectRef: ref,
+				Reason: fmt.Sprintf("is not read, because more than %d of its kind are referred to in this cluster", namedMax)})
 		}
 	}
-	slices.SortStableFunc(refs, func(a, b translate.ObjectRef) int { return cmp.Compare(turn[a], turn[b]) })
-	limit = min(limit, len(refs))
-	return refs[:limit], refs[limit:]
+	slices.SortFunc(out, func(a, b translate.Unread) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	return out
 }
 
 // canExist reports whether an object can have this name. The fields of objects that refer to others take any text, and what

@@ -3,7 +3,6 @@ package watch
 import (
 	"fmt"
 	"log/slog"
-	"slices"
 	"testing"
 
 	"rauta.io/rauta/control/translate"
@@ -34,22 +33,14 @@ func TestReferencesOfOneNamespaceDoNotKeepThoseOfOthersFromBeingRead(t *testing.
 	if read["z"] != 1 || read["a"] != namedMax-1 {
 		t.Errorf("of the namespaces were read: %v", read)
 	}
+	unread := c.Objects().Unread
+	if len(unread) != 11 || unread[10].ObjectRef != refs[namedMax+9] || unread[10].Reason != "is not read, because more than 500 of its kind are referred to in this cluster" {
+		t.Errorf("unread are %v", unread)
+	}
+	if !c.Take().Objects || !c.Refer(refs) || c.Take().Objects {
+		t.Error("it is not told once that some are not read")
+	}
 	if n := log.count("more objects of a kind are referred to"); n != 1 {
 		t.Errorf("%d lines say that there are too many", n)
-	}
-}
-
-func TestReferencesAreTakenFromEachNamespaceInTurn(t *testing.T) {
-	refs := slices.Concat(configMapRefs("a", 5), configMapRefs("b", 1), configMapRefs("c", 3))
-	name := func(namespace string, i int) translate.ObjectRef { return configMapRefs(namespace, i+1)[i] }
-	want := []translate.ObjectRef{name("a", 0), name("b", 0), name("c", 0), name("a", 1), name("c", 1), name("a", 2), name("c", 2), name("a", 3), name("a", 4)}
-	for max := range len(refs) + 2 {
-		taken, beyond := inTurn(slices.Clone(refs), max)
-		if !slices.Equal(taken, want[:min(max, len(want))]) {
-			t.Errorf("of %d the first are %v", max, taken)
-		}
-		if !slices.Equal(beyond, want[min(max, len(want)):]) {
-			t.Errorf("beyond %d are %v", max, beyond)
-		}
 	}
 }

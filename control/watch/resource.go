@@ -39,6 +39,8 @@ type resource struct {
 	strip func(object)
 	// equal reports whether two stripped objects mean the same to Translate; their statuses may differ.
 	equal func(a, b object) bool
+	// large says of a stripped object that is larger than what is kept, as the end of a sentence; nil where that cannot be.
+	large func(object) string
 	// put makes the list of this kind in Objects out of what is known, which it does not sort.
 	put func(o *translate.Objects, all []object)
 }
@@ -72,6 +74,12 @@ func read[T any, P interface {
 	return &r
 }
 
+// bounded is a kind of which objects may be too large.
+func bounded[P object](r *resource, large func(P) string) *resource {
+	r.large = func(o object) string { return large(o.(P)) }
+	return r
+}
+
 // resources are all kinds that RAUTA reads. It is a list of what the permissions in deploy/ have to allow.
 func resources() []*resource {
 	core := func(kind, plural string) resource {
@@ -98,10 +106,10 @@ func resources() []*resource {
 		read(resource{kind: "EndpointSlice", plural: "endpointslices", group: discoveryGroup, versions: []string{"v1"}, namespaced: true},
 			&discoveryv1.EndpointSliceList{}, stripEndpointSlice, sameEndpointSlice,
 			func(o *translate.Objects) *[]*discoveryv1.EndpointSlice { return &o.EndpointSlices }),
-		read(secrets, &corev1.SecretList{}, stripSecret, sameSecret,
-			func(o *translate.Objects) *[]*corev1.Secret { return &o.Secrets }),
-		read(configMaps, &corev1.ConfigMapList{}, stripConfigMap, sameConfigMap,
-			func(o *translate.Objects) *[]*corev1.ConfigMap { return &o.ConfigMaps }),
+		bounded(read(secrets, &corev1.SecretList{}, stripSecret, sameSecret,
+			func(o *translate.Objects) *[]*corev1.Secret { return &o.Secrets }), largeSecret),
+		bounded(read(configMaps, &corev1.ConfigMapList{}, stripConfigMap, sameConfigMap,
+			func(o *translate.Objects) *[]*corev1.ConfigMap { return &o.ConfigMaps }), largeConfigMap),
 		read(networking("Ingress", "ingresses"), &networkingv1.IngressList{}, nothing[*networkingv1.Ingress], always,
 			func(o *translate.Objects) *[]*networkingv1.Ingress { return &o.Ingresses }),
 		read(clusterScoped(networking("IngressClass", "ingressclasses")), &networkingv1.IngressClassList{}, nothing[*networkingv1.IngressClass], always,

@@ -2,7 +2,6 @@ package watch
 
 import (
 	"context"
-	"maps"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -50,7 +49,7 @@ type source struct {
 	// Protected by cluster.mu.
 	objects map[name]object
 	synced  bool
-	misfits map[name]string    // objects that could not be decoded, with their resource versions
+	misfits map[name]misfit    // objects that could not be decoded, or are too large
 	doubted map[name]bool      // objects that an empty list did not have, until it is known whether they are gone
 	cancel  context.CancelFunc // ends the reflector; nil if none is running
 	empty   chan struct{}      // told that a list was empty
@@ -164,18 +163,43 @@ func (s *source) Update(o any) error {
 // take keeps an object, or that it is a misfit, which is as if it did not exist; cluster.mu is held.
 func (s *source) take(fresh object) (kept bool) {
 	k := nameOf(fresh)
-	if !isMisfit(fresh) {
-		delete(s.misfits, k)
+	reason := ""
+	if isMisfit(fresh) {
+		reason = "does not have the form of its kind"
+	} else {
 		s.table.strip(fresh)
+		if s.table.large != nil {
+			reason = s.table.large(fresh)
+		}
+	}
+	if reason == "" {
+		s.fits(k)
 		s.put(fresh)
 		return true
 	}
-	if version := fresh.GetResourceVersion(); s.misfits[k] != version {
-		s.misfits[k] = version
-		s.cluster.trouble.misfit(s.table, fresh)
+	if now := (misfit{fresh.GetResourceVersion(), reason}); s.misfits[k] != now {
+		s.misfits[k] = now
+		s.cluster.trouble.misfit(s.table, fresh, reason)
+		s.unreadChanged()
 	}
 	s.remove(k)
 	return false
+}
+
+// fits forgets that an object was a misfit; cluster.mu is held.
+func (s *source) fits(k name) {
+	if _, was := s.misfits[k]; was {
+		delete(s.misfits, k)
+		s.unreadChanged()
+	}
+}
+
+// unreadChanged: messages about references say why an object is not there; cluster.mu is held.
+func (s *source) unreadChanged() {
+	if s.table.referred {
+		s.cluster.pending.Objects = true
+		s.cluster.note()
+	}
 }
 
 // put is Update of a stripped object; cluster.mu is held.
@@ -205,7 +229,7 @@ func (s *source) Delete(o any) error {
 	}
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
-	delete(s.misfits, nameOf(gone))
+	s.fits(nameOf(gone))
 	s.remove(nameOf(gone))
 	return nil
 }
@@ -237,7 +261,11 @@ func (s *source) Replace(list []any, _ string) error {
 			}
 		}
 	}
-	maps.DeleteFunc(s.misfits, func(k name, _ string) bool { return !misfits[k] })
+	for k := range s.misfits {
+		if !misfits[k] {
+			s.fits(k)
+		}
+	}
 	if len(list) == 0 && len(s.objects) > 0 {
 		for k := range s.objects {
 			s.doubted[k] = true

@@ -1,12 +1,15 @@
 package watch
 
 import (
+	"maps"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"rauta.io/rauta/control/translate"
 )
 
 // What is kept of objects decides how much memory a large cluster takes: a Service of 10,000, or an endpoint of 100,000, is
@@ -107,13 +110,19 @@ func stripEndpointSlice(s *discoveryv1.EndpointSlice) {
 	}
 }
 
-// stripSecret keeps all entries, for it is not known here which of them is looked at.
+// stripSecret keeps of a certificate what belongs to it, not the same in the formats of others. Of other Secrets it is not
+// known here which entries are looked at.
 func stripSecret(s *corev1.Secret) {
 	onlyOurs(s)
 	s.Labels = nil
+	if s.Type == corev1.SecretTypeTLS {
+		maps.DeleteFunc(s.Data, func(entry string, _ []byte) bool { return !translate.InCertificate(entry) })
+	}
 }
 
 func stripConfigMap(m *corev1.ConfigMap) {
 	onlyOurs(m)
 	m.Labels = nil
+	maps.DeleteFunc(m.Data, func(entry, _ string) bool { return entry != translate.AuthorityEntry })
+	maps.DeleteFunc(m.BinaryData, func(entry string, _ []byte) bool { return entry != translate.AuthorityEntry })
 }

@@ -116,11 +116,14 @@ func (t *trouble) tooMany(table *table, limit int, beyond []translate.ObjectRef)
 	}
 }
 
-// misfit: an object could not be decoded.
-func (t *trouble) misfit(table *table, o object) {
-	t.log.Error("an object does not have the form of its kind; it is treated as if it did not exist", "kind", table.kind,
-		"namespace", o.GetNamespace(), "name", o.GetName(), "error", o.GetAnnotations()[misfitReason],
-		"hint", "write it anew; definitions of the kind with validation would have refused it")
+// misfit: an object could not be decoded, or is too large.
+func (t *trouble) misfit(table *table, o object, reason string) {
+	hint := "keep in it what RAUTA is to read, and nothing else"
+	if isMisfit(o) {
+		hint = "write it anew; definitions of the kind with validation would have refused it"
+	}
+	t.log.Error("an object "+reason+"; it is treated as if it did not exist", "kind", table.kind,
+		"namespace", o.GetNamespace(), "name", o.GetName(), "error", o.GetAnnotations()[misfitReason], "hint", hint)
 }
 
 // emptied: a list lost everything at once.

@@ -30,8 +30,9 @@ func allowed() map[string][]string {
 		"bpf":          {"proxy/observe"},
 
 		"control/translate": {"proxy/config"},
-		"control/watch":     {"control/translate"},
-		"control/status":    {"control/translate"},
+		"control/watch":     {"control/fair", "control/translate"},
+		"control/status":    {"control/fair", "control/translate"},
+		"control/fair":      {},
 		"control/lead":      {},
 		"control/store":     {"proxy/config"},
 		"control":           {"proxy/config", "control/..."},

@@ -137,7 +137,7 @@ func workerMetrics() []Metric {
 			"In a cluster: time from the arrival of changed endpoints to their being served; they need no translation."},
 		{"rauta_watch_objects", "gauge", []string{"kind"}, "Objects that have been read from the API server."},
 		{"rauta_watch_misfits", "gauge", []string{"kind"},
-			"Objects of the API server that do not have the form of their kind, and are treated as if they did not exist."},
+			"Objects of the API server that do not have the form of their kind, or are too large, and are treated as if they did not exist."},
 		{"rauta_watch_errors_total", "counter", nil, "Requests to read from the API server that failed."},
 		{"rauta_watch_behind_seconds", "gauge", nil, "For how long some kind could not be read from the API server; 0 if all can."},
 		{"rauta_watch_synced", "gauge", nil, "1 once everything has been read from the API server."},
