@@ -131,10 +131,12 @@ func (e *events) offered() *Update {
 }
 
 // take makes the Events for the problems of an Update those that are to be sent, with what is known of them. Namespaces take
-// turns, so that one with thousands of problems neither uses up the limit nor keeps those of others waiting.
+// turns, so that one with thousands of problems neither uses up the limit nor keeps those of others waiting; within one the
+// first problem of each object comes before the second of any.
 func (e *events) take(u *Update) {
 	e.current, e.looked = u, e.now()
 	all := eventsOf(u)
+	fair.Turns(all, func(event *eventsv1.Event) string { return string(event.Regarding.UID) })
 	fair.Turns(all, func(event *eventsv1.Event) string { return event.Namespace })
 	out := map[string]*sentEvent{}
 	e.queue = make([]*sentEvent, 0, min(len(all), eventsMax))

@@ -11,6 +11,7 @@ import (
 
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -164,6 +165,26 @@ func TestAllEventsTogetherAreBounded(t *testing.T) {
 	}
 	if b.Events().Dropped != 11 {
 		t.Errorf("Events() = %+v", b.Events())
+	}
+}
+
+func TestTheFirstProblemOfEachObjectIsToldBeforeTheSecondOfAny(t *testing.T) {
+	o := &translate.Objects{}
+	var problems []translate.Problem
+	for i := range eventsMax {
+		r := route(fmt.Sprintf("r%05d", i))
+		r.UID = types.UID(r.Name)
+		o.HTTPRoutes = append(o.HTTPRoutes, r)
+		problems = append(problems, problem(r, translate.Error, "", "x", ""), problem(r, translate.Error, "", "y", ""))
+	}
+	b := newBench(newSimulated())
+	b.events.take(&Update{Objects: o, Result: &translate.Result{Problems: problems}})
+	told := map[types.UID]bool{}
+	for _, s := range b.events.queue {
+		told[s.event.Regarding.UID] = true
+	}
+	if len(told) != eventsMax {
+		t.Errorf("%d of %d objects are told something", len(told), eventsMax)
 	}
 }
 

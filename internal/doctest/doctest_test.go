@@ -238,6 +238,55 @@ func TestTheDocumentedFlagsAreThoseOfTheProgram(t *testing.T) {
 	}
 }
 
+// elsewhere are the flags of serve that mean the same without Kubernetes, by what they begin with.
+var elsewhere = []string{
+	"--access-log", "--admin", "--bind", "--config", "--drain-", "--ebpf", "--engine", "--error-log", "--gather", "--log-", "--max-", "--metrics",
+	"--overlap", "--probe-socket", "--requests-per-connection", "--strict-header-names", "--trace-", "--trusted-proxies", "--workers",
+}
+
+// defaultOfFlag finds rows of tables of flags: name and default.
+var defaultOfFlag = regexp.MustCompile("(?m)^\\| `(--[a-z-]+)` \\|([^|]*)\\|")
+
+func TestEveryFlagAboutKubernetesIsOnThePageAboutKubernetes(t *testing.T) {
+	rows := func(page string) map[string]string {
+		out := map[string]string{}
+		for _, row := range defaultOfFlag.FindAllStringSubmatch(read(t, page), -1) {
+			if _, twice := out[row[1]]; twice {
+				t.Errorf("%s has the flag %s twice", page, row[1])
+			}
+			out[row[1]] = strings.TrimSpace(row[2])
+		}
+		return out
+	}
+	here, all := rows("docs/kubernetes.md"), rows("docs/operations.md")
+	used := map[string]bool{}
+	for flag, value := range all {
+		at := slices.IndexFunc(elsewhere, func(prefix string) bool { return strings.HasPrefix(flag, prefix) })
+		given, documented := here[flag]
+		switch {
+		case at >= 0:
+			used[elsewhere[at]] = true
+			if documented {
+				t.Errorf("%s is on the page about Kubernetes, and on the list of flags that are not about it", flag)
+			}
+		case !documented:
+			t.Errorf("docs/kubernetes.md has no row for %s; a flag that is not about Kubernetes belongs on the list of this test", flag)
+		case given != value:
+			t.Errorf("docs/kubernetes.md has %q as the default of %s, docs/operations.md %q", given, flag, value)
+		}
+	}
+	for flag := range here {
+		if _, is := all[flag]; !is {
+			t.Errorf("docs/kubernetes.md has the flag %s, which docs/operations.md does not have", flag)
+		}
+	}
+	for _, prefix := range elsewhere {
+		if !used[prefix] {
+			t.Errorf("no flag begins with %s any more", prefix)
+		}
+	}
+}
+
 func TestTheExampleOfTheReadmeIsServedWithoutAProblem(t *testing.T) {
 	_, rest, found := strings.Cut(read(t, "README.md"), "```yaml\n")
 	example, _, closed := strings.Cut(rest, "```")
