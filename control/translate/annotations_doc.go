@@ -2,6 +2,8 @@ package translate
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -26,7 +28,50 @@ and what the row says under "if invalid" is in effect.
 	for _, a := range Annotations() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", a.Name, a.Doc)
 	}
+	b.WriteString(`
+## Annotations of ingress-nginx
+
+Those that begin with ` + "`" + nginxPrefix + "`" + ` are not obeyed yet. An Ingress of RAUTA's class is not to be more open for that
+than it was: with one of the following, requests to it are answered 500, and an error says so. An annotation of RAUTA on the
+same Ingress stands for one of ingress-nginx, so that both controllers can serve it while one takes over from the other.
+
+| annotation | refuses | what to do |
+| --- | --- | --- |
+`)
+	for _, r := range nginxRestrictions {
+		scope := "the Ingress"
+		if r.whole {
+			scope = "all rules of its hosts"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.name, scope, r.hint)
+	}
+	b.WriteString(`
+Snippets do so only with directives other than these: ` + strings.Join(slices.Sorted(maps.Keys(nginxHarmless)), ", ") + `.
+An Ingress with ` + "`canary: \"true\"`" + ` is left out, so that the one that it takes requests from keeps them. All others have no effect
+and are listed in one warning; for some there is something else:
+
+| annotation | here |
+| --- | --- |
+`)
+	for _, name := range slices.Sorted(maps.Keys(nginxInstead)) {
+		instead := nginxInstead[name]
+		if ours, rest, found := cutOurs(instead); found {
+			instead = fmt.Sprintf("[`%s`](#%s)%s", ours, anchor(ours), rest)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, instead)
+	}
 	return b.String()
+}
+
+// cutOurs splits an annotation of ours from what is said about it.
+func cutOurs(text string) (name, rest string, found bool) {
+	if !strings.HasPrefix(text, annotationPrefix) {
+		return "", text, false
+	}
+	if i := strings.IndexByte(text, ' '); i >= 0 {
+		return text[:i], text[i:], true
+	}
+	return text, "", true
 }
 
 // anchor is the id that Markdown renderers give to a heading.

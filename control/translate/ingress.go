@@ -33,11 +33,12 @@ func (t *translator) ingresses() {
 	hosts := t.ingressTLS(ours)
 	clients := t.ingressClients(ours)
 	clients.secure(hosts)
+	closed := nginxHosts(ours)
 	plain := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP}
 	secure := config.Listener{Name: ingressTLSListener, Port: t.opt.HTTPSPort, Protocol: config.ProtocolHTTPS, TLS: hosts.compile()}
 	compiled := make([]ingressOf, 0, len(ours))
 	for _, o := range ours {
-		one := ingressOf{o, t.compileIngress(o)}
+		one := ingressOf{o, t.compileIngress(o, closed)}
 		compiled = append(compiled, one)
 		for _, r := range one.routes {
 			t.config.Routes = append(t.config.Routes, r.config)
@@ -134,10 +135,16 @@ type ingressCompiler struct {
 	limits ruleLimits
 	mirror *config.Mirror // nil for none
 	routes []*hostRoute
+
+	closed  nginxClosed
+	refused bool // all requests are answered 500
 }
 
-func (t *translator) compileIngress(o *networkingv1.Ingress) []*hostRoute {
-	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(kindIngress, o)}
+func (t *translator) compileIngress(o *networkingv1.Ingress, closed nginxClosed) []*hostRoute {
+	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(kindIngress, o), closed: closed}
+	if !c.nginx() {
+		return nil
+	}
 	c.mirror = c.mirrorTarget()
 	for i := range o.Spec.Rules {
 		c.rule(&o.Spec.Rules[i], i)
@@ -158,6 +165,9 @@ func (c *ingressCompiler) add(host, field string, rule config.Rule) {
 	c.limits.apply(&rule)
 	if c.mirror != nil {
 		rule.Filters = append(rule.Filters, config.Filter{Mirror: c.mirror})
+	}
+	if c.refuses(host, field) {
+		rule.Filters = refusal()
 	}
 	if c.redirects(host) {
 		rule.Filters = append([]config.Filter{{RequireHTTPS: c.t.opt.requireHTTPS()}}, rule.Filters...)

@@ -178,7 +178,7 @@ var hostile = []string{
 func TestHostileTextReachesTheConfigurationUnchangedOrNotAtAll(t *testing.T) {
 	objects, opt := loadCase(t, "testdata/fuzz/every-text-field")
 	known := texts(t, Translate(objects, opt))
-	for _, reason := range []string{reasonInvalidFilter, reasonInvalidRule, reasonUnsupportedFilter, invalidKind,
+	for _, reason := range []string{reasonInvalidFilter, reasonInvalidRule, reasonUnsupportedFilter, reasonUnsupportedAnnotation, invalidKind,
 		invalidNotFound, invalidNotPermitted, invalidProtocol, invalidExternalName, "0", string(config.HashSourceIP)} { // and defaults
 		known[reason] = ""
 	}
