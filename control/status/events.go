@@ -189,6 +189,9 @@ func (e *events) send(ctx context.Context) {
 			return
 		}
 		failed[s] = true
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			continue // forbidden, but because its object is about to go
+		}
 		e.counters.eventsFailed.Add(1)
 		if !e.logged {
 			e.log.Warn("an event could not be sent; it is tried again", "object", s.event.Regarding.Kind+" "+

@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -185,6 +188,29 @@ func TestTheFirstProblemOfEachObjectIsToldBeforeTheSecondOfAny(t *testing.T) {
 	}
 	if len(told) != eventsMax {
 		t.Errorf("%d of %d objects are told something", len(told), eventsMax)
+	}
+}
+
+func TestANamespaceThatIsBeingDeletedStopsNoEventsOfOthers(t *testing.T) {
+	s, gone, stays := newSimulated(), route("gone"), route("stays")
+	gone.Namespace, stays.Namespace = "a", "b"
+	s.add(kindHTTPRoute, gone, "")
+	s.add(kindHTTPRoute, stays, "")
+	b := newBench(s)
+	terminating := apierrors.NewForbidden(schema.GroupResource{Resource: "events"}, "x", errors.New("the namespace is being terminated"))
+	terminating.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	s.refuseEvent = func(e *eventsv1.Event) error {
+		if e.Namespace == "a" {
+			return terminating
+		}
+		return nil
+	}
+	b.tell(t.Context(), routes(gone, stays), problem(gone, translate.Error, "", "x", ""), problem(stays, translate.Error, "", "x", ""))
+	if e := s.onlyEvent(t); e.Namespace != "b" {
+		t.Errorf("the event is %+v", e)
+	}
+	if b.log.Len() > 0 {
+		t.Errorf("it is logged, which nobody can do anything about: %s", b.log)
 	}
 }
 

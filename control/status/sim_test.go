@@ -41,6 +41,8 @@ type simulated struct {
 	again_  int
 	noEvent error
 	onEvent func(*eventsv1.Event) // if not nil, called for each that is made
+	// refuseEvent, if not nil, fails the making of one.
+	refuseEvent func(*eventsv1.Event) error
 }
 
 type stored struct {
@@ -168,6 +170,11 @@ func (s *simulated) create(_ context.Context, e *eventsv1.Event) error {
 	}
 	if s.noEvent != nil {
 		return s.noEvent
+	}
+	if s.refuseEvent != nil {
+		if err := s.refuseEvent(e); err != nil {
+			return err
+		}
 	}
 	key := e.Namespace + "/" + e.Name
 	if s.events[key] != nil {
