@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"sync"
@@ -157,6 +158,19 @@ func (n *Node) Kill(uid types.UID) bool {
 	pod, ok := n.pods[uid]
 	n.mu.Unlock()
 	return ok && pod.crash()
+}
+
+// Files returns the paths of everything in the volumes of a pod, below the folder that is the pod's here, in order.
+func (n *Node) Files(uid types.UID) (paths []string, err error) {
+	root := filepath.Join(n.folder, string(uid))
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			path, err = filepath.Rel(root, path)
+			paths = append(paths, path)
+		}
+		return err
+	})
+	return paths, err
 }
 
 // Log returns what the containers of a pod have written.

@@ -55,6 +55,8 @@ type Plane struct {
 
 	// AuditUser is whose requests the API server writes down; to be set before the start. See Audited.
 	AuditUser string
+	// APIServerFlags are further flags of the API server, from its next start on.
+	APIServerFlags []string
 
 	config    *rest.Config
 	clients   kubernetes.Interface
@@ -147,12 +149,12 @@ func (p *Plane) StartAPIServer(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p.apiServer, err = p.run("kube-apiserver", append(audit, "--etcd-servers", etcdClients, "--cert-dir", p.path("certs"), "--secure-port", apiServerPort,
+	p.apiServer, err = p.run("kube-apiserver", append(append(audit, "--etcd-servers", etcdClients, "--cert-dir", p.path("certs"), "--secure-port", apiServerPort,
 		"--bind-address", NodeAddress, "--advertise-address", NodeAddress, "--service-cluster-ip-range", serviceCIDR,
 		"--token-auth-file", p.path("tokens.csv"), "--authorization-mode", "RBAC", "--allow-privileged=true",
 		"--kubelet-preferred-address-types", "InternalIP", // nobody resolves the names of nodes
 		"--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", p.path("sa.key"),
-		"--service-account-signing-key-file", p.path("sa.key"), "--profiling=false", "--v=1")...)
+		"--service-account-signing-key-file", p.path("sa.key"), "--profiling=false", "--v=1"), p.APIServerFlags...)...)
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,18 @@ const pollInterval = 25 * time.Millisecond
 // Eventually waits until a condition holds, and fails the test with its last error when it never does.
 func Eventually(t testing.TB, what string, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	eventually(t, patience, pollInterval, what, condition)
+}
+
+// Within is Eventually for what takes long, or is dear to look at: it looks a hundred times.
+func Within(t testing.TB, limit time.Duration, what string, condition func() error) {
+	t.Helper()
+	eventually(t, limit, limit/100, what, condition)
+}
+
+func eventually(t testing.TB, limit, interval time.Duration, what string, condition func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		err := condition()
 		if err == nil {
@@ -135,6 +146,6 @@ func Eventually(t testing.TB, what string, condition func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: %v", what, err)
 		}
-		time.Sleep(pollInterval)
+		time.Sleep(interval)
 	}
 }

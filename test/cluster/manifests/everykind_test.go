@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,8 +23,12 @@ import (
 	cluster "rauta.io/rauta/test/cluster"
 )
 
-// poisonsOfAKind is how many objects of each kind are made.
-const poisonsOfAKind = 50
+// poisonsOfAKind is how many objects of each kind are made, and poisonEventsTime how long their Events may take: there are
+// 25 in a second.
+const (
+	poisonsOfAKind   = 500
+	poisonEventsTime = 8 * time.Minute
+)
 
 // hostile are texts that break out of configuration files, logs, paths and selectors.
 var hostile = []string{
@@ -37,7 +42,7 @@ type poison struct {
 	clusterScoped                bool
 	// conditions, event: each has a condition that is False, and an Event.
 	conditions, event bool
-	specs             []string // TEXT is the text as JSON
+	specs             []string // TEXT is the text as JSON, NUMBER that of the object
 }
 
 // victim is what policies are about.
@@ -85,14 +90,14 @@ func poisons() []poison {
 		{group: "gateway.networking.k8s.io", version: "v1", plural: "gateways", kind: "Gateway", conditions: true, event: true, specs: []string{
 			`spec: {gatewayClassName: rauta, listeners: [{name: a, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: TEXT}]}}]}`,
 			`spec: {gatewayClassName: rauta, addresses: [{type: Hostname, value: TEXT}], listeners: [{name: a, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: a}]}}]}`,
-			`spec: {gatewayClassName: rauta, listeners: [{name: a, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: a}]}}]}` + "\n" + anyAnnotation}},
-		{group: "gateway.networking.k8s.io", version: "v1", plural: "listenersets", kind: "ListenerSet", conditions: true, specs: []string{
+			`spec: {gatewayClassName: rauta, listeners: [{name: a, port: 8443, protocol: HTTPS, tls: {certificateRefs: [{name: poison-NUMBER}]}}]}` + "\n" + anyAnnotation}},
+		{group: "gateway.networking.k8s.io", version: "v1", plural: "listenersets", kind: "ListenerSet", conditions: true, event: true, specs: []string{
 			`spec: {parentRef: {name: web}, listeners: [{name: a, port: 8444, protocol: HTTPS, tls: {certificateRefs: [{name: TEXT}]}}]}`,
 			`spec: {parentRef: {name: web}, listeners: [{name: a, port: 8444, protocol: HTTPS, tls: {certificateRefs: [{name: a}]}}]}` + "\n" + anyAnnotation}},
-		{group: "gateway.networking.k8s.io", version: "v1", plural: "backendtlspolicies", kind: "BackendTLSPolicy", specs: []string{
+		{group: "gateway.networking.k8s.io", version: "v1", plural: "backendtlspolicies", kind: "BackendTLSPolicy", conditions: true, event: true, specs: []string{
 			`spec: {targetRefs: [{group: "", kind: Service, name: victim}], validation: {hostname: x.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: TEXT}]}}`,
-			`spec: {targetRefs: [{group: "", kind: Service, name: TEXT}], validation: {hostname: x.test, wellKnownCACertificates: System}}`,
-			`spec: {targetRefs: [{group: "", kind: Service, name: not-there}], validation: {hostname: x.test, wellKnownCACertificates: System}}` + "\n" + anyAnnotation}},
+			`spec: {targetRefs: [{group: "", kind: Service, name: victim}, {group: "", kind: Service, name: TEXT}], validation: {hostname: x.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: poison-NUMBER}]}}`,
+			`spec: {targetRefs: [{group: "", kind: Service, name: victim}], validation: {hostname: x.test, caCertificateRefs: [{group: "", kind: ConfigMap, name: poison-NUMBER}]}}` + "\n" + anyAnnotation}},
 		{group: "gateway.networking.k8s.io", version: "v1", plural: "referencegrants", kind: "ReferenceGrant", specs: []string{
 			`spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: elsewhere}], to: [{group: "", kind: Service, name: TEXT}]}`,
 			`spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: elsewhere}], to: [{group: "", kind: Service}]}` + "\n" + anyAnnotation}},
@@ -126,7 +131,7 @@ func (p *poison) object(t *testing.T, namespace string, n int, spec string) *uns
 	if p.group != "" {
 		version = p.group + "/" + version
 	}
-	manifest := "apiVersion: " + version + "\nkind: " + p.kind + "\n" + strings.ReplaceAll(spec, "TEXT", string(text))
+	manifest := "apiVersion: " + version + "\nkind: " + p.kind + "\n" + strings.NewReplacer("TEXT", string(text), "NUMBER", fmt.Sprintf("%03d", n)).Replace(spec)
 	objects, err := cluster.Objects(manifest)
 	if err != nil || len(objects) != 1 {
 		t.Errorf("%s: %v", manifest, err)
@@ -228,6 +233,7 @@ func TestPoisonsOfEveryKindHurtNobodyAndAreTold(t *testing.T) {
 		_ = w.Client().CoreV1().Namespaces().Delete(context.Background(), bad, metav1.DeleteOptions{})
 	})
 
+	before := w.files(t)
 	f := send(t, ns, func(a answer, _ time.Time) error {
 		if strings.Contains(a.body, "X-Poison") || strings.Contains(a.body, "X-Forged") {
 			return fmt.Errorf("a request has what an object of another namespace says: %s", a.body)
@@ -255,8 +261,11 @@ func TestPoisonsOfEveryKindHurtNobodyAndAreTold(t *testing.T) {
 			cluster.Eventually(t, "a condition on every "+p.kind, func() error { return p.everyHasACondition(t, client, bad) })
 		}
 	}
-	cluster.Eventually(t, "an event on each", func() error { return eventsOn(t, w, bad, all) })
+	cluster.Within(t, poisonEventsTime, "an event on each", func() error { return eventsOn(t, w, bad, all) })
 	f.end(t)
+	if now := w.files(t); !slices.Equal(before, now) {
+		t.Errorf("names of objects have become files: %q were there, %q are", before, now)
+	}
 
 	pod := w.ready(t)
 	for line := range strings.Lines(w.node.Log(pod.UID)) {
@@ -265,6 +274,16 @@ func TestPoisonsOfEveryKindHurtNobodyAndAreTold(t *testing.T) {
 			break
 		}
 	}
+}
+
+// files are those that RAUTA has, with the exception of the state, which comes and changes.
+func (w *world) files(t *testing.T) []string {
+	t.Helper()
+	all, err := w.node.Files(w.ready(t).UID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(path string) bool { return path == "state/state" || path == "state/state.new" })
 }
 
 func (p *poison) everyHasACondition(t *testing.T, client dynamic.Interface, namespace string) error {

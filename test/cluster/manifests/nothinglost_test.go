@@ -9,9 +9,7 @@ import (
 	"testing"
 	"time"
 
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	cluster "rauta.io/rauta/test/cluster"
 )
@@ -202,85 +200,4 @@ func TestZEverythingThatRAUTADoesIsPermitted(t *testing.T) {
 			t.Errorf("RAUTA did not %s: the audit log has %d requests, %v", what, len(requests), used)
 		}
 	}
-}
-
-// spared says why a permission may be unused here.
-var spared = map[string]string{
-	"list": "this API server streams lists; others do not",
-	"get":  "a status is read again only when somebody else has written the object meanwhile",
-}
-
-const misled = `
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: misled, namespace: %s}
-spec:
-  ingressClassName: rauta
-  defaultBackend: {service: {name: not-there, port: {number: 80}}}
-`
-
-// TestZNoPermissionIsUnused comes last for the same reason. What RAUTA does at the end and after a restart, such as telling a
-// problem again, is provoked here.
-func TestZNoPermissionIsUnused(t *testing.T) {
-	w := deployed(t)
-	ns := w.namespace(t)
-	w.Apply(t, fmt.Sprintf(misled, ns))
-	cluster.Eventually(t, "an Event", func() error {
-		events, err := w.Client().EventsV1().Events(ns).List(t.Context(), metav1.ListOptions{})
-		if err == nil && len(events.Items) == 0 {
-			err = errors.New("there is none")
-		}
-		return err
-	})
-	pod := w.ready(t)
-	if err := w.Client().CoreV1().Pods(system).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	cluster.Eventually(t, "all permissions to be used", func() error {
-		requests, err := w.Audited()
-		if err != nil {
-			return err
-		}
-		return errors.Join(unused(t, requests)...)
-	})
-	w.ready(t)
-}
-
-// unused says which permissions no request has needed.
-func unused(t *testing.T, requests []cluster.Request) (all []error) {
-	used := map[string]bool{}
-	for _, r := range requests {
-		resource := r.Resource
-		if r.Subresource != "" {
-			resource += "/" + r.Subresource
-		}
-		if r.Allowed {
-			used[strings.Join([]string{r.Verb, r.Group, resource}, " ")] = true
-		}
-	}
-	objects, err := cluster.Objects(manifest("base/rbac.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	checked := 0
-	for _, o := range objects {
-		var role rbacv1.ClusterRole // a Role has the same rules
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &role); err != nil {
-			t.Fatal(err)
-		}
-		for _, rule := range role.Rules {
-			for _, resource := range rule.Resources {
-				for _, verb := range rule.Verbs {
-					checked++
-					if what := strings.Join([]string{verb, rule.APIGroups[0], resource}, " "); !used[what] && spared[verb] == "" {
-						all = append(all, fmt.Errorf("%s is permitted, and RAUTA did not do it", what))
-					}
-				}
-			}
-		}
-	}
-	if checked < 40 {
-		t.Fatalf("only %d permissions were found", checked)
-	}
-	return all
 }
