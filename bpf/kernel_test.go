@@ -317,6 +317,40 @@ func TestConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 	}
 }
 
+func TestADescriptorOfAConnectThatFailedIsThatOfTheNextEndpoint(t *testing.T) {
+	r := newRig(t)
+	open, closed := r.listen(false), r.listen(false)
+	closed.Close()
+	refused := -1
+	d := net.Dialer{Timeout: waitMax, Control: control(func(fd int) {
+		refused = fd
+		r.Connecting(fd, r.endpoint("gone"))
+	})}
+	if _, err := d.Dial("tcp", closed.Addr().String()); err == nil {
+		t.Fatal("connected to a closed listener")
+	}
+	next := r.mustDial(open.Addr().String(), r.endpoint("there"))
+	for range 100 {
+		if fdOf(t, next) == refused {
+			break
+		}
+		r.mustDial(open.Addr().String(), nil) // takes whatever is free below
+		next.Close()
+		next = r.mustDial(open.Addr().String(), r.endpoint("there"))
+	}
+	if fdOf(t, next) != refused {
+		t.Fatalf("no connection got descriptor %d", refused)
+	}
+	abort(next)
+	r.await(`rauta_backend_tcp_resets_total{cluster="c",endpoint="there",direction="sent"} 1`)
+	r.await(`rauta_backend_tcp_connect_failures_total{cluster="c",endpoint="gone",errno="ECONNREFUSED"} 1`)
+	for _, never := range []string{`connect_seconds_count{cluster="c",endpoint="gone"`, `resets_total{cluster="c",endpoint="gone"`, `failures_total{cluster="c",endpoint="there"`} {
+		if text := r.metrics(); strings.Contains(text, never) {
+			t.Errorf("%s in\n%s", never, tcpLines(text))
+		}
+	}
+}
+
 func TestTheCellOfAForgottenEndpointGoesToAnotherWithoutItsSockets(t *testing.T) {
 	r := newRig(t)
 	l := r.listen(false)

@@ -29,10 +29,14 @@ type requests struct {
 
 // WatchRequests has single requests watched, too, and returns what the tier is then. It must be called before Start.
 func (k *Kernel) WatchRequests(workers int, every Sampling, tier Tier) Tier {
+	return k.watchRequests(loadRequests, workers, every, tier)
+}
+
+func (k *Kernel) watchRequests(programs specified, workers int, every Sampling, tier Tier) Tier {
 	if k.loaded.by == byCookie {
 		return tier // slots are found by the storage of a socket, which such kernels do not give; the tier says so
 	}
-	r, err := openRequests(k.registry, &k.failures, workers, every)
+	r, err := openRequests(programs, k.registry, &k.failures, workers, every)
 	if err == nil {
 		k.requests = r
 		return tier
@@ -52,9 +56,12 @@ func (k *Kernel) Requests(worker int) observe.Requests {
 	return k.requests.samplers[worker]
 }
 
+// specified are the programs to load. It is loadRequests, or in tests what a kernel does not take.
+type specified func() (*ebpf.CollectionSpec, error)
+
 // openRequests loads and attaches the programs, both or none.
-func openRequests(registry *observe.Registry, failures *atomic.Uint64, workers int, every Sampling) (_ *requests, err error) {
-	spec, err := loadRequests()
+func openRequests(programs specified, registry *observe.Registry, failures *atomic.Uint64, workers int, every Sampling) (_ *requests, err error) {
+	spec, err := programs()
 	if err != nil {
 		return nil, err
 	}

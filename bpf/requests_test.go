@@ -173,6 +173,72 @@ func TestASlotIsGivenBackAndItsNextConnectionIsAnother(t *testing.T) {
 	w.awaitCounts("a", 10, 200, 300) // the first was not counted when its slot went
 }
 
+func TestADescriptorThatIsUsedAgainIsAnotherConnection(t *testing.T) {
+	w := newWatch(t, 1)
+	first := w.connect()
+	for range 5 {
+		first.exchange(w.registry.Route("a"), 10, 20)
+	}
+	first.close()
+	second := w.connect()
+	for range 100 { // in most cases it is so at once
+		if second.fd == first.fd {
+			break
+		}
+		second = w.connect()
+	}
+	if second.fd != first.fd {
+		t.Fatalf("no connection got descriptor %d", first.fd)
+	}
+	for range 7 {
+		if wait := second.exchange(w.registry.Route("b"), 30, 40); wait <= 0 {
+			t.Error("a request is not watched")
+		}
+	}
+	second.close()
+	w.awaitCounts("a", 5, 50, 100)
+	w.awaitCounts("b", 7, 210, 280)
+}
+
+func TestWatchedConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
+	w := newWatch(t, 1)
+	free := len(w.free)
+	rounds := 100_000 // more than there are slots
+	if testing.Short() {
+		rounds = 500
+	}
+	rt := w.registry.Route("a")
+	buffer := make([]byte, 1<<10)
+	for range rounds {
+		client, err := net.Dial("tcp", w.l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := w.l.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &watched{w: w, client: client.(*net.TCPConn), server: server, fd: fdOf(t, server), buffer: buffer}
+		now := monotonic(t)
+		w.Open(&c.tap, c.fd, now, now)
+		c.exchange(rt, 10, 20)
+		_ = c.client.SetLinger(0) // no TIME_WAIT, so that ports do not run out
+		c.client.Close()
+		_, _ = c.server.Read(buffer) // the reset, by which the kernel has counted
+		c.server.Close()
+		w.Release(&c.tap)
+	}
+	w.awaitCounts("a", rounds, 10*rounds, 20*rounds)
+	if n := w.rig.failures.Load(); n > 0 || len(w.free) != free {
+		t.Errorf("%d calls failed, %d of %d slots are free", n, len(w.free), free)
+	}
+	for i := range w.r.slots {
+		if s := &w.r.slots[i]; s.Awaited != 0 || s.Written != 0 {
+			t.Fatalf("slot %d: %+v", i, s)
+		}
+	}
+}
+
 func TestARequestThatCameWithItsConnectionIsCountedFromThere(t *testing.T) {
 	w := newWatch(t, 1)
 	c := &watched{w: w, client: w.mustDial(w.l.Addr().String(), nil), server: w.rig.accept(w.l), buffer: make([]byte, 1<<16)}

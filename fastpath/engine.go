@@ -42,13 +42,7 @@ func (e *Engine) Conns() int { return e.conns }
 // Serve takes over a connection that was accepted on port. If proxyFrom is not empty, the connection must come from one
 // of these networks and begin with a PROXY protocol header.
 func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []netip.Prefix) {
-	c := &serverConn{conn: conn, e: e}
-	c.place.Item = c
-	c.timer.Fire = c.onTimer
-	e.conns++
-	e.exchange.Shard.ConnOpened()
-	c.peer = e.exchange.NewPeer(conn.RemoteAddr().Addr(), message.SchemeHTTP, port)
-	c.peer.Queued = conn.Queued()
+	c := e.adopt(conn, e.exchange.NewPeer(conn.RemoteAddr().Addr(), message.SchemeHTTP, port))
 	c.readDeadline = e.loop.Now() + nanos(e.limits.HeadTimeout)
 	if len(proxyFrom) > 0 {
 		if !contains(proxyFrom, c.peer.Client) {
@@ -57,10 +51,26 @@ func (e *Engine) Serve(conn *loop.Conn, port *exchange.PortRef, proxyFrom []neti
 		}
 		c.state = awaitProxyHeader
 	}
+	c.listen()
+}
+
+// adopt counts a connection as one of the engine's.
+func (e *Engine) adopt(conn *loop.Conn, peer exchange.Peer) *serverConn {
+	c := &serverConn{conn: conn, e: e, peer: peer}
+	c.peer.Queued = conn.Queued()
+	c.place.Item = c
+	c.timer.Fire = c.onTimer
+	e.conns++
+	e.exchange.Shard.ConnOpened()
+	return c
+}
+
+// listen waits for the first bytes, until readDeadline.
+func (c *serverConn) listen() {
 	c.arm()
-	e.idle.PushBack(&c.place)
-	conn.OpenRequests()
-	conn.SetHandler(c)
+	c.e.idle.PushBack(&c.place)
+	c.conn.OpenRequests()
+	c.conn.SetHandler(c)
 }
 
 func contains(networks []netip.Prefix, a netip.Addr) bool {

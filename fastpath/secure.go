@@ -9,14 +9,7 @@ import (
 // is, and on a TLS connection the handshake. The first head is due in Limits.HeadTimeout from the accept, whatever came
 // before it has taken its time from that.
 func (e *Engine) ServePeer(conn *loop.Conn, peer exchange.Peer) {
-	c := &serverConn{conn: conn, e: e, peer: peer}
-	c.peer.Queued = conn.Queued()
-	c.place.Item = c
-	c.timer.Fire = c.onTimer
-	e.conns++
-	e.exchange.Shard.ConnOpened()
+	c := e.adopt(conn, peer)
 	c.readDeadline = conn.AcceptedAt() + nanos(e.limits.HeadTimeout)
-	c.arm()
-	e.idle.PushBack(&c.place)
-	conn.SetHandler(c)
+	c.listen()
 }

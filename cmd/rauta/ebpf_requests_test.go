@@ -163,6 +163,81 @@ func TestCountsOfTheKernelOutliveAReload(t *testing.T) {
 	}
 }
 
+// keptConn is a connection that stays while configurations change.
+type keptConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (i *instance) keptConn() *keptConn {
+	i.t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", i.port))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	i.t.Cleanup(func() { c.Close() })
+	return &keptConn{c, bufio.NewReader(c)}
+}
+
+func (c *keptConn) get(t *testing.T, path string) {
+	t.Helper()
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path)
+	resp, err := http.ReadResponse(c.r, nil)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+	}
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %v %v", path, resp, err)
+	}
+}
+
+func TestRoutesThatAReloadPutsElsewhereKeepTheirCountsAndNames(t *testing.T) {
+	i := startWatched(t)
+	backend := echoBackend(t)
+	kept := []*keptConn{i.keptConn(), i.keptConn(), i.keptConn()}
+	want := map[string]int{}
+	// Places in the compiled configuration follow the order of names: each step gives those behind its change other ones.
+	for step, routes := range [][]string{{"m"}, {"a", "m", "z"}, {"m", "z"}, {"b", "c", "d", "m", "z"}, {"z"}, {"a", "b", "z", "zz"}} {
+		text, state := configuration(i.port, backend, fmt.Sprint("step", step)), fmt.Sprint("step", step)
+		for _, name := range routes {
+			text += fmt.Sprintf(`---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: %[1]s}
+spec:
+  parentRefs: [{name: gw}]
+  rules: [{matches: [{path: {value: /of-%[1]s}}], backendRefs: [{name: app, port: 80}]}]
+`, name)
+		}
+		i.write(text)
+		i.until("the routes of "+state, func() bool { return i.state() == state })
+		for at, name := range routes {
+			n := 10*step + at + 3
+			want[name] += n * len(kept)
+			for _, c := range kept {
+				for range n {
+					c.get(t, "/of-"+name)
+				}
+			}
+		}
+	}
+	for _, c := range kept {
+		c.get(t, "/") // so that the kernel counts the one before
+	}
+	for name, n := range want {
+		route := fmt.Sprintf(`route="httproute/default/%s"`, name)
+		i.until("the counts of "+name, func() bool { return i.metric("rauta_kernel_request_seconds_count", route) == float64(n) })
+		if all := i.metric("rauta_requests_total", route); all != float64(n) {
+			t.Errorf("route %s has %v requests, not %d", name, all, n)
+		}
+	}
+	for line := range strings.Lines(i.get(i.metrics, "/metrics")) {
+		if strings.HasPrefix(line, `rauta_kernel_request_seconds_count{route="other"`) {
+			t.Errorf("requests are counted for no route of their own: %s", line)
+		}
+	}
+}
+
 func TestWithoutWatchingNothingOfItIsThere(t *testing.T) {
 	for _, flags := range [][]string{{"--ebpf", "off"}, {"--ebpf-sample", "off"}} {
 		i := start(t, echoBackend(t), flags...)
