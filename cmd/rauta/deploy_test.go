@@ -294,6 +294,23 @@ func (w *workload) checkProbe(t *testing.T, o *serveOptions, probe *corev1.Probe
 	}
 }
 
+// TestThePodsKnowWhereTheyRun, which reports and spans say.
+func TestThePodsKnowWhereTheyRun(t *testing.T) {
+	for _, w := range workloads(t) {
+		set := map[string]string{}
+		for _, e := range w.template.Spec.Containers[0].Env {
+			if e.ValueFrom != nil && e.ValueFrom.FieldRef != nil {
+				set[e.Name] = e.ValueFrom.FieldRef.FieldPath
+			}
+		}
+		for name, field := range map[string]string{envNodeName: "spec.nodeName", envPodName: "metadata.name", envPodNamespace: "metadata.namespace"} {
+			if set[name] != field {
+				t.Errorf("%s: %s is %q, want %s", w.name, name, set[name], field)
+			}
+		}
+	}
+}
+
 func TestThePodsMayDoNoMoreThanTheyNeed(t *testing.T) {
 	for _, w := range workloads(t) {
 		spec := w.template.Spec

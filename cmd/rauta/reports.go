@@ -34,6 +34,7 @@ const (
 	envPodName      = "POD_NAME"
 	envPodNamespace = "POD_NAMESPACE"
 	envHostIPs      = "HOST_IPS"
+	envNodeName     = "NODE_NAME"
 	// namespaceDefault is where the Leases are if nothing says another namespace: that of the manifests.
 	namespaceDefault = "rauta-system"
 )

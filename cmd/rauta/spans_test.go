@@ -333,6 +333,30 @@ func TestATraceGoesThroughAWebSocketAndEndsWithIt(t *testing.T) {
 	want(t, spans[1], map[string]string{"http.response.status_code": "101"})
 }
 
+func TestSpansGoToACollectorByTLSAndNameThePod(t *testing.T) {
+	t.Setenv(envPodName, "rauta-x1")
+	t.Setenv(envPodNamespace, "edge")
+	t.Setenv(envNodeName, "n1")
+	c := collector.Start(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", c.CA)
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=abc")
+	for _, endpoint := range []string{c.GRPCS, c.HTTPS} {
+		before := len(c.Spans(""))
+		start(t, echoBackend(t), "--trace-propagate", "w3c", "--trace-sampling", "100", "--trace-endpoint", endpoint) // which makes a request
+		spans := c.Wait("", before+2)
+		for name, value := range map[string]string{
+			"k8s.pod.name": "rauta-x1", "k8s.namespace.name": "edge", "k8s.node.name": "n1", "service.instance.id": "edge.rauta-x1.rauta",
+		} {
+			if got := spans[0].Resource[name]; got != value {
+				t.Errorf("%s: %s is %q, want %q", endpoint, name, got, value)
+			}
+		}
+		if headers := c.Headers(); headers[len(headers)-1].Get("Api-Key") != "abc" {
+			t.Errorf("%s: no key among %v", endpoint, headers)
+		}
+	}
+}
+
 func TestOnlyWhatIsSampledHasSpans(t *testing.T) {
 	x := startTraced(t)
 	not := x.trace()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -76,7 +77,10 @@ func (p *process) startTracing() error {
 	if o.endpoint == "" {
 		return nil
 	}
-	exporter, err := otlp.New(otlp.Options{Endpoint: o.endpoint, Service: o.service, Version: version, Log: p.log})
+	exporter, err := otlp.New(otlp.Options{
+		Endpoint: o.endpoint, Service: o.service, Version: version, Log: p.log,
+		Place: otlp.Place{Node: os.Getenv(envNodeName), Namespace: os.Getenv(envPodNamespace), Pod: os.Getenv(envPodName)},
+	})
 	if err != nil {
 		return fmt.Errorf("--trace-endpoint %s: %w", o.endpoint, err)
 	}
@@ -86,6 +90,7 @@ func (p *process) startTracing() error {
 	p.registry.Counters("rauta_trace_dropped_total", func(emit func(float64, ...observe.Label)) {
 		emit(float64(spans.Dropped()), observe.Label{Name: "reason", Value: "buffer_full"})
 		emit(float64(exporter.Failed()), observe.Label{Name: "reason", Value: "export_failed"})
+		emit(float64(exporter.Rejected()), observe.Label{Name: "reason", Value: "rejected"})
 	})
 	exporter.Start(spans)
 	return nil

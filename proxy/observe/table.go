@@ -110,7 +110,7 @@ func workerMetrics() []Metric {
 			"Lines of the access log and the error log that were dropped because the writer could not keep up."},
 		{"rauta_trace_exported_total", "counter", nil, "Spans that the collector has taken (--trace-endpoint)."},
 		{"rauta_trace_dropped_total", "counter", []string{"reason"},
-			`Spans that were lost, by reason ("buffer_full": requests came faster than the collector took spans; "export_failed": it refused them or could not be reached).`},
+			`Spans that were lost, by reason ("buffer_full": requests came faster than the collector took spans; "export_failed": it refused the batch or could not be reached; "rejected": it refused them of a batch that it took otherwise).`},
 		{"rauta_access_log_write_errors_total", "counter", nil,
 			"Lines of the two that the destination refused."},
 		{"rauta_series_routes", "gauge", nil, `Routes with series of their own; at the cap, others count as "other".`},

@@ -9,12 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"rauta.io/rauta/proxy/observe"
 )
@@ -25,10 +25,10 @@ const (
 	batchMax = 256
 	// pauseMax is how long a span waits at low traffic.
 	pauseMax = time.Second
-	// exportWaitMax bounds one batch, with what is sent again because the collector was busy.
-	exportWaitMax = 5 * time.Second
 	// closeWaitMax bounds what Close waits for, whatever the collector does.
 	closeWaitMax = 3 * time.Second
+	// warnPauseMin is the least time between two warnings: a collector may take every other batch.
+	warnPauseMin = time.Minute
 )
 
 // Options configure an Exporter.
@@ -39,6 +39,8 @@ type Options struct {
 	Service string
 	// Version is the service.version.
 	Version string
+	// Place becomes part of the resource.
+	Place Place
 	// Log is told when exporting begins to fail, and when it works again.
 	Log *slog.Logger
 }
@@ -47,6 +49,7 @@ type Options struct {
 type Exporter struct {
 	// immutable after Start
 	client sdktrace.SpanExporter
+	wait   time.Duration // bounds one batch
 	maker  maker
 	log    *slog.Logger
 	spans  *observe.Spans
@@ -58,10 +61,11 @@ type Exporter struct {
 
 	// owned by the goroutine
 	taken   [batchMax]observe.Span
-	failing bool
+	failing bool      // the log says that spans are lost
+	warned  time.Time // when it was last told so
 
-	exported, failed atomic.Uint64
-	closeOnce        sync.Once
+	exported, failed, rejected atomic.Uint64
+	closeOnce                  sync.Once
 }
 
 // ParseEndpoint reads grpc://host:4317, grpcs:// (with TLS), http://host:4318/v1/traces or https://. Without a path HTTP
@@ -73,7 +77,7 @@ func ParseEndpoint(s string) (*url.URL, error) {
 	}
 	isHTTP := u.Scheme == "http" || u.Scheme == "https"
 	switch {
-	case !isHTTP && u.Scheme != "grpc" && u.Scheme != "grpcs":
+	case !isHTTP && !isGRPC(u):
 		return nil, fmt.Errorf("%q: must begin with grpc://, grpcs://, http:// or https://", s)
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("%q: has no host", s)
@@ -89,55 +93,54 @@ func ParseEndpoint(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// New returns an exporter, which connects when there is something to send. Headers, certificates and attributes of the
-// resource are taken from the OTEL_ variables of the environment.
+// New returns an exporter, which connects when there is something to send. Headers, certificates, the time for a batch and
+// attributes of the resource are taken from the OTEL_ variables of the environment.
 func New(opt Options) (*Exporter, error) {
 	u, err := ParseEndpoint(opt.Endpoint)
 	if err != nil {
 		return nil, err
 	}
+	set, err := readSettings(isSecure(u))
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Exporter{log: opt.Log, ctx: ctx, cancel: cancel, closing: make(chan struct{}), done: make(chan struct{})}
+	e := &Exporter{log: opt.Log, wait: set.wait, ctx: ctx, cancel: cancel, closing: make(chan struct{}), done: make(chan struct{})}
 	from, err := resourceOf(ctx, opt)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	e.maker = newMaker(from, opt.Version)
-	if e.client, err = otlptrace.New(ctx, clientOf(u)); err != nil {
+	if e.client, err = otlptrace.New(ctx, clientOf(u, set)); err != nil {
 		cancel()
 		return nil, err
 	}
 	return e, nil
 }
 
-func clientOf(u *url.URL) otlptrace.Client {
+func clientOf(u *url.URL, set settings) otlptrace.Client {
 	const first, most = 500 * time.Millisecond, 2 * time.Second
-	if u.Scheme == "grpc" || u.Scheme == "grpcs" {
-		opts := []otlptracegrpc.Option{
-			otlptracegrpc.WithEndpoint(u.Host), otlptracegrpc.WithTimeout(exportWaitMax), otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{
-				Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: exportWaitMax}),
+	if isGRPC(u) {
+		transport := insecure.NewCredentials()
+		if set.tls != nil {
+			transport = credentials.NewTLS(set.tls)
 		}
-		if u.Scheme == "grpc" {
-			opts = append(opts, otlptracegrpc.WithInsecure())
-		}
-		return otlptracegrpc.NewClient(opts...)
+		return otlptracegrpc.NewClient(
+			otlptracegrpc.WithEndpoint(u.Host), otlptracegrpc.WithTLSCredentials(transport), otlptracegrpc.WithTimeout(set.wait),
+			otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: set.wait}),
+		)
 	}
 	return otlptracehttp.NewClient(
-		otlptracehttp.WithEndpointURL(u.String()), otlptracehttp.WithTimeout(exportWaitMax), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{
-			Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: exportWaitMax}),
+		otlptracehttp.WithEndpointURL(u.String()), otlptracehttp.WithTLSClientConfig(set.tls), otlptracehttp.WithTimeout(set.wait),
+		otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: set.wait}),
 	)
 }
 
-// resourceOf says who sends the spans. What the environment says counts more than defaults, and Options more than both.
-func resourceOf(ctx context.Context, opt Options) (*resource.Resource, error) {
-	last := []attribute.KeyValue{attribute.String("service.version", opt.Version)}
-	if opt.Service != "" {
-		last = append(last, attribute.String("service.name", opt.Service))
-	}
-	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(),
-		resource.WithAttributes(attribute.String("service.name", "rauta")), resource.WithFromEnv(), resource.WithAttributes(last...))
-}
+func isGRPC(u *url.URL) bool { return u.Scheme == "grpc" || u.Scheme == "grpcs" }
+
+// isSecure reports whether the collector is reached by TLS.
+func isSecure(u *url.URL) bool { return u.Scheme == "grpcs" || u.Scheme == "https" }
 
 // Start begins to export. It is called once.
 func (e *Exporter) Start(spans *observe.Spans) {
@@ -145,11 +148,14 @@ func (e *Exporter) Start(spans *observe.Spans) {
 	go e.run()
 }
 
-// Exported is the number of spans that the collector has taken, Failed that of those that were lost on the way to it.
+// Exported is the number of spans that the collector has taken.
 func (e *Exporter) Exported() uint64 { return e.exported.Load() }
 
-// Failed is the number of spans that the collector did not take.
+// Failed is the number of spans in batches that the collector did not take.
 func (e *Exporter) Failed() uint64 { return e.failed.Load() }
+
+// Rejected is the number of spans that the collector has refused in batches that it took otherwise.
+func (e *Exporter) Rejected() uint64 { return e.rejected.Load() }
 
 // Close exports what is there and ends, after 3 s at the latest. It is called after Start, when the workers have stopped.
 func (e *Exporter) Close() {
@@ -199,19 +205,26 @@ func (e *Exporter) export(requests []observe.Span) {
 	for i := range requests {
 		batch = e.maker.appendSpans(batch, &requests[i])
 	}
-	ctx, cancel := context.WithTimeout(e.ctx, exportWaitMax)
+	ctx, cancel := context.WithTimeout(e.ctx, e.wait)
 	defer cancel()
 	err := e.client.ExportSpans(ctx, batch)
-	if err != nil {
-		e.failed.Add(uint64(len(batch)))
-	} else {
+	if err == nil {
 		e.exported.Add(uint64(len(batch)))
+		if e.failing {
+			e.log.Info("spans are taken by the collector again")
+		}
+		e.failing = false
+		return
 	}
-	switch {
-	case err != nil && !e.failing:
+	lost, partly := rejectedOf(err, len(batch))
+	if partly {
+		e.rejected.Add(uint64(lost))
+		e.exported.Add(uint64(len(batch) - lost))
+	} else {
+		e.failed.Add(uint64(lost))
+	}
+	if !e.failing && time.Since(e.warned) >= warnPauseMin {
+		e.failing, e.warned = true, time.Now()
 		e.log.Warn("spans are not taken by the collector: they are dropped and counted until they are; see --trace-endpoint", "error", err)
-	case err == nil && e.failing:
-		e.log.Info("spans are taken by the collector again")
 	}
-	e.failing = err != nil
 }
