@@ -11,7 +11,7 @@ type outbound struct {
 	blocked bool // the socket is full: Writable will come
 	broken  bool // a write failed
 	dirty   bool // registered for the end of the turn
-	wrote   bool // a byte was written since the last clear
+	wrote   bool // a byte was written since the last clear; of a response also: one before it may be in the socket yet
 }
 
 // waiting is the number of bytes that wait.

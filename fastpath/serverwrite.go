@@ -124,7 +124,8 @@ func (c *serverConn) Abort(bool) {
 	}
 }
 
-// Finished implements exchange.Downstream. What has not met a full socket leaves in this turn.
+// Finished implements exchange.Downstream. A response that is sent in one piece at the end of this turn, to a client that had
+// the one before when it asked, does not meet a full socket. With any other the exchange stays until the socket has taken it.
 func (c *serverConn) Finished() (taken bool) {
 	x := c.x
 	c.x = nil
@@ -139,7 +140,7 @@ func (c *serverConn) Finished() (taken bool) {
 	switch {
 	case c.state == closed:
 	case c.out.waiting() > 0: // what is left goes on when the client takes it: see flush
-		if c.out.blocked && c.resp.begun {
+		if (c.out.blocked || c.out.wrote) && c.resp.begun {
 			c.taking = x
 			return false
 		}
@@ -159,7 +160,9 @@ func (c *serverConn) tookResponse(lost string) {
 
 // responseWritten goes on after a response has been handed to the kernel completely.
 func (c *serverConn) responseWritten() {
-	c.conn.ResponseLeft(true, len(c.in.buf) > 0)
+	pipelined := len(c.in.buf) > 0
+	c.conn.ResponseLeft(true, pipelined)
+	c.out.wrote = pipelined // then this one may be in the socket yet when the next is sent
 	if c.resp.closes || !c.resp.begun {
 		c.linger()
 		return

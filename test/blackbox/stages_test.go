@@ -3,6 +3,7 @@ package blackbox
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,37 @@ func TestWhatASlowClientTakesIsNotTheBackEnds(t *testing.T) {
 		}
 		wantStage(t, &log, observe.StageClientWrite)
 	})
+}
+
+// TestAResponseThatMeetsAFullSocketAtItsEndHasToWaitForItsClient: each of these responses is small enough to be sent in one
+// piece at the end of a turn, and all of them fill the socket of a client that does not read.
+func TestAResponseThatMeetsAFullSocketAtItsEndHasToWaitForItsClient(t *testing.T) {
+	const answers = 4000
+	body := strings.Repeat("x", 8000)
+	r := start(t, []string{newBackend(t, answering(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body))).addr})
+	c := r.dial()
+	go io.WriteString(c.TCPConn, strings.Repeat(get, answers)) // ends when everything was read
+	requests := func() float64 {
+		return r.series(`rauta_requests_total{route="httproute/default/all",method="GET",code="2xx"}`)
+	}
+	before := -1.0
+	until(t, "a full socket", func() bool {
+		time.Sleep(50 * time.Millisecond)
+		now := requests()
+		stands := now == before && now > 0
+		before = now
+		return stands
+	})
+	time.Sleep(stageDelay)
+	for range answers {
+		if got := c.receive("GET"); got.body != body {
+			t.Fatalf("the client got %d bytes", len(got.body))
+		}
+	}
+	until(t, "all requests", func() bool { return requests() == answers })
+	if took := r.series(`rauta_request_stage_seconds_sum{route="httproute/default/all",stage="client_write"}`); took < stageDelay.Seconds()/2 {
+		t.Errorf("responses waited for their client for %.3f s of %v", took, stageDelay)
+	}
 }
 
 // TestWhatIsLeftWhenTheBackEndIsDoneIsTheClients: the response fits into the buffers between the two, but not into the
