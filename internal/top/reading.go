@@ -41,8 +41,9 @@ type counts struct {
 	inFlight         float64
 	// duration is that of requests of a route; of a back end it is the time until the head of the response.
 	duration histogram
-	// pod is what an endpoint is, where that is known.
-	pod    string
+	// cluster, endpoint and pod are those of a back end, the pod where it is known.
+	cluster, endpoint, pod string
+
 	stages [observe.StageCount]float64 // seconds
 }
 
@@ -101,7 +102,12 @@ func Read(r io.Reader, at time.Time) (*Reading, error) {
 }
 
 func (r *Reading) backends(families map[string]*dto.MetricFamily) {
-	backend := func(m *dto.Metric) *counts { return r.row(Backends, label(m, "cluster")+" "+label(m, "endpoint")) }
+	backend := func(m *dto.Metric) *counts {
+		cluster, endpoint := label(m, "cluster"), label(m, "endpoint")
+		row := r.row(Backends, cluster+" "+endpoint)
+		row.cluster, row.endpoint = cluster, endpoint
+		return row
+	}
 	for _, m := range families[metricBackendRequests].GetMetric() {
 		backend(m).count(label(m, "code"), m.GetCounter().GetValue())
 	}

@@ -24,7 +24,12 @@ var viewNames = [viewCount]string{"route", "back end"}
 
 // Row is what a route or back end did between two readings.
 type Row struct {
+	// Name is what the screen shows: that of the route, or cluster, endpoint and pod.
 	Name string `json:"name"`
+	// Cluster, Endpoint and Pod are those of a back end, the pod where it is known.
+	Cluster  string `json:"cluster,omitempty"`
+	Endpoint string `json:"endpoint,omitempty"`
+	Pod      string `json:"pod,omitempty"`
 	// Rate is in requests (of back ends: attempts) per second; Failed is the share of them, 0 to 1, that got 5xx or no
 	// answer.
 	Rate   float64 `json:"requestsPerSecond"`
@@ -69,7 +74,7 @@ func Between(before, after *Reading, view View) []Row {
 		if requests == 0 && now.inFlight == 0 {
 			continue
 		}
-		row := Row{Name: strings.TrimSuffix(name+" "+now.pod, " "), Rate: requests / seconds, InFlight: now.inFlight,
+		row := Row{Name: strings.TrimSuffix(name+" "+now.pod, " "), Cluster: now.cluster, Endpoint: now.endpoint, Pod: now.pod, Rate: requests / seconds, InFlight: now.inFlight,
 			P50: known(now.duration.quantile(0.5, then.duration)), P99: known(now.duration.quantile(0.99, then.duration))}
 		if requests > 0 {
 			row.Failed = max(now.failed-then.failed, 0) / requests

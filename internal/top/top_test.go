@@ -428,6 +428,12 @@ func TestOnce(t *testing.T) {
 	if len(got.Routes) != 1 || got.Routes[0].Name != "shop" || got.Routes[0].Rate <= 0 || len(got.Backends) != 1 {
 		t.Errorf("json: %s", out.String())
 	}
+	if b := got.Backends[0]; b.Cluster != "default/web:80" || b.Endpoint != "10.0.0.1:80" || b.Pod != "web-1" || b.Name != "default/web:80 10.0.0.1:80 web-1" {
+		t.Errorf("the back end is %+v", b)
+	}
+	if strings.Count(out.String(), `"cluster"`) != 1 {
+		t.Errorf("a route has a cluster: %s", out.String())
+	}
 }
 
 func TestARefusalIsToldAsItIs(t *testing.T) {
