@@ -171,8 +171,9 @@ loadtest-changes: build ## measure how long changes take on a real API server (R
 		$(if $(CERTIFICATES),-certificates=$(CERTIFICATES)) $(if $(CHURN),-churn=$(CHURN)) $(CHANGESFLAGS)
 
 .PHONY: loadtest-ebpf
-loadtest-ebpf: build ## measure what it costs that the kernel watches requests, as root: ten minutes (FOR=4m: less; FLAGS='-rate=20000' and others)
-	$(GO) run ./loadtest ebpf -rauta bin/rauta $(if $(FOR),-for=$(FOR)) $(FLAGS)
+loadtest-ebpf: ## measure what it costs that the kernel watches requests, as root, for FOR (4m); results are added to those of before
+	@mkdir -p loadtest/out
+	$(GO) test -count=1 -v -timeout 1h ./bpf -run WhatWatchingCosts -args -cost=$(or $(FOR),4m) -cost-into=$(CURDIR)/loadtest/out/watching.jsonl
 
 .PHONY: loadtest-perf
 loadtest-perf: build ## measure the tables of PERF.md on HTTP/2, gRPC and TLS, against installed peers and those of loadtest-peers: ten minutes

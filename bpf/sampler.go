@@ -15,12 +15,13 @@ type Sampling uint32
 const (
 	// sampleBudget is what watching may cost of a worker's time, in nanoseconds for each second: 1%.
 	sampleBudget = 10_000_000
-	// Assumed costs in nanoseconds of a request of HTTP/1.1: of one that is watched, above what it costs that the program looks
-	// at every arrival, at the client's and at the back end's socket. A prototype took 48 to 64 for a look, and 170 for a
-	// request with everything (Linux 6.18); RAUTA's own are not measured yet.
-	watchedCost, lookedAtCost = 200, 80
-	// everyMax bounds the interval: with all of the budget gone for looking, there is still something to see.
-	everyMax = 1024
+	// Costs in nanoseconds of a request of HTTP/1.1 to the worker: of one that is watched, above what it costs that the program
+	// looks at every arrival, at the client's and at the back end's socket. As measured by TestWhatWatchingCosts on an AMD EPYC
+	// on which a request takes 25 us (PERF.md, "What watching costs"): a faster machine could watch more.
+	watchedCost, lookedAtCost = 440, 590
+	// everyMax bounds the interval: with all of the budget gone for looking, there is still something to see. One watched
+	// request in so many adds a hundredth to the cost of looking.
+	everyMax = 64
 	// adaptInterval is how often the interval follows the rate of requests, in nanoseconds.
 	adaptInterval = 1_000_000_000
 )

@@ -3,6 +3,7 @@ package generator
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 
 	"rauta.io/rauta/loadtest/procfs"
 )
@@ -215,26 +216,34 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	sample := Sample{CPUNanos: cpu.Used, WaitNanos: cpu.Waiting, WallNanos: d.lastAnswer - begin, Requests: d.answered,
 		Failed: t.result.Failed() - failed}
 	if command.WholeMachine {
-		sample.MachineNanos, err = machine.worked(l.now())
+		sample.MachineNanos, sample.OwnNanos, err = machine.worked(l.now())
 	}
 	return sample, err
 }
 
-// machineClock measures for how long all processors together worked.
+// machineClock measures for how long all processors together worked, and for how long this process did.
 type machineClock struct {
 	began int64
 	idle  procfs.Idle
+	own   procfs.CPU
 }
 
 func (c *machineClock) start(now int64) (err error) {
+	if c.idle, err = procfs.ReadIdle(); err != nil {
+		return err
+	}
 	c.began = now
-	c.idle, err = procfs.ReadIdle()
+	c.own, err = procfs.ReadCPU([]int{os.Getpid()})
 	return err
 }
 
-func (c *machineClock) worked(now int64) (nanos int64, err error) {
+func (c *machineClock) worked(now int64) (nanos int64, own uint64, err error) {
+	used, err := procfs.ReadCPU([]int{os.Getpid()})
+	if err != nil {
+		return 0, 0, err
+	}
 	idle, err := procfs.ReadIdle()
-	return (now-c.began)*int64(idle.Processors) - int64(idle.Nanos-c.idle.Nanos), err
+	return (now-c.began)*int64(idle.Processors) - int64(idle.Nanos-c.idle.Nanos), used.Sub(c.own).Used, err
 }
 
 // sleepMillisMax is how long a generator sleeps that has nothing to do, so that it sees the end of its slice.

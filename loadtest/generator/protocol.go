@@ -79,6 +79,8 @@ type Sample struct {
 	Failed    uint64 `json:"failed,omitempty"`
 	// MachineNanos is for how long processors worked, whatever they did, where WholeMachine is set.
 	MachineNanos int64 `json:"machineNanos,omitempty"`
+	// OwnNanos is the CPU time of the generator, which is clients and back end, where WholeMachine is set.
+	OwnNanos uint64 `json:"ownNanos,omitempty"`
 }
 
 // Result is what a target did during a command.
