@@ -249,7 +249,12 @@ func (c *Cluster) act(now time.Time) {
 		case !at.IsZero() && !now.Before(at):
 			c.translate(now)
 		case c.held != nil && c.dirty.IsZero() && !now.Before(c.till):
-			c.publish(c.held)
+			if c.Source.Refer(c.held.result.References) {
+				c.publish(c.held)
+				break
+			}
+			c.dirty = now // once more, for messages that say what has not been read, and do not say that it does not exist
+			c.translate(now)
 		case !c.retry.IsZero() && !now.Before(c.retry) && c.held == nil:
 			c.publish(c.current)
 		}

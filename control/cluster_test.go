@@ -3,9 +3,11 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +62,12 @@ func (s *source) Refer(refs []translate.ObjectRef) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.referred = refs
+	if !s.complete {
+		s.objects.Unread = nil
+		for _, ref := range refs {
+			s.objects.Unread = append(s.objects.Unread, translate.Unread{ObjectRef: ref, Reason: "has not been read yet"})
+		}
+	}
 	return s.complete
 }
 
@@ -279,6 +287,25 @@ func TestAPublicationWaitsForWhatIsReferredToForTheFirstTime(t *testing.T) {
 	quietly(t, "published before a Secret was read", p.published)
 	s.set(func(s *source) { s.complete = true })
 	receive(t, "the first configuration", p.published)
+}
+
+func TestAPublicationThatHasWaitedInVainSaysWhatHasNotBeenRead(t *testing.T) {
+	s, p, u := live(t, nil)
+	s.set(func(s *source) { s.objects, s.synced = served(80, "10.0.0.1"), true })
+	receive(t, "the first configuration", p.published)
+	receive(t, "the sink is told", u)
+	s.set(func(s *source) {
+		s.objects.Gateways = []*gatewayv1.Gateway{s.objects.Gateways[0].DeepCopy()}
+		l := &s.objects.Gateways[0].Spec.Listeners[0]
+		l.Protocol, l.TLS = gatewayv1.HTTPSProtocolType, &gatewayv1.ListenerTLSConfig{CertificateRefs: []gatewayv1.SecretObjectReference{{Name: "c"}}}
+		s.complete, s.change.Objects = false, true
+	})
+	quietly(t, "published before the Secret was read", p.published)
+	one := receive(t, "the sink is told after a while", u)
+	said := fmt.Sprint(one.Result.Problems)
+	if !strings.Contains(said, "Secret d/c has not been read yet") || strings.Contains(said, "Secret d/c does not exist") {
+		t.Errorf("the problems are %s", said)
+	}
 }
 
 func TestWhatIsStoredIsServedWhileTheAPIServerIsAway(t *testing.T) {

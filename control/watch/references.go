@@ -78,7 +78,12 @@ func (c *Cluster) unread() (out []translate.Unread) {
 		if !t.referred {
 			continue
 		}
-		for _, s := range t.sources {
+		for at, s := range t.sources {
+			if at.name != "" && !s.synced {
+				s.awaited = true
+				ref := translate.ObjectRef{Kind: t.kind, Namespace: at.namespace, Name: at.name}
+				out = append(out, translate.Unread{ObjectRef: ref, Reason: "has not been read yet"})
+			}
 			for k, m := range s.misfits {
 				ref := translate.ObjectRef{Kind: t.kind, Namespace: k.namespace, Name: k.name}
 				out = append(out, translate.Unread{ObjectRef: ref, Reason: m.reason})

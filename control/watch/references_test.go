@@ -44,3 +44,23 @@ func TestReferencesOfOneNamespaceDoNotKeepThoseOfOthersFromBeingRead(t *testing.
 		t.Errorf("%d lines say that there are too many", n)
 	}
 }
+
+func TestWhatHasNotBeenReadYetIsNotSaidNotToExist(t *testing.T) {
+	s := newAPIServer(t)
+	c := follow(t, s, ClusterOptions{})
+	synced(t, c)
+	s.interrupt(true, false)
+	refs := configMapRefs("a", 1)
+	if c.Refer(refs) {
+		t.Fatal("it has been read from an API server that does not answer")
+	}
+	if unread := c.Objects().Unread; len(unread) != 1 || unread[0].ObjectRef != refs[0] || unread[0].Reason != "has not been read yet" {
+		t.Errorf("unread are %v", unread)
+	}
+	c.Take()
+	s.interrupt(false, false)
+	eventually(t, "it is known that it does not exist", func() bool { return c.Refer(refs) })
+	if unread := c.Objects().Unread; len(unread) != 0 || !c.Take().Objects {
+		t.Errorf("unread are %v, or nobody is told that this has changed", unread)
+	}
+}

@@ -49,6 +49,7 @@ type source struct {
 	// Protected by cluster.mu.
 	objects map[name]object
 	synced  bool
+	awaited bool               // Objects has been asked before it was synced
 	misfits map[name]misfit    // objects that could not be decoded, or are too large
 	doubted map[name]bool      // objects that an empty list did not have, until it is known whether they are gone
 	cancel  context.CancelFunc // ends the reflector; nil if none is running
@@ -284,6 +285,9 @@ func (s *source) Replace(list []any, _ string) error {
 	}
 	if !s.synced {
 		s.synced = true
+		if s.awaited {
+			s.unreadChanged()
+		}
 		s.cluster.wake()
 	}
 	return nil
