@@ -244,6 +244,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"-scenario idle,nap", `unknown scenario "nap"`},
 		{"-connections 0", "-connections must be"},
 		{"-slice 1us", "-slice must be"},
+		{"-streams 5", "-streams must be 1, 10 or 100"},
 		{"extra", `unexpected argument "extra"`},
 	} {
 		if _, err := parseOptions(strings.Fields(c.arguments)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -254,7 +255,13 @@ func TestOptionsAreChecked(t *testing.T) {
 	if err != nil || o.scenarios[0].name != "keepalive" || len(o.scenarios) >= len(scenarios) || !o.rautaGiven {
 		t.Errorf("-short gives %+v, %v", o, err)
 	}
-	if o, err = parseOptions(nil); err != nil || len(o.scenarios) != len(scenarios) || o.restarts < repetitionsMin || o.rautaGiven {
+	if len(o.streams) != 1 || o.streams[0].streams != 10 {
+		t.Errorf("-short has %v streams", o.streams)
+	}
+	if o, err = parseOptions([]string{"-streams", "100"}); err != nil || len(o.streams) != 1 || o.streams[0].streams != 100 {
+		t.Errorf("-streams 100 gives %v, %v", o.streams, err)
+	}
+	if o, err = parseOptions(nil); err != nil || len(o.streams) != len(streamCounts) || len(o.scenarios) != len(scenarios) || o.restarts < repetitionsMin || o.rautaGiven {
 		t.Errorf("no flags give %+v, %v", o, err)
 	}
 }

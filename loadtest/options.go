@@ -20,6 +20,7 @@ type options struct {
 	short       bool
 	browser     bool
 	scenarios   []scenario
+	streams     []streamCount // that HTTP/2 has in flight
 	connections int
 	bodyBytes   int
 	restarts    int // fresh starts of every contender
@@ -31,7 +32,7 @@ const (
 	// keepaliveRoutes are configured wherever the number of routes is not what is measured.
 	keepaliveRoutes = 1000
 	// shortScenarios have a limit of the gate each.
-	shortScenarios = "keepalive,h2c-h1,h2c-h2c,h2-h1,grpc,tls,handshakes,websocket"
+	shortScenarios = "keepalive,h2c-h1,h2c-h2c,h2-h1,grpc,tls,handshakes,websocket,websocket-h2"
 	// repetitionsMin is the fewest interleaved repetitions that a median of a full run rests on.
 	repetitionsMin = 7
 )
@@ -48,6 +49,7 @@ func parseOptions(arguments []string) (*options, error) {
 	flags.Float64Var(&o.perSecond, "rate", 0, "requests/s where the rate is fixed (default: half of the slowest's most)")
 	flags.StringVar(&o.folder, "out", "loadtest/out", "folder for the table and the JSON files")
 	flags.BoolVar(&o.browser, "browser", false, "send the eight header fields of a browser instead of two")
+	streams := flags.Int("streams", 0, "streams in flight on each connection of HTTP/2: 1, 10 or 100 (default: all of them, or 10 with -short)")
 	flags.IntVar(&o.connections, "connections", 64, "client connections per contender")
 	flags.IntVar(&o.bodyBytes, "body", 100, "bytes of each response body")
 	flags.IntVar(&o.restarts, "restarts", 0, "fresh starts of every contender (default 7, or 3 with -short)")
@@ -70,6 +72,9 @@ func parseOptions(arguments []string) (*options, error) {
 		*names = shortScenarios
 	}
 	var err error
+	if o.streams, err = chooseStreams(*streams, o.short); err != nil {
+		return nil, err
+	}
 	if o.scenarios, err = chooseScenarios(*names); err != nil {
 		return nil, err
 	}
@@ -90,6 +95,22 @@ func (o *options) validate() error {
 		return errors.New("-slice must be between 1ms and 10s")
 	}
 	return nil
+}
+
+// chooseStreams returns the count that was asked for; for 0 all of them, or in a short run the one in the middle.
+func chooseStreams(n int, short bool) ([]streamCount, error) {
+	switch {
+	case n == 0 && short:
+		return streamCounts[1:2], nil
+	case n == 0:
+		return streamCounts, nil
+	}
+	for i, c := range streamCounts {
+		if c.streams == n {
+			return streamCounts[i : i+1], nil
+		}
+	}
+	return nil, fmt.Errorf("-streams must be 1, 10 or 100, not %d", n)
 }
 
 // chooseScenarios returns the named ones in the order of the list, or all for "".

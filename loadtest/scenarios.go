@@ -40,6 +40,7 @@ var scenarios = []scenario{
 	{"udp", "datagrams that are answered with one, in known flows, saturating", runUDP},
 	{"handshakes", "TLS 1.3 handshakes, full and resumed", runHandshakes},
 	{"websocket", "WebSockets that send one message and wait for the answer, saturating", runWebSocket},
+	{"websocket-h2", "the same in streams of HTTP/2, saturating", runTunnels},
 	{"fixed", "HTTP/2 and gRPC at a rate that all hold, half of the slowest's most", runFixed},
 	{"idle-tls", "10,000 idle keep-alive connections with TLS", runIdleTLS},
 }

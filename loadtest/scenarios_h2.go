@@ -16,14 +16,6 @@ var streamCounts = []streamCount{{1, 64}, {10, 16}, {100, 4}}
 
 type streamCount struct{ streams, connections int }
 
-// counts are all of them, or in a short run the one in the middle.
-func (l *lab) counts() []streamCount {
-	if l.options.short {
-		return streamCounts[1:2]
-	}
-	return streamCounts
-}
-
 const (
 	// pathsPerRoute vary the requests of a connection, so that no proxy sees a header block again at once.
 	pathsPerRoute = 8
@@ -79,7 +71,7 @@ func (l *lab) h2Command(s peers.Speech, streams, connections int) generator.Comm
 func overStreams(name string, s peers.Speech) func(context.Context, *lab) ([]Row, error) {
 	return func(ctx context.Context, l *lab) ([]Row, error) {
 		var lines []Row
-		for _, count := range l.counts() {
+		for _, count := range l.options.streams {
 			all, err := l.measure(ctx, &plan{entrants: l.among(s), restarts: l.options.restarts, command: l.h2Command(s, count.streams, count.connections)})
 			if err != nil {
 				return lines, err

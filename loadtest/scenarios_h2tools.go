@@ -27,7 +27,7 @@ func runH2load(ctx context.Context, l *lab) ([]Row, error) {
 		{"h2c-h2c", peers.Speech{HTTP2: true, BackendHTTP2: true}},
 		{"h2-h1", peers.Speech{HTTP2: true, Secure: true}},
 	} {
-		for _, count := range streamCounts {
+		for _, count := range l.options.streams {
 			name := fmt.Sprintf("h2load, %s, %d streams", way.name, count.streams)
 			more, err := l.runTool(ctx, name, l.among(way.speech), generator.Command{BodyBytes: l.options.bodyBytes}, tool{h2load, func(e *entered) []string {
 				scheme := "http"

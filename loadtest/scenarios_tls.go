@@ -100,6 +100,16 @@ func runWebSocket(ctx context.Context, l *lab) ([]Row, error) {
 	return rows("websocket", all), err
 }
 
+// runTunnels sends the messages of runWebSocket in streams of HTTP/2 (RFC 8441), the middle number of them.
+func runTunnels(ctx context.Context, l *lab) ([]Row, error) {
+	speech := peers.Speech{HTTP2: true, Upgrades: true}
+	command := l.h2Command(speech, streamCounts[1].streams, streamCounts[1].connections)
+	command.Protocol, command.BodyBytes = generator.Tunnels, min(command.BodyBytes, generator.MessageBytesMax)
+	command.UploadBytes = command.BodyBytes
+	all, err := l.measure(ctx, &plan{entrants: l.among(speech), restarts: l.options.restarts, command: command})
+	return rows("websocket-h2", all), err
+}
+
 // runFixed takes the middle number of streams, and leaves out the reference engine, which would set a rate at which
 // everybody else does little but fall asleep and wake up.
 func runFixed(ctx context.Context, l *lab) ([]Row, error) {

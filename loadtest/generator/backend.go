@@ -164,7 +164,7 @@ func (s *serverConn) request(l *loop, fields headFields) {
 		s.refuse(l, answerNoForwardedFor)
 	case fields.upgrade:
 		s.upgraded = true
-		s.unsent = []byte(answerSwitch)
+		s.unsent = answerUpgrade(fields.key)
 		s.flush(l)
 	case fields.chunked:
 		s.refuse(l, answerNoLength)

@@ -33,6 +33,7 @@ const (
 	settingPush    = 2
 	settingStreams = 3
 	settingWindow  = 4
+	settingConnect = 8 // RFC 8441 section 3
 )
 
 const (
@@ -115,6 +116,9 @@ type link struct {
 	window   int    // DATA bytes that may be sent
 	received int    // DATA bytes taken since the last credit
 	table    tableState
+
+	streamWindow int  // DATA bytes that may be sent on a new stream
+	connects     bool // the other end takes extended CONNECT
 }
 
 // side is what an end does of its own. A reason is why the connection is of no use any more, or "".
@@ -134,7 +138,7 @@ const (
 
 func (k *link) begin(s side) {
 	k.side, k.partial, k.out, k.window, k.received = s, k.partial[:0], k.out[:0], windowDefault, 0
-	k.table = tableEmpty
+	k.table, k.streamWindow, k.connects = tableEmpty, windowDefault, false
 }
 
 // endFrame writes the length of the frame whose head is at a position of the output, and which is the last one.
@@ -237,8 +241,8 @@ func (k *link) dispatch(l *loop, f *frame) string {
 		if f.stream == 0 {
 			k.window += int(binary.BigEndian.Uint32(f.payload))
 			k.side.widened(l)
+			return ""
 		}
-		return ""
 	case frameData:
 		if k.received += len(f.payload); k.received > windowOffered/2 {
 			k.out = appendWindowUpdate(k.out, uint32(k.received))
@@ -265,9 +269,13 @@ func (k *link) settings(l *loop, f *frame) string {
 			if value < frameBytesMax {
 				return failSettings
 			}
+			k.streamWindow = int(value)
+		case settingConnect:
+			k.connects = value == 1
 		}
 	}
 	k.out = appendFrameHead(k.out, 0, frameSettings, flagAck, 0)
 	k.later(l)
-	return ""
+	k.side.widened(l)
+	return k.side.frame(l, f)
 }

@@ -2,6 +2,7 @@ package generator
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -38,10 +39,14 @@ func TestAnAnswersHeadIsCheckedForStatusAndFraming(t *testing.T) {
 }
 
 func TestAHeadGivesTheFieldsThatMatter(t *testing.T) {
-	head := "GET / HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 127.0.0.1\r\nConnection: close\r\nContent-Length: 17\r\nX-Generation: 42\r\nX-Generations: 1\r\n"
+	head := "GET / HTTP/1.1\r\nHost: x\r\nx-forwarded-for: 127.0.0.1\r\nConnection: close\r\nContent-Length: 17\r\nX-Generation: 42\r\nX-Generations: 1\r\n" +
+		"Upgrade: WebSocket\r\nSec-WebSocket-Key: " + webSocketKey + "\r\n"
 	got := parseHead([]byte(head))
-	if want := (headFields{length: 17, close: true, forwarded: true, generation: 42}); got != want {
+	if want := (headFields{length: 17, close: true, forwarded: true, generation: 42, upgrade: true, key: webSocketKey}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if answer := answerUpgrade(webSocketKey); !bytes.Contains(answer, []byte("\r\nSec-WebSocket-Accept: "+webSocketAccept+"\r\n\r\n")) {
+		t.Errorf("the answer to the key is %q", answer)
 	}
 	if got := parseHead([]byte("GET / HTTP/1.1\r\nX-Forwarded-For:\r\n\r\n")); got != (headFields{length: -1, generation: -1}) {
 		t.Errorf("an empty X-Forwarded-For gives %+v", got)

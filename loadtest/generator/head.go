@@ -7,8 +7,9 @@ type headFields struct {
 	length     int // Content-Length, -1 when missing or malformed
 	chunked    bool
 	close      bool
-	forwarded  bool // has X-Forwarded-For
-	upgrade    bool // asks for a WebSocket
+	forwarded  bool   // has X-Forwarded-For
+	upgrade    bool   // asks for a WebSocket
+	key        string // Sec-WebSocket-Key
 	generation int64
 }
 
@@ -30,6 +31,10 @@ func parseHead(head []byte) headFields {
 				fields.length = int(decimal(value))
 			} else if value, ok := fieldValue(line, "connection"); ok {
 				fields.close = bytes.EqualFold(value, []byte("close"))
+			}
+		case 's':
+			if value, ok := fieldValue(line, "sec-websocket-key"); ok {
+				fields.key = string(value)
 			}
 		case 't':
 			if _, ok := fieldValue(line, "transfer-encoding"); ok {

@@ -70,7 +70,7 @@ func (l *loop) prepare(command *Command) {
 		l.load.body = grpcMessage(l.load.body)
 	}
 	var asks []*authority
-	if command.Protocol == HTTP2 {
+	if command.Protocol == HTTP2 || command.Protocol == Tunnels {
 		asks = authorities(command.Requests, command)
 	}
 	for _, described := range command.Targets {
@@ -82,6 +82,10 @@ func (l *loop) prepare(command *Command) {
 			switch command.Protocol {
 			case HTTP2:
 				for _, s := range newH2Conn(t, asks[j%len(asks)], l.load.body, command).streams {
+					t.requesters = append(t.requesters, s)
+				}
+			case Tunnels:
+				for _, s := range newH2Tunnels(t, asks[j%len(asks)], command).sockets {
 					t.requesters = append(t.requesters, s)
 				}
 			case WebSocket:

@@ -35,6 +35,7 @@ const (
 	HTTP1     Protocol = ""
 	HTTP2     Protocol = "h2"
 	WebSocket Protocol = "websocket" // a request is a message of UploadBytes, its answer one of BodyBytes
+	Tunnels   Protocol = "tunnels"   // the same, in streams of HTTP/2
 	UDP       Protocol = "udp"       // a request is a datagram of UploadBytes, its answer one of BodyBytes
 )
 
@@ -140,7 +141,8 @@ func (c *Command) validate() error {
 	need(c.Kind == Idle || c.Rounds > 0 && c.SliceNanos > 0, "rounds and slice must be positive")
 	need(c.Protocol != HTTP2 || c.Streams > 0 && c.BodyBytes <= bodyBytesMaxH2 && c.UploadBytes <= bodyBytesMaxH2,
 		"HTTP/2 needs streams, and bodies that fit into a frame")
-	need(c.Protocol != WebSocket || c.BodyBytes <= MessageBytesMax && c.UploadBytes <= MessageBytesMax, "messages must have less than 126 bytes")
+	need(c.Protocol != Tunnels || c.Streams > 0 && !c.Secure, "WebSockets over HTTP/2 need streams, and no TLS")
+	need(c.Protocol != WebSocket && c.Protocol != Tunnels || c.BodyBytes <= MessageBytesMax && c.UploadBytes <= MessageBytesMax, "messages must have less than 126 bytes")
 	need(c.Protocol != UDP || c.UploadBytes > 0 && max(c.BodyBytes, c.UploadBytes) <= DatagramBytesMax && c.BodyBytes > 0, "datagrams must have from 1 to 1400 bytes")
 	need(c.Kind != Shakes || c.Secure && c.Protocol == HTTP1, "handshakes need TLS, and requests of HTTP/1.1")
 	need(!c.EndToEnd || c.Secure && c.Protocol == HTTP1, "TLS with the back end needs TLS, and requests of HTTP/1.1")

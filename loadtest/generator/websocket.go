@@ -2,6 +2,8 @@ package generator
 
 import (
 	"bytes"
+	"crypto/sha1"
+	"encoding/base64"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,18 +14,25 @@ import (
 const (
 	// MessageBytesMax is the longest message of a WebSocket: it keeps the frame's head at its short form (RFC 6455 section 5.2).
 	MessageBytesMax = 125
-	// The client's key may be constant, since nobody caches in between, and with it the server's proof (section 1.3).
+	// The client's key may be constant, since nobody caches in between, and with it the proof that it expects (section 1.3).
 	webSocketKey    = "dGhlIHNhbXBsZSBub25jZQ=="
 	webSocketAccept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 	// webSocketFields turn a request head into one for a WebSocket.
 	webSocketFields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + webSocketKey + "\r\n"
-	answerSwitch    = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: " + webSocketAccept + "\r\n\r\n"
+	webSocketGUID   = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 )
 
 const (
 	webSocketBinary = 0x82 // a whole message
 	webSocketMasked = 0x80
 )
+
+// answerUpgrade is the back end's answer to a key: where clients have none (RFC 8441 section 5), proxies make one.
+func answerUpgrade(key string) []byte {
+	proof := sha1.Sum([]byte(key + webSocketGUID))
+	head := []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ")
+	return append(base64.StdEncoding.AppendEncode(head, proof[:]), "\r\n\r\n"...)
+}
 
 // clientMessage is a masked frame; the mask may be constant, for the same reason as the key.
 func clientMessage(size int) []byte {

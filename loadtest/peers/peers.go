@@ -48,6 +48,9 @@ type Speech struct {
 // forwarded reports whether nobody but the back end looks at requests.
 func (s Speech) forwarded() bool { return s.TCP || s.Passthrough || s.UDP }
 
+// tunnels reports whether WebSockets come in streams of HTTP/2 (RFC 8441), which nginx does not know.
+func (s Speech) tunnels() bool { return s.HTTP2 && s.Upgrades }
+
 // Contender is one proxy that can take part.
 type Contender struct {
 	Name    string
@@ -103,7 +106,7 @@ func RAUTA(path, engine string, flags ...string) (*Contender, error) {
 		Routes:  true,
 		Counts:  engine == "loop",
 		Speaks: func(s Speech) bool {
-			return engine == "loop" || !s.Secure && !s.BackendHTTP2 && !s.BackendTLS && !s.forwarded() // the reference engine has only what it is compared in
+			return engine == "loop" || !s.Secure && !s.BackendHTTP2 && !s.BackendTLS && !s.forwarded() && !s.tunnels() // the reference engine has only what it is compared in
 		},
 		prepare: func(e Environment) ([]string, error) {
 			config := filepath.Join(e.Folder, "config")
@@ -131,7 +134,7 @@ func NGINX(path string) (*Contender, error) {
 		Name:    "nginx",
 		Version: version,
 		Speaks: func(s Speech) bool {
-			return (!s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version)) && (!s.forwarded() || streams)
+			return (!s.BackendHTTP2 || s.GRPC || nginxSpeaksHTTP2(version)) && (!s.forwarded() || streams) && !s.tunnels()
 		},
 		prepare: func(e Environment) ([]string, error) {
 			file := filepath.Join(e.Folder, "nginx.conf")

@@ -179,7 +179,7 @@ func TestThePeersAcceptTheirConfigurations(t *testing.T) {
 	e := testEnvironment(t)
 	e.Certificate, e.Key = writeTestCertificate(t, e.Folder)
 	for _, speech := range []Speech{
-		{}, {Secure: true}, {HTTP2: true}, {HTTP2: true, Secure: true}, {HTTP2: true, BackendHTTP2: true, GRPC: true}, {Upgrades: true}, {BackendTLS: true}, {TCP: true},
+		{}, {Secure: true}, {HTTP2: true}, {HTTP2: true, Secure: true}, {HTTP2: true, BackendHTTP2: true, GRPC: true}, {Upgrades: true}, {Upgrades: true, HTTP2: true}, {BackendTLS: true}, {TCP: true},
 		{Passthrough: true}, {UDP: true}, {HTTP2: true, BackendHTTP2: true, BackendTLS: true}, {HTTP2: true, BackendHTTP2: true, BackendTLS: true, GRPC: true},
 	} {
 		e.Speech = speech
