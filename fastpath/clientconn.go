@@ -70,6 +70,7 @@ type responseBody struct {
 func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
 	c := &clientConn{conn: conn, e: e, pool: p, chunk: readChunk}
 	conn.SetHandler(c)
+	conn.ReceiveAhead()
 	p.Ready(c)
 }
 

@@ -95,8 +95,8 @@ func (c *clientConn) onWriteTimeout(clock.Time) {
 	c.drop()
 }
 
-// OnTurnEnd implements loop.TurnHandler.
-func (c *clientConn) OnTurnEnd() {
+// OnSend implements loop.Sender.
+func (c *clientConn) OnSend() {
 	c.e.loop.Blame(c.conn)
 	c.out.dirty = false
 	if c.state != clientClosed && !c.out.blocked && c.out.waiting() > 0 {
@@ -113,7 +113,7 @@ func (c *clientConn) afterWrite() {
 	case c.out.blocked:
 	case c.out.waiting() > 0 && !c.out.dirty:
 		c.out.dirty = true
-		c.e.loop.AtEndOfTurn(c)
+		c.e.loop.SendLast(c)
 	}
 }
 

@@ -71,6 +71,7 @@ func (c *serverConn) listen() {
 	c.e.idle.PushBack(&c.place)
 	c.conn.OpenRequests()
 	c.conn.SetHandler(c)
+	c.conn.ReceiveAhead()
 }
 
 func contains(networks []netip.Prefix, a netip.Addr) bool {

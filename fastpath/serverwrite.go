@@ -227,12 +227,12 @@ func (c *serverConn) discard(data []byte) int {
 func (c *serverConn) markDirty() {
 	if !c.out.dirty && !c.out.blocked {
 		c.out.dirty = true
-		c.e.loop.AtEndOfTurn(c)
+		c.e.loop.SendLast(c)
 	}
 }
 
-// OnTurnEnd implements loop.TurnHandler.
-func (c *serverConn) OnTurnEnd() {
+// OnSend implements loop.Sender.
+func (c *serverConn) OnSend() {
 	c.e.loop.Blame(c.conn)
 	c.out.dirty = false
 	if c.state != closed && !c.out.blocked && c.out.waiting() > 0 {

@@ -65,6 +65,7 @@ func (e *Engine) Attach(conn *loop.Conn, p *upstream.Pool) {
 	c.state = awaitSettings
 	conn.SetHandler(&c.link)
 	conn.KeepAlive()
+	conn.ReceiveAhead()
 	c.out.reserve(e.loop, 96)
 	b := append(c.out.buf, Preface...)
 	b = appendFrameHeader(b, 3*settingBytes, frameSettings, 0, 0)

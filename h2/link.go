@@ -8,8 +8,8 @@ import (
 )
 
 // link is what both ends of a connection have in common: frames in and out, header blocks, streams, flow control, and
-// the bounds on what a peer may do without effect. What differs is the role, which embeds it. It implements loop.Handler
-// and loop.TurnHandler.
+// the bounds on what a peer may do without effect. What differs is the role, which embeds it. It implements loop.Handler,
+// loop.TurnHandler and loop.Sender.
 type link struct {
 	// Immutable.
 	conn *loop.Conn
@@ -33,6 +33,7 @@ type link struct {
 	readable        bool // the socket may hold bytes
 	hangUp          bool // the peer has closed its half
 	dirty           bool // registered for the end of the turn
+	sending         bool // registered for the sends behind it
 
 	// Streams. ids[i] is streams[i].id, so that a look-up touches little memory.
 	streams    []*stream
@@ -261,7 +262,7 @@ func (c *link) markDirty() {
 	}
 }
 
-// OnTurnEnd implements loop.TurnHandler: all frames of the turn leave together.
+// OnTurnEnd implements loop.TurnHandler: it gathers the last frames of the turn, which leave together.
 func (c *link) OnTurnEnd() {
 	c.dirty = false
 	if c.state == closed {
@@ -273,10 +274,32 @@ func (c *link) OnTurnEnd() {
 	c.resume()
 	c.creditConn()
 	c.pump()
+	c.bury()
+	if !c.out.blocked && c.out.waiting() > 0 {
+		if !c.sending {
+			c.sending = true
+			c.e.loop.SendLast(c)
+		}
+		return
+	}
+	c.sent()
+}
+
+// OnSend implements loop.Sender.
+func (c *link) OnSend() {
+	c.sending = false
+	if c.state == closed {
+		return
+	}
+	c.e.loop.Blame(c.conn)
 	if !c.out.blocked && c.out.waiting() > 0 {
 		c.flushOut()
 	}
-	c.bury()
+	c.sent()
+}
+
+// sent ends the link's turn.
+func (c *link) sent() {
 	switch {
 	case c.out.broken:
 		c.role.onBroken()

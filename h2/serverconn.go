@@ -78,6 +78,7 @@ func (c *serverConn) begin(initial []byte) {
 	c.markDirty()
 	c.readDeadline = c.conn.AcceptedAt() + nanos(c.e.limits.HeadTimeout)
 	c.arm()
+	c.conn.ReceiveAhead()
 	c.e.idle.PushBack(&c.place)
 	if c.e.exchange.Draining {
 		c.shutdown()

@@ -72,6 +72,7 @@ type Conn struct {
 	closed     bool
 	tls        *secure    // nil: plain text
 	shake      *handshake // under way
+	ahead      ahead
 	tap        observe.RequestTap
 	mail       Message // carries the connection to another worker right after accept
 }
@@ -95,24 +96,13 @@ func (c *Conn) Read(p []byte) (int, Status) {
 
 // receive is Read as the socket has it.
 func (c *Conn) receive(p []byte) (int, Status) {
-	for {
-		c.w.counts.transfers++
-		n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
-			uintptr(len(p)), 0, 0, 0)
-		switch {
-		case e == 0 && n > 0:
-			raceWrite(p[:n])
-			return int(n), OK
-		case e == 0:
-			return 0, EOF
-		case e == unix.EAGAIN:
-			return 0, Again
-		case e == unix.EINTR:
-		default:
-			c.errno = e
-			return 0, Failed
-		}
+	switch {
+	case c.ahead.bytes != nil:
+		return c.takeAhead(p)
+	case c.ahead.failed:
+		return 0, Failed
 	}
+	return c.receiveNow(p)
 }
 
 // Write sends p and returns how much the kernel took: all with OK, some or none with Again (Writable follows). After
@@ -178,6 +168,7 @@ func (c *Conn) Close() {
 		return
 	}
 	c.closed = true
+	c.dropAhead()
 	if c.errno == 0 {
 		c.errno = errnoClosed
 	}

@@ -22,6 +22,8 @@ func (*bufferLedger) put([]byte) {}
 
 func (w *Worker) poisonReadBuffer() {}
 
+func (w *Worker) poisonAhead() {}
+
 type owedCheck struct{}
 
 func (*owedCheck) set([]byte)        {}

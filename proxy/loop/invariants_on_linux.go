@@ -58,6 +58,8 @@ func (l *bufferLedger) put(b []byte) {
 
 func (w *Worker) poisonReadBuffer() { fillPoison(w.readBuffer[:poisonedBytes]) }
 
+func (w *Worker) poisonAhead() { fillPoison(w.ahead) }
+
 // poisonedBytes of the shared read buffer are overwritten after each event: enough to catch a kept view of a head.
 const poisonedBytes = 4096
 

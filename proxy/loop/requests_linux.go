@@ -49,6 +49,7 @@ func (c *Conn) ResponseLeaves() {
 // ResponseLeft is called when the response has left completely, or could not yet. spoilt says that bytes of the next request
 // were read already.
 func (c *Conn) ResponseLeft(completely, spoilt bool) {
+	spoilt = spoilt || c.ahead.bytes != nil
 	switch {
 	case c.tap.State == observe.TapOff || c.closed:
 	case c.tap.State == observe.TapIdle && c.tap.Left > 1 && !spoilt:

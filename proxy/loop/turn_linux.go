@@ -17,6 +17,7 @@ const (
 	stageTimers
 	stageReady
 	stageTurnEnd
+	stageSend
 	stageDone
 )
 
@@ -96,6 +97,8 @@ func (w *Worker) runStage() {
 		w.deliverReady()
 	case stageTurnEnd:
 		w.endTurn()
+	case stageSend:
+		w.send()
 	}
 }
 
@@ -121,7 +124,13 @@ func (w *Worker) scan() {
 
 // dispatch runs the events of connected (priorityBit) or accepted (0) sockets.
 func (w *Worker) dispatch(kind int32) {
+	if w.cursor == 0 {
+		w.aheadUntil = 0
+	}
 	for w.cursor < w.batch {
+		if w.cursor >= w.aheadUntil {
+			w.receiveAhead(kind)
+		}
 		ev := &w.events[w.cursor]
 		w.cursor++
 		if ev.Fd < 0 || ev.Pad&priorityBit != kind {
@@ -131,7 +140,11 @@ func (w *Worker) dispatch(kind int32) {
 		if s.conn == nil || s.generation != uint32(ev.Pad)>>1 {
 			continue // closed earlier in this turn
 		}
-		w.deliver(s.conn, eventsOf(ev.Events))
+		c := s.conn
+		w.deliver(c, eventsOf(ev.Events))
+		if c.ahead.bytes != nil {
+			c.keepAhead()
+		}
 	}
 }
 
@@ -188,5 +201,19 @@ func (w *Worker) endTurn() {
 			return
 		}
 		w.turnEndMore, w.cursor = true, 0
+	}
+}
+
+// send runs the senders. What they add waits for the next turn.
+func (w *Worker) send() {
+	if w.cursor == 0 {
+		w.senders, w.sendersRun = w.sendersRun[:0], w.senders
+	}
+	for w.cursor < len(w.sendersRun) {
+		h := w.sendersRun[w.cursor]
+		w.sendersRun[w.cursor] = nil
+		w.cursor++
+		w.current = nil
+		h.OnSend()
 	}
 }

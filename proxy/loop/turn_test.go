@@ -319,6 +319,35 @@ func TestEndOfTurnHandlersRunOnceAndWhatTheyAddRunsInTheSameTurn(t *testing.T) {
 	}
 }
 
+func TestSendersRunBehindAllHandlersAndWhatTheyAddWaitsForTheNextTurn(t *testing.T) {
+	w := startWorker(t, WorkerOptions{})
+	var ran []string
+	on(t, w, func() {
+		first := w.counts.turns
+		note := func(name string) { ran = append(ran, fmt.Sprint(name, " +", w.counts.turns-first)) }
+		w.SendLast(senderFunc(func() {
+			note("send")
+			w.SendLast(senderFunc(func() { note("send again") }))
+			w.AtEndOfTurn(turnEndFunc(func() { note("next end") }))
+		}))
+		w.SendLast(senderFunc(panicOnPurpose))
+		w.SendLast(senderFunc(func() { note("send, too") }))
+		w.AtEndOfTurn(turnEndFunc(func() {
+			note("end")
+			w.AtEndOfTurn(turnEndFunc(func() { note("second end") }))
+		}))
+	})
+	on(t, w, func() {})
+	on(t, w, func() {})
+	if want := []string{"end +0", "second end +0", "send +0", "send, too +0", "next end +1", "send again +1"}; !slices.Equal(ran, want) {
+		t.Errorf("ran %v, want %v", ran, want)
+	}
+}
+
+type senderFunc func()
+
+func (f senderFunc) OnSend() { f() }
+
 func TestATimerWakesASleepingWorker(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
 	type firing struct{ deadline, now clock.Time }

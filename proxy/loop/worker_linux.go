@@ -61,6 +61,8 @@ type Worker struct {
 	freeSlots   []int32
 	listeners   []*Listener // by slot; nil: free
 	readBuffer  []byte
+	ahead       []byte       // what was received ahead; allocated with the first batch
+	aheadUntil  int          // up to where the batch has been received ahead
 	coroutines  []*coroutine // idle
 	quickLeft   int          // handshakes that may begin on this thread in this turn
 	buffers     buffers
@@ -76,10 +78,12 @@ type Worker struct {
 	readyRun    []readyEntry // being delivered
 	turnEnd     []TurnHandler
 	turnEndRun  []TurnHandler
-	turnEndMore bool  // the second round of end-of-turn handlers runs
-	closing     *Conn // to be closed at the end of the turn
-	heldCount   int   // listeners that are not registered because of a limit
-	pressured   bool  // OnPressure was called in this turn
+	turnEndMore bool // the second round of end-of-turn handlers runs
+	senders     []Sender
+	sendersRun  []Sender // being run
+	closing     *Conn    // to be closed at the end of the turn
+	heldCount   int      // listeners that are not registered because of a limit
+	pressured   bool     // OnPressure was called in this turn
 
 	// The turn's position: where to go on after a panic.
 	stage        stage
@@ -112,6 +116,11 @@ type slot struct {
 // has gathered.
 type TurnHandler interface {
 	OnTurnEnd()
+}
+
+// Sender wants to send what the turn has gathered.
+type Sender interface {
+	OnSend()
 }
 
 type readyEntry struct {
@@ -213,7 +222,7 @@ func (w *Worker) wait() error {
 		w.gatherer.next(w.gatherReading(now))
 	}
 	n, errno := 0, syscall.Errno(0)
-	busy := len(w.ready) > 0 || len(w.turnEnd) > 0
+	busy := len(w.ready) > 0 || len(w.turnEnd) > 0 || len(w.senders) > 0
 	if !busy && w.gatherer.spacing {
 		now = w.gather(now)
 	}
@@ -287,6 +296,14 @@ func (w *Worker) Ready(h Handler, ev Events) {
 func (w *Worker) AtEndOfTurn(h TurnHandler) {
 	w.owner.check()
 	w.turnEnd = append(w.turnEnd, h)
+}
+
+// SendLast calls h once in this turn, when all end-of-turn handlers have run. Sends follow each other then with little
+// between them, so that the kernel's code for them stays in the cache. What senders add waits for the next turn, which then
+// does not sleep.
+func (w *Worker) SendLast(h Sender) {
+	w.owner.check()
+	w.senders = append(w.senders, h)
 }
 
 // register gives c a slot and adds it to the epoll set.
