@@ -25,7 +25,7 @@ func cpuLimits() []cpuLimit {
 		{"handshakes, full", 1.25, both[:1]},
 		{"handshakes, resumed", 1.25, both[:1]},
 		{"websocket", 1.4, both[:1]},
-		{"websocket-h2", 1.2, both[1:]},
+		{"websocket-h2", 1.4, both[1:]},
 	}
 }
 
