@@ -323,7 +323,8 @@ static __always_inline void see(struct seq_file *seq, struct conn *c, const stru
 		fold(c, m, tp);
 }
 
-// Goes over the tags, so that it sees no socket but ours. A kernel that is locked down does not permit it.
+// Goes over the tags, so that it sees no socket but ours. Not every kernel permits it: 6.18 with lockdown=integrity refused it
+// with EPERM before it had looked at an instruction, and takes sweep_tcp. The loader tries, and asks for no state of lockdown.
 SEC("iter/bpf_sk_storage_map")
 int sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
