@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"rauta.io/rauta/proxy/message"
+	"rauta.io/rauta/proxy/observe"
 	"rauta.io/rauta/proxy/trace"
 )
 
@@ -20,6 +21,51 @@ func TestPropagationAllocatesNothing(t *testing.T) {
 func wholeExchange(t *testing.T, p *trace.Propagation, field string) {
 	t.Helper()
 	s := newSim(t, 1, nil)
+	once := s.repeatedly(p, field)
+	once()
+	if n := testing.AllocsPerRun(1000, once); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+// BenchmarkTracing is what the parts of tracing add to an exchange without sockets.
+func BenchmarkTracing(b *testing.B) {
+	w3c := []trace.Format{trace.W3C}
+	for _, c := range []struct {
+		name  string
+		p     *trace.Propagation
+		field string
+	}{
+		{"none", nil, "traceparent: " + traceParent},
+		{"kept", &trace.Propagation{Formats: w3c}, "traceparent: " + traceParent},
+		{"begun", &trace.Propagation{Formats: w3c}, "accept-language: en"},
+		{"translated", &trace.Propagation{Formats: []trace.Format{trace.W3C, trace.B3, trace.B3Multi}}, "traceparent: " + traceParent},
+		{"not sampled", &trace.Propagation{Formats: w3c, Spans: true}, "traceparent: " + traceParent[:53] + "00"},
+		{"sampled", &trace.Propagation{Formats: w3c, Spans: true}, "traceparent: " + traceParent},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := newSim(b, 1, nil)
+			s.reg.SetAccessLog(nil) // whose lines cost more than what is measured, and are kept by the simulation
+			spans, taken := s.reg.CollectSpans(), make([]observe.Span, 256)
+			once := s.repeatedly(c.p, c.field)
+			once()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				once()
+				if i%len(taken) == 0 {
+					spans.Take(taken)
+				}
+			}
+			if spans.Dropped() != 0 {
+				b.Errorf("%d spans were dropped, which costs less", spans.Dropped())
+			}
+		})
+	}
+}
+
+// repeatedly returns a function that is a whole exchange each time.
+func (s *sim) repeatedly(p *trace.Propagation, field string) func() {
+	t := s.t
 	s.w.Settings.Propagation = p
 	s.dialer.atOnce = true
 	c := &fakeClient{s: s, silent: true}
@@ -28,7 +74,7 @@ func wholeExchange(t *testing.T, p *trace.Propagation, field string) {
 	lines := []string{"user-agent: test", "accept: */*", "x-forwarded-for: 10.1.2.3", "x-forwarded-prefix: /x", field}
 	resp := &message.Response{}
 	resp.Fields = make([]message.Field, 0, 32)
-	once := func() {
+	return func() {
 		c.status, c.over, c.data = 0, false, 0
 		s.fill(c, "GET /some/path", lines...)
 		c.x.Start()
@@ -43,9 +89,5 @@ func wholeExchange(t *testing.T, p *trace.Propagation, field string) {
 		if c.status != 200 || c.data != 5 || !c.over {
 			t.Fatal("the exchange went wrong")
 		}
-	}
-	once()
-	if n := testing.AllocsPerRun(1000, once); n != 0 {
-		t.Errorf("%v allocations, want 0", n)
 	}
 }

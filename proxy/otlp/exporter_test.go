@@ -124,7 +124,7 @@ func TestSpansFollowTheConventionsForHTTP(t *testing.T) {
 		"url.full": "http://10.0.0.1:8080/b?q=REDACTED&REDACTED", "server.address": "10.0.0.1", "server.port": "8080", "error.type": "404",
 		"network.protocol.version": "2", "http.request.resend_count": "", "http.response.status_code": "404",
 	})
-	if !request.Parent().IsRemote() || len(a.Events()) != 1 || a.Events()[0].Name != "backend connected" {
+	if !request.Parent().IsRemote() || len(a.Events()) != 1 || a.Events()[0].Name != "backend connected" || a.Events()[0].Attributes[0].Value.AsString() != "backend_connect" {
 		t.Errorf("parent %v, events %v", request.Parent(), a.Events())
 	}
 }

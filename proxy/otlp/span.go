@@ -210,15 +210,22 @@ func failure(a []attribute.KeyValue, failed bool, reason, grpc string, status in
 	return append(a, attribute.String("error.type", kind)), sdktrace.Status{Code: codes.Error, Description: reason}
 }
 
-// eventsOf tells when a request went from one stage to the next, as far as it came; times are after start, in nanoseconds.
+// eventsOf tells when a request went from one stage to the next, as far as it came, and which stage ended then; times are after
+// start, in nanoseconds.
 func eventsOf(start time.Time, stream, sent, firstByte int64) []sdktrace.Event {
 	var events []sdktrace.Event
 	for _, e := range [...]struct {
 		name string
+		ends observe.Stage
 		at   int64
-	}{{"backend connected", stream}, {"request sent", sent}, {"response head received", firstByte}} {
+	}{
+		{"backend connected", observe.StageBackendConnect, stream}, {"request sent", observe.StageRequestBody, sent},
+		{"response head received", observe.StageBackendTTFB, firstByte},
+	} {
 		if e.at > 0 {
-			events = append(events, sdktrace.Event{Name: e.name, Time: start.Add(time.Duration(e.at))})
+			events = append(events, sdktrace.Event{
+				Name: e.name, Time: start.Add(time.Duration(e.at)), Attributes: []attribute.KeyValue{attribute.String("rauta.stage", e.ends.String())},
+			})
 		}
 	}
 	return events
