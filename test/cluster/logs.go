@@ -2,19 +2,13 @@ package cluster
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 )
 
 // kubeletPort is where the API server asks a node for the logs of its pods.
@@ -51,15 +45,4 @@ func (n *Node) serveLogs() error {
 // logPath is where the processes of a container write to, one after the other.
 func (n *Node) logPath(namespace, pod, container string) string {
 	return filepath.Join(n.folder, "logs", filepath.Base(namespace+"_"+pod+"_"+container+".log"))
-}
-
-// selfSigned makes a certificate that nobody checks: without an authority for kubelets the API server does not.
-func selfSigned() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -57,11 +56,10 @@ func TestWhatIsBeyondALimitIsToldToWhoeverRefersToItAndTheRestIsServed(t *testin
 	p := plane(t)
 	kubeconfig := permitted(t, p)
 	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
-	authority, err := selfSigned()
+	bundle, _, err := SelfSigned()
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate[0]}))
 	ns := namespace(t, p)
 	crowded, quiet := "a-crowded", "z-quiet"
 	answering(t, "10.244.3.1")
