@@ -48,6 +48,7 @@ func (f *Files) Load() error {
 	options := f.Options
 	options.Now, options.Memo = time.Now(), &f.secrets
 	result := translate.Translate(loaded.Objects, options)
+	f.secrets.ForgetObjects()
 	f.logProblems(loaded, result.Problems)
 	return f.To.Publish(result.Config, result.Endpoints)
 }

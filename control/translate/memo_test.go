@@ -2,8 +2,10 @@ package translate
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 )
 
 func TestARunThatRemembersGivesTheSame(t *testing.T) {
@@ -57,4 +59,34 @@ func TestSecretsAreReadAgainOnlyWhenTheyChange(t *testing.T) {
 	if len(memo.present) != 0 {
 		t.Error("what is not used any more is still remembered")
 	}
+}
+
+// TestObjectsThatAreForgottenAreNotKept: a process that serves ten thousand routes from files would have all objects in memory
+// beside what it serves.
+func TestObjectsThatAreForgottenAreNotKept(t *testing.T) {
+	memo := &Memo{}
+	var served []any // what of the result is served; proxy/snapshot copies the top level
+	kept := func() map[string]func() bool { // a function of its own, so that nothing of the objects stays on the stack
+		objects, opt := loadCase(t, "testdata/fuzz/every-text-field")
+		opt.Memo = memo
+		result := Translate(objects, opt)
+		served = []any{*result.Config, result.Endpoints}
+		return map[string]func() bool{"a route": still(objects.HTTPRoutes[0]), "a Service": still(objects.Services[0]),
+			"a slice": still(objects.EndpointSlices[0]), "an Ingress": still(objects.Ingresses[0])}
+	}()
+	memo.ForgetObjects()
+	runtime.GC()
+	for what, is := range kept {
+		if is() {
+			t.Errorf("%s is still in memory", what)
+		}
+	}
+	runtime.KeepAlive(served)
+	runtime.KeepAlive(memo)
+}
+
+// still reports whether an object is in memory.
+func still[T any](object *T) func() bool {
+	weakly := weak.Make(object)
+	return func() bool { return weakly.Value() != nil }
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -22,7 +23,7 @@ const (
 // retryTime is how often a path that has vanished is looked for.
 const retryTime = time.Second
 
-// Stamp tells two states of the files below paths apart, by their names, sizes and times of change.
+// Stamp tells two states of the files below paths apart, by their names, sizes, times of change, and which files they are.
 func Stamp(paths []string) string {
 	files, err := List(paths)
 	if err != nil {
@@ -31,7 +32,11 @@ func Stamp(paths []string) string {
 	h := sha256.New()
 	for _, f := range files {
 		if info, err := os.Stat(f); err == nil {
-			fmt.Fprintf(h, "%s %d %d\n", f, info.Size(), info.ModTime().UnixNano())
+			fmt.Fprintf(h, "%s %d %d", f, info.Size(), info.ModTime().UnixNano())
+			if file, ok := info.Sys().(*syscall.Stat_t); ok {
+				fmt.Fprintf(h, " %d", file.Ino)
+			}
+			fmt.Fprintln(h)
 		}
 	}
 	return string(h.Sum(nil))
@@ -39,7 +44,8 @@ func Stamp(paths []string) string {
 
 // Changes reports when files below paths change, and when poke receives, until ctx is done. before is the Stamp of what
 // has been read already: a change between that and the start of watching is reported too. It watches folders rather
-// than files, because editors and Kubernetes replace files instead of writing into them.
+// than files, because editors and Kubernetes replace files instead of writing into them. What else appears or vanishes in
+// these folders is not reported: a configuration may well be in a folder in which others work.
 func Changes(ctx context.Context, paths []string, before string, poke <-chan os.Signal, report func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -49,10 +55,12 @@ func Changes(ctx context.Context, paths []string, before string, poke <-chan os.
 	if err := watchFolders(w, paths); err != nil {
 		return err
 	}
-	if Stamp(paths) != before {
+	if now := Stamp(paths); now != before {
+		before = now
 		report()
 	}
 	var quiet, latest, retry <-chan time.Time
+	sure := false // something has happened to a file of the configuration, and not only somewhere near one
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,6 +69,7 @@ func Changes(ctx context.Context, paths []string, before string, poke <-chan os.
 			if !relevant(ev, paths) {
 				continue
 			}
+			sure = sure || isConfig(ev.Name, paths)
 			quiet = time.After(quietTime)
 			if latest == nil {
 				latest = time.After(changeTimeMax)
@@ -71,8 +80,11 @@ func Changes(ctx context.Context, paths []string, before string, poke <-chan os.
 				retry = time.After(retryTime)
 				continue
 			}
+			sure = true
 		case <-poke:
+			sure = true
 		case <-w.Errors: // events were lost: look at everything
+			sure = true
 		case <-quiet:
 		case <-latest:
 		}
@@ -81,7 +93,10 @@ func Changes(ctx context.Context, paths []string, before string, poke <-chan os.
 		if watchFolders(w, paths) != nil {
 			retry = time.After(retryTime)
 		}
-		report()
+		if now := Stamp(paths); sure || now != before {
+			before, sure = now, false
+			report()
+		}
 	}
 }
 
@@ -91,9 +106,12 @@ func relevant(ev fsnotify.Event, paths []string) bool {
 	if ev.Has(fsnotify.Create) || ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
 		return true
 	}
-	return ev.Has(fsnotify.Write) && (hasConfigSuffix(ev.Name) || slices.ContainsFunc(paths, func(p string) bool {
-		return filepath.Clean(p) == filepath.Clean(ev.Name)
-	}))
+	return ev.Has(fsnotify.Write) && isConfig(ev.Name, paths)
+}
+
+// isConfig reports whether a name in a watched folder is one of paths, or looks like a file of a configuration.
+func isConfig(name string, paths []string) bool {
+	return hasConfigSuffix(name) || slices.ContainsFunc(paths, func(p string) bool { return filepath.Clean(p) == filepath.Clean(name) })
 }
 
 // watchFolders watches every folder below paths, and those that single files are in. Watching twice is harmless.

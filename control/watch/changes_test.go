@@ -76,9 +76,31 @@ func TestChangesOfEveryKindAreReported(t *testing.T) {
 	})
 	step("a new file", func() { write(t, filepath.Join(dir, "b.yaml"), service) })
 	step("a removed file", func() { os.Remove(filepath.Join(dir, "b.yaml")) })
-	step("a new folder", func() { os.Mkdir(filepath.Join(dir, "sub"), 0o755) })
-	step("a file in a new folder", func() { write(t, filepath.Join(dir, "sub", "c.yaml"), service) })
+	step("a new folder with a file", func() { write(t, filepath.Join(dir, "sub", "c.yaml"), service) })
+	step("a file in a new folder", func() { write(t, filepath.Join(dir, "sub", "d.yaml"), service) })
 	step("a removed folder", func() { os.RemoveAll(filepath.Join(dir, "sub")) })
+}
+
+// TestWhatOthersDoInTheFolderIsNotReported: reading ten thousand objects anew for each temporary file of somebody else would
+// cost a core.
+func TestWhatOthersDoInTheFolderIsNotReported(t *testing.T) {
+	dir := folder(t, map[string]string{"a.yaml": service})
+	for _, path := range []string{dir, filepath.Join(dir, "a.yaml")} {
+		w := watching(t, Stamp([]string{path}), path)
+		w.settle()
+		other := filepath.Join(dir, "other.txt")
+		write(t, other, "x")
+		os.Rename(other, other+"2")
+		os.Remove(other + "2")
+		os.Mkdir(filepath.Join(dir, "empty"), 0o755)
+		os.Remove(filepath.Join(dir, "empty"))
+		time.Sleep(2 * quietTime)
+		w.poke <- os.Interrupt // taken after all of the above
+		w.expect("the poke")
+		if n := len(w.reports); n > 0 {
+			t.Errorf("%s: %d reports", path, n)
+		}
+	}
 }
 
 func TestAFolderThatKubernetesSwapsIsFollowed(t *testing.T) {
