@@ -45,12 +45,13 @@ type certificate struct {
 	used    bool
 }
 
-// certificate reads a Secret; reading it again gives the same.
+// certificate reads a Secret; reading it again gives the same. Everybody who asks is noted: of the routes that need the Secret
+// the first may be gone in the next run, in which the others are not compiled again.
 func (t *translator) certificate(k key) *certificate {
+	s := t.secret(k)
 	if c := t.certificates[k]; c != nil {
 		return c
 	}
-	s := t.secret(k)
 	c := t.opt.Memo.read(s)
 	if s == nil {
 		c.failure = t.missing(kindSecret, k)

@@ -2,7 +2,9 @@ package translate
 
 import (
 	"bytes"
+	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 	"weak"
@@ -61,11 +63,53 @@ func TestSecretsAreReadAgainOnlyWhenTheyChange(t *testing.T) {
 	}
 }
 
+// TestASecretIsAskedForAsLongAsAnyRouteNeedsIt: without the reference the Secret would not be read any more, and the back end
+// could not be used.
+func TestASecretIsAskedForAsLongAsAnyRouteNeedsIt(t *testing.T) {
+	const route = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: %[1]s, namespace: default}
+spec: {parentRefs: [{name: gw}], hostnames: [%[1]s.example.com], rules: [{backendRefs: [{name: app, port: 443}]}]}
+---`
+	const others = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: rauta}
+spec: {controllerName: rauta.io/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gw, namespace: default}
+spec: {gatewayClassName: rauta, listeners: [{name: http, protocol: HTTP, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: app
+  namespace: default
+  annotations: {rauta.io/backend-protocol: HTTPS, rauta.io/backend-tls-client-certificate: identity}
+spec: {ports: [{port: 443}]}
+`
+	objects := parse(t, (fmt.Sprintf(route, "a") + fmt.Sprintf(route, "b"))[1:]+others)
+	opt := Options{Memo: &Memo{}}
+	opt.ControllerName = "rauta.io/gateway-controller"
+	want := ObjectRef{Kind: kindSecret, Namespace: "default", Name: "identity"}
+	for len(objects.HTTPRoutes) > 0 {
+		if got := Translate(objects, opt).References; !slices.Contains(got, want) {
+			t.Errorf("with %d routes the references are %v", len(objects.HTTPRoutes), got)
+		}
+		next := *objects
+		next.HTTPRoutes = objects.HTTPRoutes[1:]
+		objects = &next
+	}
+}
+
 // TestObjectsThatAreForgottenAreNotKept: a process that serves ten thousand routes from files would have all objects in memory
 // beside what it serves.
 func TestObjectsThatAreForgottenAreNotKept(t *testing.T) {
 	memo := &Memo{}
-	var served []any // what of the result is served; proxy/snapshot copies the top level
+	var served []any                        // what of the result is served; proxy/snapshot copies the top level
 	kept := func() map[string]func() bool { // a function of its own, so that nothing of the objects stays on the stack
 		objects, opt := loadCase(t, "testdata/fuzz/every-text-field")
 		opt.Memo = memo
