@@ -195,10 +195,7 @@ func routeAnnotations(route []string) []Annotation {
 // checkAnnotations reports unknown names, wrong kinds and values that can't be read. The places that use a value fall
 // back on their own.
 func (t *translator) checkAnnotations() {
-	table := map[string]Annotation{}
-	for _, a := range Annotations() {
-		table[a.Name] = a
-	}
+	table := t.annotationTable()
 	for _, o := range t.in.classes {
 		t.checkAnnotationsOf("GatewayClass", o, table)
 	}
@@ -220,6 +217,17 @@ func (t *translator) checkAnnotations() {
 	for _, name := range slices.Sorted(maps.Keys(t.in.namespaces)) {
 		t.checkAnnotationsOf("Namespace", t.in.namespaces[name], table)
 	}
+}
+
+// annotationTable are the annotations by name.
+func (t *translator) annotationTable() map[string]Annotation {
+	if t.annotations == nil {
+		t.annotations = map[string]Annotation{}
+		for _, a := range Annotations() {
+			t.annotations[a.Name] = a
+		}
+	}
+	return t.annotations
 }
 
 // anyOfOurs spares sorting those of kubectl, which nearly every object has.

@@ -17,6 +17,7 @@ type Memo struct {
 	bundles       map[any]bundle
 	byRoute       routeMemo
 	lists         map[string]any // *orderedList by kind
+	standing      *standing      // the last run; nil if it can't be gone on with
 }
 
 // begin forgets what the last run did not use.
@@ -33,7 +34,7 @@ func (m *Memo) begin() {
 // ForgetObjects drops what is known by the addresses of objects. Who reads all objects anew finds none of it again, and it
 // would keep the old ones in memory.
 func (m *Memo) ForgetObjects() {
-	m.byRoute, m.lists, m.bundles = routeMemo{}, nil, nil
+	m.byRoute, m.lists, m.bundles, m.standing = routeMemo{}, nil, nil, nil
 }
 
 // bundle is what a Secret or ConfigMap with authorities holds.

@@ -15,6 +15,11 @@ import (
 
 // Translate turns objects into a configuration. It never fails: what can't be used is left out and reported.
 func Translate(o *Objects, opt Options) *Result {
+	if opt.Memo != nil {
+		if r := opt.Memo.revise(o, opt); r != nil {
+			return r
+		}
+	}
 	t := &translator{
 		opt:   opt.withDefaults(),
 		asked: references{},
@@ -41,7 +46,11 @@ func Translate(o *Objects, opt Options) *Result {
 	t.gatewayStatuses()
 	t.ticketKeys()
 	t.policyStatuses()
-	return t.result()
+	out := t.result()
+	if opt.Memo != nil {
+		opt.Memo.stand(t, o, out)
+	}
+	return out
 }
 
 // translator holds one run.
@@ -75,6 +84,7 @@ type translator struct {
 	recording *compilation
 	// routesKnown is what earlier runs have found out about routes; empty without a Memo.
 	routesKnown *routeMemo
+	annotations map[string]Annotation // see annotationTable
 }
 
 func (t *translator) result() *Result {
@@ -92,8 +102,9 @@ func (t *translator) result() *Result {
 	slices.SortFunc(t.config.L4Routes, func(a, b config.L4Route) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name))
 	})
+	cfg := t.config
 	return &Result{
-		Config:    &t.config,
+		Config:    &cfg,
 		Endpoints: t.endpoints,
 		Statuses:  t.statuses,
 		Problems:  sortProblems(append(t.problems, t.clusterProblems...)),

@@ -1,0 +1,201 @@
+package translate
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// town is routes that lead to Services with endpoints, one of them in another namespace, which a grant permits.
+func town(tb testing.TB, routes int) (*Objects, Options) {
+	o, opt := manyRoutes(tb, routes)
+	ns := o.HTTPRoutes[0].Namespace
+	o.Services, o.EndpointSlices = nil, nil
+	add := func(namespace, name string) {
+		o.Services = append(o.Services, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+			Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}})
+		o.EndpointSlices = append(o.EndpointSlices, slice(namespace, name, "10.0.0.1"))
+	}
+	for i := range 4 {
+		add(ns, fmt.Sprint("s", i))
+	}
+	add("zone", "s0")
+	o.ReferenceGrants = []*gatewayv1.ReferenceGrant{{ObjectMeta: metav1.ObjectMeta{Namespace: "zone", Name: "g"},
+		Spec: gatewayv1.ReferenceGrantSpec{
+			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: kindHTTPRoute, Namespace: gatewayv1.Namespace(ns)}},
+			To:   []gatewayv1.ReferenceGrantTo{{Kind: kindService}}}}}
+	for i, r := range o.HTTPRoutes {
+		r.Generation, r.ResourceVersion, r.UID = 1, "1", types.UID(r.Name)
+		r.Spec.Rules = []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{leadsTo("", fmt.Sprint("s", i%4), 1)}}}
+	}
+	return o, opt
+}
+
+func leadsTo(namespace, service string, weight int32) gatewayv1.HTTPBackendRef {
+	port := gatewayv1.PortNumber(80)
+	ref := gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{Weight: &weight,
+		BackendObjectReference: gatewayv1.BackendObjectReference{Name: gatewayv1.ObjectName(service), Port: &port}}}
+	if namespace != "" {
+		of := gatewayv1.Namespace(namespace)
+		ref.Namespace = &of
+	}
+	return ref
+}
+
+func slice(namespace, service string, addresses ...string) *discoveryv1.EndpointSlice {
+	name, port := "http", int32(8080)
+	s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: service, Labels: map[string]string{discoveryv1.LabelServiceName: service}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port}}}
+	for _, a := range addresses {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}})
+	}
+	return s
+}
+
+// live changes something of a town, mostly of a single route or slice.
+func live(random *rand.Rand, o *Objects) *Objects {
+	next := *o
+	next.HTTPRoutes, next.EndpointSlices = slices.Clone(o.HTTPRoutes), slices.Clone(o.EndpointSlices)
+	what := random.IntN(40)
+	if what < 8 {
+		i := random.IntN(len(next.EndpointSlices))
+		s := next.EndpointSlices[i]
+		var addresses []string
+		for range random.IntN(3) {
+			addresses = append(addresses, []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "127.0.0.1"}[random.IntN(20)*3/19%4])
+		}
+		next.EndpointSlices[i] = slice(s.Namespace, s.Name, addresses...)
+		return &next
+	}
+	if len(next.HTTPRoutes) == 0 {
+		return &next
+	}
+	i := random.IntN(len(next.HTTPRoutes))
+	r := next.HTTPRoutes[i].DeepCopy()
+	next.HTTPRoutes[i] = r
+	r.Generation++
+	r.ResourceVersion = fmt.Sprint(random.Uint64())
+	refs := &r.Spec.Rules[0].BackendRefs
+	switch what {
+	case 8: // the status was written
+		r.Generation--
+	case 9:
+		r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(fmt.Sprintf("h%d.example.com", random.IntN(30)))}
+	case 10:
+		r.Spec.Hostnames = []gatewayv1.Hostname{"none.example.org"}
+	case 11:
+		r.Annotations = map[string]string{annotationPrefix + "request-timeout": []string{"3s", "x"}[random.IntN(2)]}
+	case 12:
+		*refs = []gatewayv1.HTTPBackendRef{leadsTo("zone", "s0", 1)}
+	case 13:
+		*refs = []gatewayv1.HTTPBackendRef{leadsTo("", "gone", 1)}
+	case 14:
+		*refs = []gatewayv1.HTTPBackendRef{leadsTo("", fmt.Sprint("s", random.IntN(4)), 1), leadsTo("", fmt.Sprint("s", random.IntN(4)), 2)}
+	case 15:
+		next.HTTPRoutes = slices.Delete(next.HTTPRoutes, i, i+1)
+	case 16:
+		r.CreationTimestamp = metav1.Unix(random.Int64N(3), 0)
+	case 17:
+		r.Spec.ParentRefs = append(r.Spec.ParentRefs, r.Spec.ParentRefs[0])
+	case 18:
+		r.Spec.ParentRefs = nil
+	case 19:
+		next.ReferenceGrants = nil
+	case 20:
+		next.Services = without(o.Services, random.IntN(len(o.Services)))
+	case 21:
+		r.Spec.Rules[0].Filters = []gatewayv1.HTTPRouteFilter{{Type: "Nothing"}}
+	case 22:
+		r.Spec.Rules = append(r.Spec.Rules, r.Spec.Rules[0])
+	case 23:
+		r.Spec.Rules = r.Spec.Rules[:1]
+		r.Spec.Rules[0].Filters = nil
+	default:
+		for j := range *refs {
+			weight := random.Int32N(5)
+			(*refs)[j].Weight = &weight
+		}
+	}
+	return &next
+}
+
+func TestARunThatGoesOnWithTheLastOneGivesWhatAWholeRunGives(t *testing.T) {
+	chains, steps := 12, 150
+	if raceEnabled {
+		chains = 2
+	}
+	revised, whole := 0, 0
+	for n := range chains {
+		original, opt := town(t, 12)
+		random := rand.New(rand.NewPCG(uint64(n), 9))
+		memo := &Memo{}
+		remembering := opt
+		remembering.Memo = memo
+		present := original
+		var before *Result
+		var text []byte
+		for step := range steps {
+			for range 1 + random.IntN(2) {
+				present = live(random, present)
+			}
+			if step%25 == 24 {
+				present = original
+			}
+			run := memo.byRoute.run
+			got := Translate(present, remembering)
+			if memo.byRoute.run == run {
+				revised++
+			} else {
+				whole++
+			}
+			if a, b := encode(t, got), encode(t, Translate(present, opt)); !bytes.Equal(a, b) {
+				t.Fatalf("chain %d, step %d: with a memory\n%s\nwithout\n%s", n, step, a, b)
+			}
+			if before != nil && !bytes.Equal(text, encode(t, before)) {
+				t.Fatalf("chain %d, step %d: the result of the run before was changed", n, step)
+			}
+			before, text = got, encode(t, got)
+		}
+	}
+	if revised < whole/3 || whole < revised/3 {
+		t.Errorf("%d runs went on with the last one, %d did not: the test tries too little", revised, whole)
+	}
+}
+
+func TestTheOwnerOfAResultMayChangeItsEndpoints(t *testing.T) {
+	o, opt := town(t, 5)
+	opt.Memo = &Memo{}
+	for range 3 {
+		next := *o
+		next.HTTPRoutes = slices.Clone(o.HTTPRoutes)
+		next.HTTPRoutes[2] = next.HTTPRoutes[2].DeepCopy()
+		next.HTTPRoutes[2].Generation++
+		r := Translate(&next, opt)
+		if len(r.Endpoints) != 4 {
+			t.Fatalf("%d clusters have endpoints, want 4", len(r.Endpoints))
+		}
+		clear(r.Endpoints)
+	}
+}
+
+func TestWhatARouteDoesNotConcernStaysInItsMemory(t *testing.T) {
+	o, opt := town(t, 20)
+	opt.Memo = &Memo{}
+	a := Translate(o, opt)
+	next := *o
+	next.HTTPRoutes = slices.Clone(o.HTTPRoutes)
+	next.HTTPRoutes[2] = next.HTTPRoutes[2].DeepCopy()
+	next.HTTPRoutes[2].Generation++
+	b := Translate(&next, opt)
+	if &a.Config.Listeners[0] != &b.Config.Listeners[0] || &a.Config.Clusters[0] != &b.Config.Clusters[0] {
+		t.Error("listeners or clusters are in memory of their own, and will be hashed, checked and compiled again")
+	}
+}
