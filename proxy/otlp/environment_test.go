@@ -116,7 +116,7 @@ func TestTheResourceSaysWhichProcessItIs(t *testing.T) {
 		}
 		out := map[string]string{}
 		for _, a := range r.Attributes() {
-			out[string(a.Key)] = a.Value.Emit()
+			out[string(a.Key)] = a.Value.String()
 		}
 		return out
 	}

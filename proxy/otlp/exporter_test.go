@@ -85,7 +85,7 @@ func wantAttributes(t *testing.T, s sdktrace.ReadOnlySpan, want map[string]strin
 		if _, twice := got[string(a.Key)]; twice {
 			t.Errorf("%s: %s is there twice", s.Name(), a.Key)
 		}
-		got[string(a.Key)] = a.Value.Emit()
+		got[string(a.Key)] = a.Value.String()
 	}
 	for key, value := range want {
 		if have, ok := got[key]; have != value || ok != (value != "") {
