@@ -236,6 +236,5 @@ func (c *clientConn) fail(l *loop, reason string) {
 
 func (c *clientConn) release(l *loop, now int64) {
 	c.asked = false
-	l.load.inFlight--
 	l.load.released(l, c, now)
 }

@@ -7,9 +7,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -74,7 +74,7 @@ func testLoop(t *testing.T) *loop {
 func fakeProxy(t *testing.T, answer string) int {
 	t.Helper()
 	text, hangUp := strings.CutSuffix(answer, "<close>")
-	addr := testrig.Listen(t, func(conn net.Conn) {
+	return listenOn(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
 		for {
 			if _, err := http.ReadRequest(in); err != nil {
@@ -85,12 +85,16 @@ func fakeProxy(t *testing.T, answer string) int {
 			}
 		}
 	})
-	_, port, _ := net.SplitHostPort(addr)
-	n, err := strconv.Atoi(port)
+}
+
+// listenOn is testrig.Listen, but returns the port.
+func listenOn(t *testing.T, serve func(net.Conn)) int {
+	t.Helper()
+	addr, err := netip.ParseAddrPort(testrig.Listen(t, serve))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return int(addr.Port())
 }
 
 func shortCommand(port int) *Command {

@@ -72,19 +72,52 @@ func newAuthority(host string, lines []string, command *Command) *authority {
 	return a
 }
 
+// h2Client is the client's end of a connection, whatever its streams are for.
+type h2Client struct {
+	link
+	target *target
+	asks   *authority
+	reader *blockReader
+	nextID uint32
+	next   int // index of the next path
+}
+
+// greet connects, and says what a client says first.
+func (c *h2Client) greet(l *loop, s side) bool {
+	if !c.open(c.target) || !l.watchSocket(&c.socket, s) {
+		return false
+	}
+	c.begin(s)
+	c.reader, c.nextID = newBlockReader(), 1
+	c.out = append(c.out, preface...)
+	c.out = appendGreeting(c.out, settingPush, 0, settingWindow, streamWindowOffered)
+	c.later(l)
+	return true
+}
+
+// openStream sends the head for the next path, and returns the number of its stream.
+func (c *h2Client) openStream(l *loop, flags byte) uint32 {
+	id, at := c.nextID, len(c.out)
+	c.out = c.table.appendSize(appendFrameHead(c.out, 0, frameHeaders, flagEndHeaders|flags, id))
+	c.out = append(append(c.out, c.asks.fixed...), c.asks.paths[c.next]...)
+	c.out = c.table.append(c.out, c.asks.fields)
+	c.endFrame(at)
+	c.nextID += 2
+	if c.next++; c.next == len(c.asks.paths) {
+		c.next = 0
+	}
+	c.later(l)
+	return id
+}
+
 // h2Conn is a client's connection with a fixed number of streams in flight.
 type h2Conn struct {
-	link
-	target  *target
-	asks    *authority
+	h2Client
 	body    []byte // what answers must have
 	grpc    bool
 	streams []*h2Stream
 	flying  map[uint32]*h2Stream
 	waiting []*h2Stream // for the connection's window, or for another connection
-	reader  *blockReader
-	nextID  uint32
-	next    int // index of the next path
 	leaving bool
 }
 
@@ -101,7 +134,7 @@ type h2Stream struct {
 }
 
 func newH2Conn(t *target, asks *authority, body []byte, command *Command) *h2Conn {
-	c := &h2Conn{target: t, asks: asks, body: body, grpc: command.GRPC, flying: map[uint32]*h2Stream{}}
+	c := &h2Conn{h2Client: h2Client{target: t, asks: asks}, body: body, grpc: command.GRPC, flying: map[uint32]*h2Stream{}}
 	c.fd = -1
 	for range command.Streams {
 		c.streams = append(c.streams, &h2Stream{conn: c})
@@ -110,15 +143,8 @@ func newH2Conn(t *target, asks *authority, body []byte, command *Command) *h2Con
 }
 
 func (c *h2Conn) connect(l *loop) bool {
-	if !c.open(c.target) || !l.watchSocket(&c.socket, c) {
-		return false
-	}
-	c.begin(c)
-	c.reader, c.nextID, c.leaving = newBlockReader(), 1, false
-	c.out = append(c.out, preface...)
-	c.out = appendGreeting(c.out, settingPush, 0, settingWindow, streamWindowOffered)
-	c.later(l)
-	return true
+	c.leaving = false
+	return c.greet(l, c)
 }
 
 func (c *h2Conn) disconnect(l *loop) {
@@ -152,27 +178,16 @@ func (c *h2Conn) ask(l *loop, s *h2Stream) {
 		c.waiting = append(c.waiting, s)
 		return
 	}
-	s.id, s.head, s.ended, s.offset, s.wrong = c.nextID, false, false, 0, ""
-	c.flying[s.id] = s
-	flags := byte(flagEndHeaders)
+	flags := byte(0)
 	if len(c.asks.body) == 0 {
-		flags |= flagEndStream
+		flags = flagEndStream
 	}
-	at := len(c.out)
-	c.out = appendFrameHead(c.out, 0, frameHeaders, flags, s.id)
-	c.out = c.table.appendSize(c.out)
-	c.out = append(append(c.out, c.asks.fixed...), c.asks.paths[c.next]...)
-	c.out = c.table.append(c.out, c.asks.fields)
-	c.endFrame(at)
+	s.id, s.head, s.ended, s.offset, s.wrong = c.openStream(l, flags), false, false, 0, ""
+	c.flying[s.id] = s
 	if len(c.asks.body) > 0 {
 		c.window -= len(c.asks.body)
 		c.out = append(appendFrameHead(c.out, len(c.asks.body), frameData, flagEndStream, s.id), c.asks.body...)
 	}
-	c.nextID += 2
-	if c.next++; c.next == len(c.asks.paths) {
-		c.next = 0
-	}
-	c.later(l)
 }
 
 // widened sends what waited for the connection's window.
@@ -275,7 +290,6 @@ func (c *h2Conn) finish(l *loop, s *h2Stream) {
 
 func (s *h2Stream) release(l *loop, now int64) {
 	s.asked = false
-	l.load.inFlight--
 	l.load.released(l, s, now)
 }
 

@@ -19,16 +19,11 @@ func tunnelsTo(a *authority) *authority {
 // h2Tunnels is a client's connection of HTTP/2 whose streams are WebSockets. A request is a message, and the answer the one
 // that comes back; the first one of a stream waits for the tunnel.
 type h2Tunnels struct {
-	link
-	target          *target
-	asks            *authority
+	h2Client
 	message, answer []byte
 	sockets         []*h2WebSocket
 	tunnels         map[uint32]*h2WebSocket
 	waiting         []*h2WebSocket // for the proxy's settings, or for room in a window
-	reader          *blockReader
-	nextID          uint32
-	next            int // index of the next path
 }
 
 // h2WebSocket is one stream, with one message in flight.
@@ -44,25 +39,13 @@ type h2WebSocket struct {
 }
 
 func newH2Tunnels(t *target, asks *authority, command *Command) *h2Tunnels {
-	c := &h2Tunnels{target: t, asks: tunnelsTo(asks), message: clientMessage(command.UploadBytes), answer: serverMessage(command.BodyBytes),
+	c := &h2Tunnels{h2Client: h2Client{target: t, asks: tunnelsTo(asks)}, message: clientMessage(command.UploadBytes), answer: serverMessage(command.BodyBytes),
 		tunnels: map[uint32]*h2WebSocket{}}
 	c.fd = -1
 	for range command.Streams {
 		c.sockets = append(c.sockets, &h2WebSocket{conn: c})
 	}
 	return c
-}
-
-func (c *h2Tunnels) connect(l *loop) bool {
-	if !c.open(c.target) || !l.watchSocket(&c.socket, c) {
-		return false
-	}
-	c.begin(c)
-	c.reader, c.nextID = newBlockReader(), 1
-	c.out = append(c.out, preface...)
-	c.out = appendGreeting(c.out, settingPush, 0, settingWindow, streamWindowOffered)
-	c.later(l)
-	return true
 }
 
 func (c *h2Tunnels) disconnect(l *loop) {
@@ -83,7 +66,7 @@ func (s *h2WebSocket) fail(l *loop, reason string) { s.conn.broken(l, reason) }
 
 func (s *h2WebSocket) send(l *loop, due int64) bool {
 	c := s.conn
-	if c.fd < 0 && !c.connect(l) {
+	if c.fd < 0 && !c.greet(l, c) {
 		c.target.fail(failConnect)
 		return false
 	}
@@ -109,16 +92,8 @@ func (c *h2Tunnels) proceed(l *loop, s *h2WebSocket) {
 }
 
 func (c *h2Tunnels) ask(l *loop, s *h2WebSocket) {
-	*s = h2WebSocket{conn: c, id: c.nextID, asked: s.asked, due: s.due, room: c.streamWindow}
+	*s = h2WebSocket{conn: c, id: c.openStream(l, 0), asked: s.asked, due: s.due, room: c.streamWindow}
 	c.tunnels[s.id] = s
-	at := len(c.out)
-	c.out = c.table.appendSize(appendFrameHead(c.out, 0, frameHeaders, flagEndHeaders, s.id))
-	c.out = append(append(c.out, c.asks.fixed...), c.asks.paths[c.next]...)
-	c.out = c.table.append(c.out, c.asks.fields)
-	c.endFrame(at)
-	c.nextID += 2
-	c.next = (c.next + 1) % len(c.asks.paths)
-	c.later(l)
 }
 
 // widened lets those go on that wait for a window, or for the settings.
@@ -210,7 +185,6 @@ func (c *h2Tunnels) credit(l *loop, s *h2WebSocket, n int) {
 
 func (s *h2WebSocket) release(l *loop, now int64) {
 	s.asked = false
-	l.load.inFlight--
 	l.load.released(l, s, now)
 }
 

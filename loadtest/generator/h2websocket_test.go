@@ -21,25 +21,10 @@ type tunnelServer struct {
 // start serves every connection, and returns the port. What clients send wrongly is reported.
 func (s tunnelServer) start(t *testing.T) int {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(t, conn)
-		}
-	}()
-	return listener.Addr().(*net.TCPAddr).Port
+	return listenOn(t, func(conn net.Conn) { s.serve(t, conn) })
 }
 
 func (s tunnelServer) serve(t *testing.T, conn net.Conn) {
-	defer conn.Close()
 	if _, err := io.ReadFull(conn, make([]byte, len(preface))); err != nil {
 		return
 	}
@@ -118,7 +103,7 @@ func TestMessagesOfWebSocketsOverHTTP2AreAnsweredByAnotherImplementation(t *test
 // TestTheCreditOfATunnelIsGivenBack: without it the answers would end when a stream's window is used up.
 func TestTheCreditOfATunnelIsGivenBack(t *testing.T) {
 	l := testLoop(t)
-	c := &h2Tunnels{link: link{socket: socket{fd: -1}}}
+	c := &h2Tunnels{h2Client: h2Client{link: link{socket: socket{fd: -1}}}}
 	s := &h2WebSocket{conn: c, id: 3}
 	for range streamWindowOffered/2 - 1 {
 		c.credit(l, s, 1)

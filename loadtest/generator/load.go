@@ -100,8 +100,10 @@ func (l *loop) prepare(command *Command) {
 	}
 }
 
-// released decides what a connection does after its answer, or after the failure that took its place.
+// released ends a request that was in flight, and decides what its connection does after its answer, or after the failure
+// that took its place.
 func (d *load) released(l *loop, r requester, now int64) {
+	d.inFlight--
 	switch {
 	case d.open && len(d.backlog) > 0:
 		due := d.backlog[0]

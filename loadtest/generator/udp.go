@@ -124,6 +124,5 @@ func (c *udpConn) fail(l *loop, reason string) {
 
 func (c *udpConn) release(l *loop, now int64) {
 	c.asked = false
-	l.load.inFlight--
 	l.load.released(l, c, now)
 }

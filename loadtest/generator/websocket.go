@@ -153,6 +153,5 @@ func (c *wsConn) fail(l *loop, reason string) {
 
 func (c *wsConn) release(l *loop, now int64) {
 	c.asked = false
-	l.load.inFlight--
 	l.load.released(l, c, now)
 }
