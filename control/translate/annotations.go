@@ -230,10 +230,10 @@ func (t *translator) annotationTable() map[string]Annotation {
 	return t.annotations
 }
 
-// anyOfOurs spares sorting those of kubectl, which nearly every object has.
-func anyOfOurs(annotations map[string]string) bool {
+// anyWith spares sorting those of kubectl, which nearly every object has.
+func anyWith(prefix string, annotations map[string]string) bool {
 	for name := range annotations {
-		if strings.HasPrefix(name, annotationPrefix) {
+		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
@@ -242,7 +242,7 @@ func anyOfOurs(annotations map[string]string) bool {
 
 func (t *translator) checkAnnotationsOf(kind string, o metav1.Object, table map[string]Annotation) {
 	values := o.GetAnnotations()
-	if !anyOfOurs(values) {
+	if !anyWith(annotationPrefix, values) {
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {

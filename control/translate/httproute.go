@@ -166,7 +166,7 @@ func (c *routeCompiler) rule(r routeRule, i int) *config.Rule {
 		failed = reasonInvalidRule
 	}
 	if failed != "" {
-		rule.Filters = []config.Filter{{Answer: &config.Answer{Status: answerStatus, Reason: failed}}}
+		rule.Filters = []config.Filter{answerOf(failed)}
 		return rule
 	}
 	rule.Filters, rule.Backends = filters, backends
@@ -258,4 +258,9 @@ func (c *routeCompiler) timeouts(r *gatewayv1.HTTPRouteRule, field string, rule 
 		return reasonInvalidRule
 	}
 	return ""
+}
+
+// answerOf is the filter of a rule that fails closed.
+func answerOf(reason string) config.Filter {
+	return config.Filter{Answer: &config.Answer{Status: answerStatus, Reason: reason}}
 }

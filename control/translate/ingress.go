@@ -33,12 +33,12 @@ func (t *translator) ingresses() {
 	hosts := t.ingressTLS(ours)
 	clients := t.ingressClients(ours)
 	clients.secure(hosts)
-	closed := nginxHosts(ours)
+	nginx := t.ingressNginx(ours)
 	plain := config.Listener{Name: ingressListener, Port: t.opt.HTTPPort, Protocol: config.ProtocolHTTP}
 	secure := config.Listener{Name: ingressTLSListener, Port: t.opt.HTTPSPort, Protocol: config.ProtocolHTTPS, TLS: hosts.compile()}
 	compiled := make([]ingressOf, 0, len(ours))
 	for _, o := range ours {
-		one := ingressOf{o, t.compileIngress(o, closed)}
+		one := ingressOf{o, t.compileIngress(o, nginx)}
 		compiled = append(compiled, one)
 		for _, r := range one.routes {
 			t.config.Routes = append(t.config.Routes, r.config)
@@ -134,15 +134,13 @@ type ingressCompiler struct {
 	report reporter
 	limits ruleLimits
 	mirror *config.Mirror // nil for none
+	nginx  *ingressNginx
 	routes []*hostRoute
-
-	closed  nginxClosed
-	refused bool // all requests are answered 500
 }
 
-func (t *translator) compileIngress(o *networkingv1.Ingress, closed nginxClosed) []*hostRoute {
-	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(kindIngress, o), closed: closed}
-	if !c.nginx() {
+func (t *translator) compileIngress(o *networkingv1.Ingress, nginx *ingressNginx) []*hostRoute {
+	c := ingressCompiler{t: t, object: o, report: t.reporter("Ingress", o), limits: limitsOf(kindIngress, o), nginx: nginx}
+	if !c.reportNginx() {
 		return nil
 	}
 	c.mirror = c.mirrorTarget()
@@ -167,7 +165,7 @@ func (c *ingressCompiler) add(host, field string, rule config.Rule) {
 		rule.Filters = append(rule.Filters, config.Filter{Mirror: c.mirror})
 	}
 	if c.refuses(host, field) {
-		rule.Filters = refusal()
+		rule.Filters = []config.Filter{answerOf(reasonUnsupportedAnnotation)}
 	}
 	if c.redirects(host) {
 		rule.Filters = append([]config.Filter{{RequireHTTPS: c.t.opt.requireHTTPS()}}, rule.Filters...)

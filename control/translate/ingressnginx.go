@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
-
-	"rauta.io/rauta/proxy/config"
 )
 
 const (
@@ -122,7 +120,7 @@ type nginxAsk struct {
 }
 
 func nginxAsks(o *networkingv1.Ingress) (ask nginxAsk) {
-	if !hasPrefixedKey(o.Annotations, nginxPrefix) {
+	if !anyWith(nginxPrefix, o.Annotations) {
 		return ask
 	}
 	restricts := map[string]bool{}
@@ -151,37 +149,34 @@ func nginxAsks(o *networkingv1.Ingress) (ask nginxAsk) {
 	return ask
 }
 
-func hasPrefixedKey(values map[string]string, prefix string) bool {
-	for name := range values {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
+// ingressNginx is what annotations of ingress-nginx come to on all Ingresses.
+type ingressNginx struct {
+	asks map[*networkingv1.Ingress]nginxAsk
+	// closed are hosts of which an Ingress restricts all that is served, by who does it first.
+	closed map[string]*networkingv1.Ingress
 }
 
-// nginxClosed are hosts of which an Ingress restricts all that is served, by who does it first.
-type nginxClosed map[string]*networkingv1.Ingress
-
-// nginxHosts finds the hosts that annotations of ingress-nginx close as a whole.
-func nginxHosts(ours []*networkingv1.Ingress) nginxClosed {
-	closed := nginxClosed{}
+// ingressNginx reads the annotations.
+func (t *translator) ingressNginx(ours []*networkingv1.Ingress) *ingressNginx {
+	n := &ingressNginx{asks: map[*networkingv1.Ingress]nginxAsk{}, closed: map[string]*networkingv1.Ingress{}}
 	for _, o := range ours {
-		if !slices.ContainsFunc(nginxAsks(o).by, func(r nginxRestriction) bool { return r.whole }) {
+		ask := nginxAsks(o)
+		n.asks[o] = ask
+		if !slices.ContainsFunc(ask.by, func(r nginxRestriction) bool { return r.whole }) {
 			continue
 		}
 		for _, host := range hostsOfRules(o) {
-			if closed[host] == nil {
-				closed[host] = o
+			if n.closed[host] == nil {
+				n.closed[host] = o
 			}
 		}
 	}
-	return closed
+	return n
 }
 
-// nginx reports the annotations of ingress-nginx. It returns false if the Ingress must not be served.
-func (c *ingressCompiler) nginx() bool {
-	ask := nginxAsks(c.object)
+// reportNginx reports the annotations of ingress-nginx. It returns false if the Ingress must not be served.
+func (c *ingressCompiler) reportNginx() bool {
+	ask := c.nginx.asks[c.object]
 	field := func(name string) string { return "metadata.annotations[" + nginxPrefix + name + "]" }
 	if ask.canary {
 		c.report.errorf("metadata.annotations["+nginxCanary+"]", "use an HTTPRoute with weights or matches of headers",
@@ -189,7 +184,6 @@ func (c *ingressCompiler) nginx() bool {
 		return false
 	}
 	for _, r := range ask.by {
-		c.refused = true
 		c.report.errorf(field(r.name), r.hint, "is not supported, and without it more would be let through or elsewhere; requests are answered 500")
 	}
 	if n := len(ask.ignored); n > 0 {
@@ -205,14 +199,10 @@ func (c *ingressCompiler) nginx() bool {
 
 // refuses reports whether requests to a host are answered 500 because of an annotation of ingress-nginx.
 func (c *ingressCompiler) refuses(host, field string) bool {
-	owner := c.closed[host]
-	if owner != nil && !c.refused {
+	owner, refused := c.nginx.closed[host], len(c.nginx.asks[c.object].by) > 0
+	if owner != nil && !refused {
 		c.report.errorf(field, "give the Ingresses different hosts", "Ingress %s/%s restricts the host %q with annotations of ingress-nginx that are not supported; requests are answered 500",
 			owner.Namespace, owner.Name, host)
 	}
-	return c.refused || owner != nil
-}
-
-func refusal() []config.Filter {
-	return []config.Filter{{Answer: &config.Answer{Status: answerStatus, Reason: reasonUnsupportedAnnotation}}}
+	return refused || owner != nil
 }
