@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,21 +68,11 @@ func describeFailures(result *generator.Result) string {
 
 // keepPage writes a page to a file, whatever its status is.
 func keepPage(ctx context.Context, url, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, scrapeTimeMax)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, text, 0o644)
+	return readPage(ctx, url, func(page io.Reader) error {
+		text, err := io.ReadAll(page)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, text, 0o644)
+	})
 }

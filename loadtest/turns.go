@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -58,9 +59,15 @@ func (e *entered) scrape(ctx context.Context) (counts loopCounts, err error) {
 
 // scrapePage has a function read the page of metrics.
 func (e *entered) scrapePage(ctx context.Context, parse func(*bufio.Scanner) error) error {
+	url := fmt.Sprintf("http://127.0.0.1:%d/metrics", e.environment.MetricsPort)
+	return readPage(ctx, url, func(page io.Reader) error { return parse(bufio.NewScanner(page)) })
+}
+
+// readPage has a function read a page, whatever its status is, over a connection of its own.
+func readPage(ctx context.Context, url string, read func(io.Reader) error) error {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTimeMax)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", e.environment.MetricsPort), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -70,7 +77,7 @@ func (e *entered) scrapePage(ctx context.Context, parse func(*bufio.Scanner) err
 		return err
 	}
 	defer response.Body.Close()
-	return parse(bufio.NewScanner(response.Body))
+	return read(response.Body)
 }
 
 // parseCounts sums over the label sets.
