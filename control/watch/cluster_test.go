@@ -1,20 +1,19 @@
 package watch
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
 
 	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/internal/testrig"
 )
 
 // Paths of collections.
@@ -39,22 +38,9 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 // text is a log that several goroutines write.
-type text struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
+type text struct{ testrig.Buffer }
 
-func (l *text) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *text) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), s)
-}
+func (l *text) count(s string) int { return strings.Count(l.String(), s) }
 
 func follow(t *testing.T, s *apiServer, opt ClusterOptions) *Cluster {
 	t.Helper()
