@@ -365,45 +365,9 @@ func TestAGrantThatIsTakenAwayEndsServingAtOnce(t *testing.T) {
 	for range times {
 		w.Apply(t, fmt.Sprintf(crossing, ns, other))
 		served(t, ns)
-		stop, gone := make(chan struct{}), atomic.Pointer[time.Time]{}
-		var wait sync.WaitGroup
-		var late atomic.Int64
-		for range clients {
-			wait.Go(func() {
-				client := newClient(true)
-				defer client.CloseIdleConnections()
-				for {
-					began := time.Now()
-					_, err := ask(context.Background(), client, ns)
-					switch at := gone.Load(); {
-					case err != nil && at == nil:
-						now := time.Now()
-						gone.CompareAndSwap(nil, &now)
-					case err == nil && at != nil && began.After(*at):
-						late.Add(1)
-					}
-					select {
-					case <-stop:
-						return
-					default:
-					}
-				}
-			})
-		}
-		w.Delete(t, fmt.Sprintf(crossing, ns, other))
-		written := time.Now()
-		cluster.Eventually(t, "the first refusal", func() error {
-			if gone.Load() == nil {
-				return errors.New("everything is served")
-			}
-			return nil
-		})
-		time.Sleep(100 * time.Millisecond) // requests that would be served yet
-		close(stop)
-		wait.Wait()
-		t.Logf("the first refusal came %s after the grant was gone", gone.Load().Sub(written))
-		if n := late.Load(); n > 0 {
-			t.Errorf("%d requests were served that began after the first refusal", n)
-		}
+		revoked(t, func() (func() error, func()) {
+			client := newClient(true)
+			return func() error { _, err := ask(context.Background(), client, ns); return err }, client.CloseIdleConnections
+		}, func() { w.Delete(t, fmt.Sprintf(crossing, ns, other)) })
 	}
 }

@@ -75,51 +75,62 @@ func TestAGrantForACertificateThatIsTakenAwayEndsHandshakesAtOnceAndNothingElse(
 	for range times {
 		w.Apply(t, fmt.Sprintf(lending, ns, other))
 		cluster.Eventually(t, "a handshake", func() error { return shake(t.Context()) })
-		stop, gone := make(chan struct{}), atomic.Pointer[time.Time]{}
-		var late, done atomic.Int64
-		var wait sync.WaitGroup
-		for range clients {
-			wait.Go(func() {
-				for {
-					began := time.Now()
-					err := shake(context.Background())
-					done.Add(1)
-					switch at := gone.Load(); {
-					case err != nil && at == nil:
-						now := time.Now()
-						gone.CompareAndSwap(nil, &now)
-					case err == nil && at != nil && began.After(*at):
-						late.Add(1)
-					}
-					select {
-					case <-stop:
-						return
-					default:
-					}
-				}
-			})
-		}
-		w.Delete(t, fmt.Sprintf(lending, ns, other))
-		written := time.Now()
-		cluster.Eventually(t, "the first refusal", func() error {
-			if gone.Load() == nil {
-				return errors.New("every handshake succeeds")
-			}
-			return nil
-		})
-		before := done.Load()
-		cluster.Eventually(t, "more handshakes", func() error { // that would succeed yet
-			if done.Load() < before+10*clients {
-				return errors.New("there are none")
-			}
-			return nil
-		})
-		close(stop)
-		wait.Wait()
-		t.Logf("the first refusal came %s after the grant was gone", gone.Load().Sub(written))
-		if n := late.Load(); n > 0 {
-			t.Errorf("%d handshakes succeeded that began after the first refusal", n)
-		}
+		revoked(t, func() (func() error, func()) {
+			return func() error { return shake(context.Background()) }, func() {}
+		}, func() { w.Delete(t, fmt.Sprintf(lending, ns, other)) })
 	}
 	beside.end(t)
+}
+
+// revoked has clients try something while take takes away what permits it: none may succeed with a try that began after the
+// first one that failed. client returns what one client does over and over, and what it does in the end.
+func revoked(t *testing.T, client func() (try func() error, end func()), take func()) {
+	t.Helper()
+	stop, gone := make(chan struct{}), atomic.Pointer[time.Time]{}
+	var late, done atomic.Int64
+	var wait sync.WaitGroup
+	for range clients {
+		wait.Go(func() {
+			try, end := client()
+			defer end()
+			for {
+				began := time.Now()
+				err := try()
+				done.Add(1)
+				switch at := gone.Load(); {
+				case err != nil && at == nil:
+					now := time.Now()
+					gone.CompareAndSwap(nil, &now)
+				case err == nil && at != nil && began.After(*at):
+					late.Add(1)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	take()
+	written := time.Now()
+	cluster.Eventually(t, "the first refusal", func() error {
+		if gone.Load() == nil {
+			return errors.New("every try succeeds")
+		}
+		return nil
+	})
+	before := done.Load()
+	cluster.Eventually(t, "more tries", func() error { // that would succeed yet
+		if done.Load() < before+10*clients {
+			return errors.New("there are none")
+		}
+		return nil
+	})
+	close(stop)
+	wait.Wait()
+	t.Logf("the first refusal came %s after the grant was gone", gone.Load().Sub(written))
+	if n := late.Load(); n > 0 {
+		t.Errorf("%d tries succeeded that began after the first refusal", n)
+	}
 }
