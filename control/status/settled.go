@@ -1,6 +1,8 @@
 package status
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -18,26 +20,14 @@ func (s *ordered[T]) find(o metav1.Object) *T {
 	wanted := id{Namespace: o.GetNamespace(), Name: o.GetName()}
 	at := s.next
 	if at >= len(s.list) || s.of(&s.list[at]) != wanted {
-		at = s.search(wanted)
-	}
-	if at >= len(s.list) || s.of(&s.list[at]) != wanted {
-		return nil
+		var found bool
+		at, found = slices.BinarySearchFunc(s.list, wanted, func(one T, wanted id) int { return compare(s.of(&one), wanted) })
+		if !found {
+			return nil
+		}
 	}
 	s.next = at + 1
 	return &s.list[at]
-}
-
-// search returns the place of the first status that does not come before wanted.
-func (s *ordered[T]) search(wanted id) int {
-	low, high := 0, len(s.list)
-	for low < high {
-		if middle := (low + high) / 2; compare(s.of(&s.list[middle]), wanted) < 0 {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	return low
 }
 
 // settledRoutes remembers which routes had the status that is wanted, by kind and place in the list of objects: nobody
