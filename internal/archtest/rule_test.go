@@ -64,6 +64,7 @@ func additions() []edge {
 		{"proxy/exchange", "proxy/list", order},
 		{"proxy/l4", "proxy/list", order},
 		{"proxy/loop", "proxy/list", order},
+		{"proxy/upstream", "proxy/list", order},
 
 		{"proxy/exchange", "proxy/config", "the limits and timeouts of a rule carry config's types"},
 		{"proxy/l4", "proxy/certs", "why a handshake with a back end failed, as a token"},

@@ -119,7 +119,7 @@ func (e *Endpoint) ClusterName() string { return e.cluster.Load().Name() }
 func (e *Endpoint) load(w *Worker) int {
 	n := 0
 	if p := e.pools[w.ID]; p != nil {
-		n = p.active + p.waiting
+		n = p.active + p.Waiting()
 	}
 	if e.upgrades != nil {
 		n += e.upgrades.load(w)

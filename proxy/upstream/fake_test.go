@@ -164,7 +164,7 @@ func expect(t *testing.T, p *Pool, active, idle, waiting int, connections int64)
 		t.Fatalf("active %d, idle %d, waiting %d, connections %d; want %d, %d, %d, %d",
 			p.Active(), p.Idle(), p.Waiting(), p.endpoint.Connections(), active, idle, waiting, connections)
 	}
-	if p.endpoint.streamsAssumed() == 1 && p.conns != p.active+p.idle.count {
-		t.Fatalf("%d connections, but %d active and %d idle", p.conns, p.active, p.idle.count)
+	if p.endpoint.streamsAssumed() == 1 && p.conns != p.active+p.idle.Len() {
+		t.Fatalf("%d connections, but %d active and %d idle", p.conns, p.active, p.idle.Len())
 	}
 }

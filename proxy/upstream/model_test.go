@@ -22,7 +22,7 @@ func TestWhateverHappensTheBooksBalanceAndEveryRequestIsAnsweredOnce(t *testing.
 		m.check(t, seed, -1)
 		for i, w := range m.workers {
 			p := m.pools[i]
-			if p.active != 0 || p.waiting != 0 || p.dialing != 0 || p.idle.count != 0 || w.Clock.Len() != 0 {
+			if p.active != 0 || p.queue.Len() != 0 || p.dialing != 0 || p.idle.Len() != 0 || w.Clock.Len() != 0 {
 				t.Fatalf("seed %d: worker %d is left with %+v", seed, i, p)
 			}
 		}
@@ -80,8 +80,8 @@ func (m *model) step() {
 			m.end(i, m.rng.IntN(len(m.open[i])))
 		}
 	case 8:
-		if s := p.idle.back; s != nil && m.rng.IntN(2) == 0 {
-			p.Closed(s.conn)
+		if n := p.idle.Back(); n != nil && m.rng.IntN(2) == 0 {
+			p.Closed(n.Item.conn)
 		}
 		d := time.Duration(m.rng.IntN(50)) * time.Millisecond
 		for _, w := range m.workers {
@@ -174,11 +174,11 @@ func (m *model) check(t *testing.T, seed uint64, step int) {
 					c.slot.state)
 			}
 		}
-		if p.waiting != waiting || p.active != active || p.conns != len(carries)+p.idle.count || p.yielding != yielding ||
+		if p.queue.Len() != waiting || p.active != active || p.conns != len(carries)+p.idle.Len() || p.yielding != yielding ||
 			p.dialing != len(m.workers[i].dialer.pending) {
 			t.Fatalf("seed %d, step %d: %d wait and %d are active, but the books say %+v", seed, step, waiting, active, p)
 		}
-		if waiting > 0 && p.idle.count > 0 {
+		if waiting > 0 && p.idle.Len() > 0 {
 			t.Fatalf("seed %d, step %d: requests wait beside idle connections", seed, step)
 		}
 		if p.wanted() > 0 && p.timer.Deadline() == 0 {

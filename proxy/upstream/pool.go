@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/list"
 )
 
 // streamsAssumed is how many requests wait for one dial to an endpoint that speaks HTTP/2, before it has said how many
@@ -28,18 +29,17 @@ type Pool struct {
 	worker   *Worker
 
 	// Owned by the worker.
-	index    int      // in Worker.pools
-	idle     slotList // connections without a stream
-	open     slotList // connections with streams and room for more
-	queue    waitList
-	tickets  uint64 // Waiter.ticket of the last that came
-	waiting  int    // length of queue
-	active   int    // streams in progress
-	dialing  int    // connections being opened
-	perConn  int    // streams that a connection which is being opened is taken to carry
-	conns    int    // open connections
-	yielding int    // of conns, those that yield
-	filling  bool   // in fill
+	index    int               // in Worker.pools
+	idle     list.List[Slot]   // connections without a stream, the one used last in front
+	open     list.List[Slot]   // connections with streams and room for more, likewise
+	queue    list.List[Waiter] // requests, the oldest in front
+	tickets  uint64            // Waiter.ticket of the last that came
+	active   int               // streams in progress
+	dialing  int               // connections being opened
+	perConn  int               // streams that a connection which is being opened is taken to carry
+	conns    int               // open connections
+	yielding int               // of conns, those that yield
+	filling  bool              // in fill
 	retired  bool
 	starved  bool        // counted in Endpoint.starving
 	yielded  clock.Time  // until then others come first, see yield
@@ -62,10 +62,10 @@ func (p *Pool) ConnectTimeout() int64 { return p.cluster().connectTimeout }
 func (p *Pool) Active() int { return p.active }
 
 // Idle is the number of idle connections.
-func (p *Pool) Idle() int { return p.idle.count }
+func (p *Pool) Idle() int { return p.idle.Len() }
 
 // Waiting is the number of requests that wait for a connection.
-func (p *Pool) Waiting() int { return p.waiting }
+func (p *Pool) Waiting() int { return p.queue.Len() }
 
 func (p *Pool) cluster() *Cluster { return p.endpoint.cluster.Load() }
 
@@ -77,14 +77,13 @@ func (p *Pool) Acquire(wt *Waiter) {
 		p.start(s, wt.Sink)
 		return
 	}
-	if p.waiting >= p.cluster().pendingMax {
+	if p.queue.Len() >= p.cluster().pendingMax {
 		wt.Sink.OnFailure(Failure{Stage: StageQueue, Cause: CauseOverflow})
 		return
 	}
 	p.tickets++
-	wt.pool, wt.ticket = p, p.tickets
-	p.queue.push(wt)
-	p.waiting++
+	wt.pool, wt.ticket, wt.queued.Item = p, p.tickets, wt
+	p.queue.PushBack(&wt.queued)
 	p.fill()
 }
 
@@ -108,9 +107,10 @@ func (p *Pool) Ready(c Conn) {
 	now := p.worker.Clock.Now()
 	*s = Slot{conn: c, pool: p, created: now, state: connFull, capacity: c.Capacity()}
 	p.perConn = max(1, min(s.capacity, streamsAssumed))
+	s.listed.Item = s
 	p.conns++
 	p.updateStarved()
-	if p.waiting == 0 && p.mustYield(p.cluster()) {
+	if p.queue.Len() == 0 && p.mustYield(p.cluster()) {
 		p.yield(s)
 		return
 	}
@@ -151,11 +151,12 @@ func (p *Pool) DialFailed(f Failure) {
 		p.worker.Shard.ConnectFailed(p.endpoint.Stats, connectReason(f))
 	}
 	last := p.tickets // those that come while the others are told are not among them
-	for n := min(p.perConn, max(1, p.waiting-p.dialing*p.perConn)); n > 0; n-- {
-		wt := p.queue.front
-		if wt == nil || wt.ticket > last {
+	for n := min(p.perConn, max(1, p.queue.Len()-p.dialing*p.perConn)); n > 0; n-- {
+		oldest := p.queue.Front()
+		if oldest == nil || oldest.Item.ticket > last {
 			break
 		}
+		wt := oldest.Item
 		p.unqueue(wt)
 		wt.Sink.OnFailure(f)
 	}
@@ -215,8 +216,8 @@ func (p *Pool) settle(s *Slot, now clock.Time) {
 	if p.tooOld(s, c, now) {
 		s.capacity = 0
 	}
-	for s.streams < s.capacity && p.queue.front != nil {
-		wt := p.queue.front
+	for s.streams < s.capacity && p.queue.Len() > 0 {
+		wt := p.queue.Front().Item
 		p.unqueue(wt)
 		p.start(s, wt.Sink)
 	}
@@ -265,9 +266,9 @@ func (p *Pool) list(s *Slot) {
 	s.state = state
 	switch state {
 	case connIdle:
-		p.idle.push(s)
+		p.idle.PushFront(&s.listed)
 	case connOpen:
-		p.open.push(s)
+		p.open.PushFront(&s.listed)
 	}
 }
 
@@ -275,9 +276,9 @@ func (p *Pool) list(s *Slot) {
 func (p *Pool) unlist(s *Slot) {
 	switch s.state {
 	case connIdle:
-		p.idle.remove(s)
+		p.idle.Remove(&s.listed)
 	case connOpen:
-		p.open.remove(s)
+		p.open.Remove(&s.listed)
 	}
 	s.state = connFull
 }
@@ -286,26 +287,26 @@ func (p *Pool) unlist(s *Slot) {
 // used last; when that one is too old to be trusted, so are all behind it.
 func (p *Pool) take() *Slot {
 	c, now := p.cluster(), p.worker.Clock.Now()
-	for s := p.open.front; s != nil; s = p.open.front {
+	for n := p.open.Front(); n != nil; n = p.open.Front() {
+		s := n.Item
 		if !p.tooOld(s, c, now) {
 			return s
 		}
 		s.capacity = 0
 		p.list(s)
 	}
-	s := p.idle.front
-	if s == nil {
-		return nil
-	}
-	if now-s.idleSince >= clock.Time(c.limits.IdleTimeout) {
+	n := p.idle.Front()
+	if n != nil && now-n.Item.idleSince >= clock.Time(c.limits.IdleTimeout) {
 		p.closeIdle()
 		return nil
 	}
-	for s != nil && p.tooOld(s, c, now) {
-		p.close(s)
-		s = p.idle.front
+	for ; n != nil; n = p.idle.Front() {
+		if !p.tooOld(n.Item, c, now) {
+			return n.Item
+		}
+		p.close(n.Item)
 	}
-	return s
+	return nil
 }
 
 // dialled takes one dial off the books; each Dial is answered once.
@@ -317,9 +318,8 @@ func (p *Pool) dialled() {
 }
 
 func (p *Pool) unqueue(wt *Waiter) {
-	p.queue.remove(wt)
+	p.queue.Remove(&wt.queued)
 	wt.pool = nil
-	p.waiting--
 }
 
 // close closes a connection without streams.
@@ -341,8 +341,8 @@ func (p *Pool) drop(s *Slot) {
 }
 
 func (p *Pool) closeIdle() {
-	for s := p.idle.back; s != nil; s = p.idle.back {
-		p.close(s)
+	for n := p.idle.Back(); n != nil; n = p.idle.Back() {
+		p.close(n.Item)
 	}
 }
 
@@ -353,7 +353,7 @@ func (p *Pool) retire() {
 	p.retired = true
 	p.worker.removePool(p)
 	p.closeIdle()
-	if p.waiting == 0 {
+	if p.queue.Len() == 0 {
 		p.worker.Clock.Remove(&p.timer)
 	}
 }

@@ -37,7 +37,7 @@ func (p *Pool) fill() {
 }
 
 // wanted is how many requests wait without a dial.
-func (p *Pool) wanted() int { return p.waiting - p.dialing*p.perConn }
+func (p *Pool) wanted() int { return p.queue.Len() - p.dialing*p.perConn }
 
 // tryLater has the timer dial for those that wait without a dial.
 func (p *Pool) tryLater() {
@@ -96,7 +96,7 @@ func (p *Pool) mustYield(c *Cluster) bool {
 
 // updateStarved counts this pool among the starving ones, or no longer.
 func (p *Pool) updateStarved() {
-	starved := p.waiting > 0 && p.conns+p.dialing == 0
+	starved := p.queue.Len() > 0 && p.conns+p.dialing == 0
 	if starved != p.starved {
 		p.starved = starved
 		if starved {
@@ -120,13 +120,13 @@ func (p *Pool) idleDeadline(c *Cluster, now clock.Time) clock.Time {
 	if p.overShare(c) {
 		return now + roomInterval
 	}
-	return p.idle.back.idleSince + p.idleTime(c)
+	return p.idle.Back().Item.idleSince + p.idleTime(c)
 }
 
 // idleTime is how long the connection that has been idle for longest may go on to be so.
 func (p *Pool) idleTime(c *Cluster) clock.Time {
 	timeout := clock.Time(c.limits.IdleTimeout)
-	if p.idle.count > c.idleMax() {
+	if p.idle.Len() > c.idleMax() {
 		return min(timeout, surplusTime)
 	}
 	return timeout
@@ -136,16 +136,16 @@ func (p *Pool) idleTime(c *Cluster) clock.Time {
 // requests that had no room.
 func (p *Pool) tick(now clock.Time) {
 	c := p.cluster()
-	for s := p.idle.back; s != nil && now-s.idleSince >= p.idleTime(c); s = p.idle.back {
-		p.close(s)
+	for n := p.idle.Back(); n != nil && now-n.Item.idleSince >= p.idleTime(c); n = p.idle.Back() {
+		p.close(n.Item)
 	}
-	if s := p.idle.back; s != nil && p.mustYield(c) {
-		p.yield(s)
+	if n := p.idle.Back(); n != nil && p.mustYield(c) {
+		p.yield(n.Item)
 	}
 	if p.wanted() > 0 {
 		p.fill()
 	}
-	if p.idle.count > 0 {
+	if p.idle.Len() > 0 {
 		p.armFor(p.idleDeadline(c, now))
 	}
 }

@@ -1,6 +1,9 @@
 package upstream
 
-import "rauta.io/rauta/proxy/clock"
+import (
+	"rauta.io/rauta/proxy/clock"
+	"rauta.io/rauta/proxy/list"
+)
 
 // connState is where a connection is in its pool's books.
 type connState uint8
@@ -15,15 +18,15 @@ const (
 // Slot is a pool's bookkeeping for one connection, embedded in it. The pool owns it from Ready until the connection is
 // closed; after that the connection may be used for something else.
 type Slot struct {
-	conn       Conn
-	pool       *Pool
-	prev, next *Slot // in the list of its state
-	created    clock.Time
-	idleSince  clock.Time
-	streams    int // started and not released
-	capacity   int // streams that it may carry at a time; 0: it takes no more
-	state      connState
-	yields     bool // it is given up for another worker as soon as its streams have ended
+	conn      Conn
+	pool      *Pool
+	listed    list.Node[Slot] // in the list of its state
+	created   clock.Time
+	idleSince clock.Time
+	streams   int // started and not released
+	capacity  int // streams that it may carry at a time; 0: it takes no more
+	state     connState
+	yields    bool // it is given up for another worker as soon as its streams have ended
 }
 
 // Pool returns the pool of the connection, or nil before it was Ready.
@@ -38,74 +41,15 @@ func (s *Slot) Idle() bool { return s.state == connIdle }
 // Streams is the number of streams that were started and not released.
 func (s *Slot) Streams() int { return s.streams }
 
-// slotList holds connections, the one put in last in front.
-type slotList struct {
-	front, back *Slot
-	count       int
-}
-
-func (l *slotList) push(s *Slot) {
-	s.prev, s.next = nil, l.front
-	if l.front != nil {
-		l.front.prev = s
-	} else {
-		l.back = s
-	}
-	l.front = s
-	l.count++
-}
-
-func (l *slotList) remove(s *Slot) {
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		l.front = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else {
-		l.back = s.prev
-	}
-	s.prev, s.next = nil, nil
-	l.count--
-}
-
 // Waiter is a request that asks for a stream, embedded in the exchange. Set Sink before Acquire; it must stay as it is
 // until the sink has been called or the request was forgotten.
 type Waiter struct {
 	Sink Sink
 
-	pool       *Pool // where it is queued; nil: nowhere
-	prev, next *Waiter
-	ticket     uint64 // counts the waiters of the pool
+	pool   *Pool // where it is queued; nil: nowhere
+	queued list.Node[Waiter]
+	ticket uint64 // counts the waiters of the pool
 }
 
 // Queued reports whether the request waits for a connection.
 func (wt *Waiter) Queued() bool { return wt.pool != nil }
-
-// waitList is a queue of requests, the oldest in front.
-type waitList struct{ front, back *Waiter }
-
-func (l *waitList) push(wt *Waiter) {
-	wt.prev, wt.next = l.back, nil
-	if l.back != nil {
-		l.back.next = wt
-	} else {
-		l.front = wt
-	}
-	l.back = wt
-}
-
-func (l *waitList) remove(wt *Waiter) {
-	if wt.prev != nil {
-		wt.prev.next = wt.next
-	} else {
-		l.front = wt.next
-	}
-	if wt.next != nil {
-		wt.next.prev = wt.prev
-	} else {
-		l.back = wt.prev
-	}
-	wt.prev, wt.next = nil, nil
-}
