@@ -76,7 +76,7 @@ func manyRoutes(port uint16, routes int, backend string) (*config.Config, config
 		if i == routes-1 {
 			path = "/api"
 		}
-		cfg.Routes = append(cfg.Routes, config.Route{
+		cfg.Routes = append(cfg.Routes, &config.Route{
 			Name: name, Source: config.Source{Kind: "HTTPRoute", Namespace: "bench", Name: name},
 			Rules: []config.Rule{{
 				Name:     "0",

@@ -222,7 +222,7 @@ func startPlane(t *testing.T, name string, every bpf.Sampling, backend int) *pla
 	for i := range costRoutes {
 		route := fmt.Sprintf("httproute/default/r%d", i)
 		cfg.Listeners[0].Attached = append(cfg.Listeners[0].Attached, config.Attachment{Route: route, Hostnames: []string{""}})
-		cfg.Routes = append(cfg.Routes, config.Route{
+		cfg.Routes = append(cfg.Routes, &config.Route{
 			Name: route, Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: fmt.Sprint("r", i)},
 			Rules: []config.Rule{{
 				Name:     "0",

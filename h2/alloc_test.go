@@ -70,7 +70,7 @@ func startProxy(t testing.TB, spoken config.BackendProtocol, backEnd string) (*s
 			Name: "default/gw/http", Port: addr.Port(), Protocol: config.ProtocolHTTP,
 			Attached: []config.Attachment{{Route: "httproute/default/all", Hostnames: []string{""}}},
 		}},
-		Routes: []config.Route{{
+		Routes: []*config.Route{{
 			Name: "httproute/default/all", Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "all"},
 			Rules: []config.Rule{{
 				Name: "0", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},

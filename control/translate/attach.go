@@ -246,7 +246,9 @@ func (r *compiledRoute) rename(suffix string) {
 	if r.l4 != nil {
 		r.l4.Name += suffix
 	} else {
-		r.config.Name += suffix
+		named := *r.config
+		named.Name += suffix
+		r.config = &named
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 
 // compiledRoute is a route as far as it doesn't depend on the parent.
 type compiledRoute struct {
-	config   config.Route
+	config   *config.Route   // never nil but for l4
 	l4       *config.L4Route // of a route that knows no requests, in place of config
 	accepted bool
 	// message says why it is not accepted; partial why it is only in parts. At most one is set.
@@ -71,7 +71,7 @@ func (t *translator) compileHTTPRoute(r *routeObject, o *gatewayv1.HTTPRoute, re
 // compileRoute compiles a route of any kind.
 func (t *translator) compileRoute(o *routeObject, rules []routeRule, report reporter) compiledRoute {
 	c := routeCompiler{t: t, object: o, report: report}
-	c.out.config = config.Route{
+	c.out.config = &config.Route{
 		Name:    strings.ToLower(o.kind) + "/" + o.GetNamespace() + "/" + o.GetName(),
 		Source:  config.Source{Kind: o.kind, Namespace: o.GetNamespace(), Name: o.GetName()},
 		Created: created(o),

@@ -120,7 +120,7 @@ func (t *translator) oursClass(c *networkingv1.IngressClass) bool {
 // are reachable under all of its hosts.
 type hostRoute struct {
 	host   string
-	config config.Route
+	config *config.Route
 	fields []string // where each rule stands in the Ingress
 }
 
@@ -182,7 +182,7 @@ func (c *ingressCompiler) add(host, field string, rule config.Rule) {
 	if host != "" {
 		name += "/" + host
 	}
-	c.routes = append(c.routes, &hostRoute{host: host, fields: []string{field}, config: config.Route{
+	c.routes = append(c.routes, &hostRoute{host: host, fields: []string{field}, config: &config.Route{
 		Name:    name,
 		Source:  config.Source{Kind: "Ingress", Namespace: o.Namespace, Name: o.Name},
 		Created: created(o),

@@ -178,7 +178,7 @@ const gapCreated = 1 << 52
 func (t *translator) closeGaps(c *ingressClients, hosts ingressHosts, plain, secure *config.Listener) {
 	everything := []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}}
 	add := func(name, host string, owner *networkingv1.Ingress, f config.Filter, to ...*config.Listener) {
-		r := config.Route{
+		r := &config.Route{
 			Name: name, Source: config.Source{Kind: kindIngress, Namespace: owner.Namespace, Name: owner.Name}, Created: gapCreated,
 			Rules: []config.Rule{{Name: "0", Matches: everything, Filters: []config.Filter{f}}},
 		}

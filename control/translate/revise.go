@@ -103,7 +103,7 @@ type revision struct {
 	*standing
 	list       *routeList
 	next       Result
-	configured []config.Route // in place of those of the last configuration; nil while they are the same
+	configured []*config.Route // in place of those of the last configuration; nil while they are the same
 }
 
 // replaced are the places at which two lists differ; false if they are too many, or not the same objects in the same order.
@@ -222,7 +222,7 @@ func (r *revision) route(last, fresh *routeObject, gateways map[key]*gateway) bo
 			r.configured = slices.Clone(r.result.Config.Routes)
 		}
 		route := b.served[0].config
-		at, found := slices.BinarySearchFunc(r.configured, route, func(a, b config.Route) int {
+		at, found := slices.BinarySearchFunc(r.configured, route, func(a, b *config.Route) int {
 			return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name))
 		})
 		if !found || a.served[0].config.Name != route.Name {

@@ -96,7 +96,7 @@ func (t *translator) result() *Result {
 			return strings.Compare(a.Route, b.Route)
 		})
 	}
-	slices.SortFunc(t.config.Routes, func(a, b config.Route) int {
+	slices.SortFunc(t.config.Routes, func(a, b *config.Route) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(t.config.L4Routes, func(a, b config.L4Route) int {

@@ -15,8 +15,9 @@ import (
 type Config struct {
 	// Listeners in order of Name.
 	Listeners []Listener `json:"listeners,omitempty"`
-	// Routes in order of precedence between equal matches: older first, then by Name. Listeners refer to them by Name.
-	Routes []Route `json:"routes,omitempty"`
+	// Routes in order of precedence between equal matches: older first, then by Name. Listeners refer to them by Name. None is
+	// nil. Nobody changes a route, so that configurations which have it in common share it.
+	Routes []*Route `json:"routes,omitempty"`
 	// L4Routes in the same order. Listeners with ProtocolTLS, ProtocolTCP and ProtocolUDP refer to them by Name.
 	L4Routes []L4Route `json:"l4Routes,omitempty"`
 	// Clusters in order of Name. Rules refer to them by Name.

@@ -72,7 +72,7 @@ func newDigestKnowing(c *Config, route func(i int) ([32]byte, bool), part func(p
 	for i := range c.Routes {
 		var ok bool
 		if out.Routes[i], ok = route(i); !ok {
-			d.route(&c.Routes[i])
+			d.route(c.Routes[i])
 			out.Routes[i] = d.sum()
 		}
 	}

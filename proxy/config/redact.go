@@ -9,9 +9,10 @@ import (
 // keys are replaced. What needs no change is shared with c.
 func Redact(c *Config) *Config {
 	out := *c
-	out.Routes = slices.Clone(c.Routes)
+	out.Routes = make([]*Route, len(c.Routes))
 	for i := range out.Routes {
-		rules := slices.Clone(out.Routes[i].Rules)
+		route := *c.Routes[i]
+		rules := slices.Clone(route.Rules)
 		for j := range rules {
 			rules[j].Filters = RedactFilters(rules[j].Filters)
 			rules[j].Backends = slices.Clone(rules[j].Backends)
@@ -19,7 +20,8 @@ func Redact(c *Config) *Config {
 				rules[j].Backends[k].Filters = RedactFilters(rules[j].Backends[k].Filters)
 			}
 		}
-		out.Routes[i].Rules = rules
+		route.Rules = rules
+		out.Routes[i] = &route
 	}
 	out.Certificates = slices.Clone(c.Certificates)
 	for i := range out.Certificates {

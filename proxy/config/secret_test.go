@@ -77,7 +77,7 @@ func TestRedactHidesCredentialsInHeaderEditsAndLeavesTheOriginal(t *testing.T) {
 		Set: []Header{{"Authorization", "Basic c2VjcmV0"}, {"X-Plain", "shown"}},
 		Add: []Header{{"X-Api-Key", "c2VjcmV0"}, {"set-cookie", "c2VjcmV0"}},
 	}
-	c := &Config{Routes: []Route{{Rules: []Rule{{
+	c := &Config{Routes: []*Route{{Rules: []Rule{{
 		Filters:  []Filter{{RequestHeaders: edit}},
 		Backends: []Backend{{Filters: []Filter{{ResponseHeaders: edit}}}},
 	}}}}}

@@ -30,7 +30,7 @@ func Follow(before, after *Config) *Succession {
 	for i := range after.Routes {
 		s.Routes[i] = -1
 		for j := next; j < min(next+aheadMax, len(before.Routes)); j++ {
-			if before.Routes[j].Name == after.Routes[i].Name {
+			if before.Routes[j] == after.Routes[i] || before.Routes[j].Name == after.Routes[i].Name {
 				s.Routes[i], next = int32(j), j+1
 				break
 			}
@@ -69,8 +69,8 @@ func (s *Succession) SameRoute(i int) bool {
 	if s.Routes[i] < 0 {
 		return false
 	}
-	a, b := &s.Before.Routes[s.Routes[i]], &s.After.Routes[i]
-	return a.Source == b.Source && a.Created == b.Created && sameMemory(a.Rules, b.Rules)
+	a, b := s.Before.Routes[s.Routes[i]], s.After.Routes[i]
+	return a == b || a.Source == b.Source && a.Created == b.Created && sameMemory(a.Rules, b.Rules)
 }
 
 // sameListener reports whether a listener of After is the one at the same place of Before. It may be equal even if it is not

@@ -17,7 +17,7 @@ func village(n int) *Config {
 	for i := range n {
 		name, cluster := fmt.Sprint("r", i), fmt.Sprintf("c%02d", i)
 		c.Clusters = append(c.Clusters, Cluster{Name: cluster})
-		c.Routes = append(c.Routes, Route{Name: name, Source: Source{Kind: "HTTPRoute", Name: name}, Rules: []Rule{{Name: "0",
+		c.Routes = append(c.Routes, &Route{Name: name, Source: Source{Kind: "HTTPRoute", Name: name}, Rules: []Rule{{Name: "0",
 			Matches:  []Match{{Path: PathMatch{Kind: PathPrefix, Value: "/"}}},
 			Backends: []Backend{{Cluster: cluster, Weight: 1}}}}})
 		l := &c.Listeners[i%2]
@@ -51,7 +51,9 @@ func successor(random *rand.Rand, before *Config) *Config {
 		return village(6)
 	}
 	i, j := random.IntN(len(c.Routes)), random.IntN(len(c.Clusters))
-	r, a := &c.Routes[i], &l.Attached[random.IntN(len(l.Attached))]
+	route, a := *c.Routes[i], &l.Attached[random.IntN(len(l.Attached))]
+	r := &route
+	c.Routes[i] = r
 	r.Rules = slices.Clone(r.Rules)
 	switch kind {
 	case 0:
@@ -132,7 +134,7 @@ func TestWhatIsKnownOfTheConfigurationBeforeChangesNoResult(t *testing.T) {
 func TestARouteIsFoundWhereOthersHaveComeOrGone(t *testing.T) {
 	before := village(20)
 	after := *before
-	after.Routes = slices.Concat(before.Routes[2:5], []Route{{Name: "new"}}, before.Routes[5:])
+	after.Routes = slices.Concat(before.Routes[2:5], []*Route{{Name: "new"}}, before.Routes[5:])
 	s := Follow(before, &after)
 	for i := range after.Routes {
 		if found := s.SameRoute(i); found != (after.Routes[i].Name != "new") {

@@ -234,7 +234,7 @@ func checkHashOn(h *HashOn) error {
 func (v *validator) routes() {
 	v.routeNames = make(map[string]bool, len(v.config.Routes))
 	for i := range v.config.Routes {
-		r := &v.config.Routes[i]
+		r := v.config.Routes[i]
 		if err := checkUnique(v.routeNames, r.Name); err != nil {
 			v.report(Error{Part: PartRoute, Index: i, Path: fmt.Sprintf("routes[%d].name", i), Err: err})
 			continue

@@ -26,7 +26,7 @@ func valid() *Config {
 		},
 		Certificates:  []Certificate{{Name: "t", Chain: "chain", Key: Secret("key")}},
 		TicketKeySets: []TicketKeySet{{Name: "k", Keys: []Secret{make(Secret, TicketKeyBytesMin)}}},
-		Routes: []Route{{Name: "r", Rules: []Rule{{
+		Routes: []*Route{{Name: "r", Rules: []Rule{{
 			Name: "0",
 			Matches: []Match{{
 				Path: PathMatch{Kind: PathPrefix, Value: "/a"}, Method: "GET",
@@ -100,7 +100,7 @@ func TestEveryProblemIsLocatedAndExplained(t *testing.T) {
 		{func(c *Config) { c.Listeners[0].Attached[0].Route = "x" }, PartAttachment, `listeners["l"].attached[0].route: route "x" does not exist`},
 		{func(c *Config) { c.Listeners[0].Attached[0].Hostnames = nil }, PartAttachment, `listeners["l"].attached[0].hostnames: empty`},
 		{func(c *Config) { c.Listeners[0].Attached[0].Hostnames[1] = "a..b" }, PartAttachment, `listeners["l"].attached[0].hostnames[1]: hostname "a..b"`},
-		{func(c *Config) { c.Routes = append(c.Routes, Route{Name: "r"}) }, PartRoute, `routes[1].name: name "r" is used twice`},
+		{func(c *Config) { c.Routes = append(c.Routes, &Route{Name: "r"}) }, PartRoute, `routes[1].name: name "r" is used twice`},
 		{func(c *Config) { rule(c).Matches = nil }, PartRule, `routes["r"].rules[0].matches: no match`},
 		{func(c *Config) { rule(c).Matches[0].Path.Kind = "" }, PartRule, `routes["r"].rules[0].matches[0].path.kind: kind ""`},
 		{func(c *Config) { rule(c).Matches[0].Path.Value = "a" }, PartRule, `matches[0].path.value: path "a" does not begin`},

@@ -38,7 +38,7 @@ func newSim(t testing.TB, endpoints int, change func(*config.Config)) *sim {
 			Name: "l", Port: 80, Protocol: config.ProtocolHTTP,
 			Attached: []config.Attachment{{Route: "r", Hostnames: []string{""}}},
 		}},
-		Routes: []config.Route{{
+		Routes: []*config.Route{{
 			Name: "r", Source: config.Source{Kind: "HTTPRoute", Namespace: "ns", Name: "r"},
 			Rules: []config.Rule{{
 				Name:     "0",

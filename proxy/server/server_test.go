@@ -28,7 +28,7 @@ func everythingTo(port uint16, endpoints ...string) (*config.Config, config.Endp
 			Name: "default/gw/http", Port: port, Protocol: config.ProtocolHTTP,
 			Attached: []config.Attachment{{Route: "httproute/default/all", Hostnames: []string{""}}},
 		}},
-		Routes: []config.Route{{
+		Routes: []*config.Route{{
 			Name:   "httproute/default/all",
 			Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "all"},
 			Rules: []config.Rule{{
@@ -153,8 +153,8 @@ func TestInAClusterASocketThatIsTakenKeepsNobodyFromBeingReady(t *testing.T) {
 }
 
 func TestAnAddressAndAllAddressesShareAPortInAnyOrder(t *testing.T) {
-	answer := func(status int) config.Route {
-		return config.Route{Name: "httproute/default/" + strconv.Itoa(status), Rules: []config.Rule{{
+	answer := func(status int) *config.Route {
+		return &config.Route{Name: "httproute/default/" + strconv.Itoa(status), Rules: []config.Rule{{
 			Name: "0", Matches: []config.Match{{Path: config.PathMatch{Kind: config.PathPrefix, Value: "/"}}},
 			Filters: []config.Filter{{Answer: &config.Answer{Status: status, Reason: "test"}}},
 		}}}
@@ -164,7 +164,7 @@ func TestAnAddressAndAllAddressesShareAPortInAnyOrder(t *testing.T) {
 			Attached: []config.Attachment{{Route: route, Hostnames: []string{""}}}}
 	}
 	s, port := startServer(t, 2)
-	routes := []config.Route{answer(503), answer(504)}
+	routes := []*config.Route{answer(503), answer(504)}
 	all := listener("all", "0.0.0.0", port, routes[0].Name)
 	one := listener("one", "127.0.0.2", port, routes[1].Name)
 	datagrams := func(name, address string) config.Listener {

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"fmt"
+	"slices"
 
 	"rauta.io/rauta/proxy/certs"
 	"rauta.io/rauta/proxy/config"
@@ -16,6 +17,7 @@ func (c *compiler) certificates() {
 		c.next.certificates = c.prev.certificates
 		return
 	}
+	c.next.Config.Certificates = slices.Clone(c.next.Config.Certificates)
 	store, errs := certs.NewStore(c.prev.certificates, c.next.Config.Certificates)
 	for i, err := range errs {
 		one := &c.next.Config.Certificates[i]

@@ -15,7 +15,7 @@ import (
 func street() *config.Config {
 	c := two()
 	for i := 3; i < 8; i++ {
-		c.Routes = append(c.Routes, config.Route{Name: fmt.Sprint("r", i), Rules: []config.Rule{rule("0", fmt.Sprint("c", i%3), prefix(fmt.Sprint("/r", i)))}})
+		c.Routes = append(c.Routes, &config.Route{Name: fmt.Sprint("r", i), Rules: []config.Rule{rule("0", fmt.Sprint("c", i%3), prefix(fmt.Sprint("/r", i)))}})
 	}
 	c.Listeners[0].Attached = attach("r0", "r1", "r2", "r3")
 	c.Listeners[1].Attached = attach("r2", "r4", "r5")
@@ -33,7 +33,9 @@ func changed(random *rand.Rand, c *config.Config) *config.Config {
 		return street()
 	}
 	i, j, k := random.IntN(len(next.Routes)), random.IntN(len(next.Clusters)), random.IntN(len(l.Attached))
-	r, some := &next.Routes[i], fmt.Sprint("c", random.IntN(4))
+	route, some := *next.Routes[i], fmt.Sprint("c", random.IntN(4))
+	r := &route
+	next.Routes[i] = r
 	r.Rules = slices.Clone(r.Rules)
 	what := random.IntN(20)
 	if random.IntN(4) > 0 { // lists in which nothing changes are mostly the same
@@ -67,7 +69,7 @@ func changed(random *rand.Rand, c *config.Config) *config.Config {
 	case 9:
 		next.Routes = slices.Delete(next.Routes, i, i+1)
 	case 10:
-		next.Routes = slices.Insert(next.Routes, i, config.Route{Name: fmt.Sprint("r", random.IntN(10)), Rules: []config.Rule{rule("0", some, prefix("/in"))}})
+		next.Routes = slices.Insert(next.Routes, i, &config.Route{Name: fmt.Sprint("r", random.IntN(10)), Rules: []config.Rule{rule("0", some, prefix("/in"))}})
 	case 11:
 		k := random.IntN(len(next.Routes))
 		next.Routes[i], next.Routes[k] = next.Routes[k], next.Routes[i]
@@ -89,12 +91,14 @@ func changed(random *rand.Rand, c *config.Config) *config.Config {
 	return &next
 }
 
-// copied returns an equal configuration that shares no rules.
+// copied returns an equal configuration that shares no route.
 func copied(c *config.Config) *config.Config {
 	next := *c
 	next.Routes = slices.Clone(c.Routes)
 	for i := range next.Routes {
-		next.Routes[i].Rules = slices.Clone(next.Routes[i].Rules)
+		route := *next.Routes[i]
+		route.Rules = slices.Clone(route.Rules)
+		next.Routes[i] = &route
 	}
 	return &next
 }

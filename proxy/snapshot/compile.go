@@ -40,6 +40,9 @@ type compiler struct {
 	sameClusterSet bool
 	// whole: steady, and nothing of the last generation was left out, so that what is in the same memory needs no second look.
 	whole bool
+	// again: routes have their places of the last generation, and only those in the places that changed has, in order, are others.
+	again   bool
+	changed []int32
 }
 
 // compile never fails as a whole: what can't be used is left out and listed in Problems. vanished tells that a route of
@@ -47,15 +50,9 @@ type compiler struct {
 func compile(opt *Options, prev *Snapshot, since *config.Succession, digest config.Digest) (next *Snapshot, vanished bool) {
 	cfg := since.After
 	own := &config.Config{
-		Listeners: slices.Clone(cfg.Listeners),
-		Routes:    cfg.Routes, // for routes to clone
-		L4Routes:  slices.Clone(cfg.L4Routes),
-		Clusters:  slices.Clone(cfg.Clusters),
-
-		Certificates: slices.Clone(cfg.Certificates),
-		TicketKeys:   slices.Clone(cfg.TicketKeys),
-
-		TicketKeySets: slices.Clone(cfg.TicketKeySets),
+		// Whoever changes a list clones it. Most lists are those of the last generation in the end.
+		Listeners: cfg.Listeners, Routes: cfg.Routes, L4Routes: cfg.L4Routes, Clusters: cfg.Clusters,
+		Certificates: cfg.Certificates, TicketKeys: cfg.TicketKeys, TicketKeySets: cfg.TicketKeySets,
 	}
 	c := &compiler{
 		opt: opt, prev: prev, since: since,
@@ -97,7 +94,8 @@ func (c *compiler) clusters() {
 		c.next.Config.Clusters, c.next.Clusters, c.next.clusters = c.prev.Config.Clusters, c.prev.Clusters, c.prev.clusters
 		return
 	}
-	list := c.next.Config.Clusters
+	list := slices.Clone(c.next.Config.Clusters)
+	c.next.Config.Clusters = list
 	c.next.clusters = make([]*upstream.Cluster, len(list))
 	c.sameClusterSet = c.steady && len(c.prev.clusters) == len(list)
 	for i := range list {
@@ -192,7 +190,7 @@ func (c *compiler) routes(digest config.Digest) {
 	}
 	left := len(c.prev.Routes)
 	for i := range c.next.Config.Routes {
-		cfg := &c.next.Config.Routes[i]
+		cfg := c.next.Config.Routes[i]
 		if c.bad[place{part: config.PartRoute, index: i}] != nil {
 			continue
 		}
@@ -201,7 +199,7 @@ func (c *compiler) routes(digest config.Digest) {
 			left-- // names are unique
 		}
 		if r != nil && r.hash == digest.Routes[i] && (c.sameClusterSet || c.sameClusters(r)) {
-			r.share(cfg)
+			c.next.Config.Routes[i] = r.config // equal, and the memory that it was compiled from
 		} else {
 			r = c.route(i, cfg, digest.Routes[i])
 		}
@@ -215,15 +213,22 @@ func (c *compiler) routes(digest config.Digest) {
 
 // changedRoutes is routes where the last generation has the same ones by name, and their clusters.
 func (c *compiler) changedRoutes(digest config.Digest) {
-	given := c.next.Config.Routes
-	c.next.Config.Routes = slices.Clone(c.prev.Config.Routes)
+	given, own := c.next.Config.Routes, false
+	c.again = true
 	c.next.Routes = append(c.next.Routes, c.prev.Routes...)
-	for i := range given {
-		if c.since.SameRoute(i) || c.prev.Routes[i].hash == digest.Routes[i] {
+	for i, cfg := range given {
+		last := c.prev.Routes[i]
+		if cfg == last.config {
 			continue
 		}
-		cfg := &c.next.Config.Routes[i]
-		*cfg = given[i]
+		if c.since.SameRoute(i) || last.hash == digest.Routes[i] {
+			if !own {
+				own, c.next.Config.Routes = true, slices.Clone(given)
+			}
+			c.next.Config.Routes[i] = last.config // equal, and the memory that it was compiled from
+			continue
+		}
+		c.changed = append(c.changed, int32(i))
 		c.next.Routes[i] = c.route(i, cfg, digest.Routes[i])
 		if problems := c.next.Routes[i].problems; problems != nil {
 			c.next.Problems = append(c.next.Problems, *problems...)
@@ -263,7 +268,7 @@ func (c *compiler) sameClusters(r *Route) bool {
 }
 
 func (c *compiler) route(index int, cfg *config.Route, hash [32]byte) *Route {
-	r := &Route{Name: cfg.Name, config: cfg.Rules, hash: hash, Rules: make([]Rule, 0, len(cfg.Rules))}
+	r := &Route{Name: cfg.Name, config: cfg, hash: hash, Rules: make([]Rule, 0, len(cfg.Rules))}
 	for i := range cfg.Rules {
 		if c.bad[place{part: config.PartRule, index: index, sub: i}] != nil {
 			continue
@@ -280,14 +285,6 @@ func (c *compiler) route(index int, cfg *config.Route, hash [32]byte) *Route {
 		r.Rules = append(r.Rules, c.rule(index, i, cfg))
 	}
 	return r
-}
-
-// share makes cfg, which equals what r was compiled from, use r's memory.
-func (r *Route) share(cfg *config.Route) {
-	cfg.Name, cfg.Rules = r.Name, r.config
-	if len(r.Rules) > 0 {
-		cfg.Source = r.Rules[0].Source
-	}
 }
 
 type matchError struct {

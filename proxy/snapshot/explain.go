@@ -159,8 +159,8 @@ func (s *site) candidate(step route.Step) Candidate {
 	if step.Entry.Rule < 0 { // the router's summary of what it left out
 		return c
 	}
-	t := &s.targets[step.Entry.Rule]
-	c.Route, c.Source, c.Rule, c.Listener = t.rule.Route, t.rule.Source, t.rule.Name, t.listener.Name
+	rule := s.rules[step.Entry.Rule]
+	c.Route, c.Source, c.Rule, c.Listener = rule.Route, rule.Source, rule.Name, s.owners[step.Entry.Rule].Name
 	c.Hostname, c.Match = step.Entry.Hostname, &step.Entry.Match
 	return c
 }

@@ -26,7 +26,7 @@ func shop() (*config.Config, config.Endpoints) {
 				{Route: "httproute/default/old", Hostnames: []string{"*.example.com"}},
 			}},
 		},
-		Routes: []config.Route{
+		Routes: []*config.Route{
 			{Name: "httproute/default/fallback", Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "fallback"},
 				Rules: []config.Rule{{Name: "0", Matches: []config.Match{prefix("/")}}}},
 			{Name: "httproute/default/old", Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "old"},
@@ -136,7 +136,7 @@ func TestExplainNamesTheRuleThatMatchFinds(t *testing.T) {
 			c.Listeners = append(c.Listeners, config.Listener{Name: fmt.Sprint("l", i), Port: 80, Protocol: config.ProtocolHTTP, Hostname: h})
 		}
 		for i := range 12 {
-			r := config.Route{Name: fmt.Sprint("r", i)}
+			r := &config.Route{Name: fmt.Sprint("r", i)}
 			for j := range 1 + rng.IntN(2) {
 				m := config.Match{Path: config.PathMatch{Kind: config.PathKind(oneOf("Prefix", "Exact", "Regex")), Value: oneOf(paths...)}, Method: oneOf("", "", "GET")}
 				if rng.IntN(3) == 0 {

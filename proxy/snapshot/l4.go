@@ -96,6 +96,7 @@ type l4Part struct {
 }
 
 func (c *compiler) l4Routes(digest config.Digest) {
+	c.next.Config.L4Routes = slices.Clone(c.next.Config.L4Routes)
 	before := make(map[string]*L4Route, len(c.prev.L4Routes))
 	for _, r := range c.prev.L4Routes {
 		before[r.Name] = r

@@ -41,6 +41,7 @@ func (c *compiler) tlsOf(s *socket, prev *Port) *certs.Table {
 }
 
 func (c *compiler) ports() {
+	c.next.Config.Listeners = slices.Clone(c.next.Config.Listeners) // they get the memory of the last generation
 	before := make(map[netip.AddrPort]*Port, len(c.prev.Ports))
 	for _, p := range c.prev.Ports {
 		before[p.Addr] = p
@@ -55,14 +56,14 @@ func (c *compiler) ports() {
 // portsAgain makes the ports of the last generation lead to the routes of this one. It returns false if listeners or what
 // they are attached to may be others, or if a table can't be built.
 func (c *compiler) portsAgain() bool {
-	if !c.whole || !c.since.SameListeners || !c.since.SameSecrets || !slices.Equal(c.prev.L4Routes, c.next.L4Routes) {
+	if !c.again || !c.since.SameListeners || !c.since.SameSecrets || !slices.Equal(c.prev.L4Routes, c.next.L4Routes) {
 		return false
 	}
 	ports := make([]*Port, len(c.prev.Ports))
 	for i, p := range c.prev.Ports {
 		ports[i] = p
 		for j, s := range p.sites {
-			next, err := newSite(s.hostname, s.listeners, c.partsAgain(s), s)
+			next, err := s.with(c.changed, c.next.Routes)
 			if err != nil { // which ports reports
 				return false
 			}
@@ -75,22 +76,6 @@ func (c *compiler) portsAgain() bool {
 	}
 	c.next.Config.Listeners, c.next.Ports, c.next.UDPPorts = c.prev.Config.Listeners, ports, c.prev.UDPPorts
 	return true
-}
-
-// partsAgain are the parts of a site of the last generation with the routes of this one, whose places are the same.
-func (c *compiler) partsAgain(s *site) []part {
-	parts := s.parts
-	for i := range s.parts {
-		r := c.next.Routes[s.parts[i].precedence]
-		if r == s.parts[i].route {
-			continue
-		}
-		if &parts[0] == &s.parts[0] {
-			parts = slices.Clone(s.parts)
-		}
-		parts[i].route = r
-	}
-	return parts
 }
 
 func (c *compiler) sockets() map[netip.AddrPort]*socket {
@@ -187,7 +172,7 @@ func (c *compiler) parts(index int, l *Listener) []part {
 		if !ok || cfg.Protocol.L4() || c.bad[place{part: config.PartAttachment, index: index, sub: i}] != nil {
 			continue
 		}
-		parts = append(parts, part{route: c.next.Routes[precedence], listener: l, hostnames: a.Hostnames, oneLabel: a.OneLabel, precedence: precedence})
+		parts = append(parts, part{listener: l, hostnames: a.Hostnames, oneLabel: a.OneLabel, precedence: int32(precedence)})
 	}
 	return parts
 }
@@ -266,11 +251,8 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 
 // site compiles what the listeners of a hostname serve; of says which these are.
 func (c *compiler) site(s *socket, hostname string, of []int, prev *site) *site {
-	if parts, ok := c.carriedParts(s, of, prev); ok {
-		if len(parts) == 0 || &parts[0] == &prev.parts[0] {
-			return prev
-		}
-		if next, err := newSite(hostname, prev.listeners, parts, prev); err == nil {
+	if c.carriedSite(s, of, prev) {
+		if next, err := newSite(hostname, prev.listeners, slices.Clone(prev.parts), c.next.Routes, prev); err == nil {
 			return next
 		}
 	}
@@ -292,27 +274,28 @@ func (c *compiler) site(s *socket, hostname string, of []int, prev *site) *site 
 		listeners = append(listeners, l)
 	}
 	sortParts(parts)
-	next, err := newSite(hostname, listeners, parts, prev)
+	next, err := newSite(hostname, listeners, parts, c.next.Routes, prev)
 	if err == nil {
 		return next
 	}
 	c.problem(fmt.Errorf("listener %q serves nothing: %w", listeners[0].Name, err))
-	next, _ = newSite(hostname, listeners, nil, nil) // an empty table always builds
+	next, _ = newSite(hostname, listeners, nil, nil, nil) // an empty table always builds
 	next.broken = true
 	return next
 }
 
-// carriedParts returns the parts of a site whose listeners are those of prev and all of them carried; false if they are not.
-func (c *compiler) carriedParts(s *socket, of []int, prev *site) ([]part, bool) {
+// carriedSite reports whether the listeners of a site are those of prev and all of them carried, so that its parts are those of
+// prev, with the routes of this generation.
+func (c *compiler) carriedSite(s *socket, of []int, prev *site) bool {
 	if prev == nil || prev.broken || len(of) != len(prev.listeners) {
-		return nil, false
+		return false
 	}
 	for n, i := range of {
 		if !s.carried[i] || prev.listeners[n] != s.listeners[i] {
-			return nil, false
+			return false
 		}
 	}
-	return c.partsAgain(prev), true
+	return true
 }
 
 // socketName is the same on every replica.

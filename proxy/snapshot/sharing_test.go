@@ -222,7 +222,7 @@ func large(n int, weight uint32) (*config.Config, config.Endpoints) {
 		name, cluster := fmt.Sprintf("httproute/default/r%05d", i), fmt.Sprintf("default/c%05d:80", i)
 		c.Clusters = append(c.Clusters, config.Cluster{Name: cluster})
 		eps[cluster] = []config.Endpoint{{Address: "127.0.0.1:80"}}
-		c.Routes = append(c.Routes, config.Route{Name: name, Rules: []config.Rule{rule("0", cluster, prefix("/"))}})
+		c.Routes = append(c.Routes, &config.Route{Name: name, Rules: []config.Rule{rule("0", cluster, prefix("/"))}})
 		c.Listeners[0].Attached = append(c.Listeners[0].Attached, config.Attachment{Route: name, Hostnames: []string{fmt.Sprintf("r%05d.example.com", i)}})
 	}
 	c.Routes[n/2].Rules[0].Backends[0].Weight = weight
@@ -262,9 +262,11 @@ func BenchmarkPublishOneChangeAfterTheOther(b *testing.B) {
 func withWeight(c *config.Config, route int, weight uint32) *config.Config {
 	next := *c
 	next.Routes = slices.Clone(c.Routes)
-	r := c.Routes[route].Rules[0]
+	own := *c.Routes[route]
+	r := own.Rules[0]
 	r.Backends = []config.Backend{{Cluster: r.Backends[0].Cluster, Weight: weight}}
-	next.Routes[route].Rules = []config.Rule{r}
+	own.Rules = []config.Rule{r}
+	next.Routes[route] = &own
 	return &next
 }
 

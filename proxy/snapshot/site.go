@@ -10,30 +10,27 @@ import (
 )
 
 // site is what the listeners with one hostname on one port serve together. Usually there is one such listener; an
-// Ingress and a Gateway without hostname on port 80 are two, and then the routes of both are candidates.
+// Ingress and a Gateway without hostname on port 80 are two, and then the routes of both are candidates. Generations share
+// the lists of a site that are the same in both, and the lists that change with a route hold one pointer for each.
 type site struct {
 	hostname  string
 	listeners []*Listener
 	table     *route.Table
-	targets   []target // by route.Entry.Rule
 	parts     []part
+	routes    []*Route     // by part
+	rules     []*Rule      // by route.Entry.Rule
+	owners    []*Listener  // of rules
 	broken    bool         // it serves nothing, because its table could not be built
 	names     *serverNames // of listeners with config.ProtocolTLS, which have nothing else; nil for others
 }
 
-// target is what a table entry leads to.
-type target struct {
-	rule     *Rule
-	listener *Listener
-}
-
 // part is one attachment: a route on a listener.
 type part struct {
-	route     *Route
 	listener  *Listener
 	hostnames []string
 
-	precedence int   // of the route
+	precedence int32 // of the route
+	first      int32 // of its rules in the site
 	position   int32 // of the listener in the site
 	oneLabel   bool  // of config.Attachment
 }
@@ -45,32 +42,31 @@ func sortParts(parts []part) {
 	})
 }
 
-// newSite compiles parts, which are in order. It returns prev itself if nothing changed, and shares prev's table if only
-// what rules do has changed: a shift of weights between back ends is the most frequent change, and building a table the
-// most expensive step.
-func newSite(hostname string, listeners []*Listener, parts []part, prev *site) (*site, error) {
+// newSite compiles parts, which are in order; routes has those of a generation, by precedence. It returns prev itself if
+// nothing changed, and shares prev's table if only what rules do has changed: a shift of weights between back ends is the
+// most frequent change, and building a table the most expensive step.
+func newSite(hostname string, listeners []*Listener, parts []part, routes []*Route, prev *site) (*site, error) {
 	shape := prev != nil && len(prev.parts) == len(parts)
 	same := shape && slices.Equal(prev.listeners, listeners)
 	for i := 0; shape && i < len(parts); i++ {
 		a, b := &prev.parts[i], &parts[i]
-		shape = sameHostnames(a.hostnames, b.hostnames) && a.oneLabel == b.oneLabel && (a.route == b.route || sameMatches(a.route, b.route))
-		same = same && a.route == b.route && a.listener == b.listener && a.precedence == b.precedence
+		r := routes[b.precedence]
+		shape = sameHostnames(a.hostnames, b.hostnames) && a.oneLabel == b.oneLabel && (prev.routes[i] == r || sameMatches(prev.routes[i], r))
+		same = same && prev.routes[i] == r && a.listener == b.listener && a.precedence == b.precedence
 	}
 	if shape && same {
 		return prev, nil
 	}
+	s := &site{hostname: hostname, listeners: listeners, parts: parts, routes: make([]*Route, len(parts))}
 	n := 0
-	if shape {
-		n = len(prev.targets)
-	} else {
-		for i := range parts {
-			n += len(parts[i].route.Rules)
-		}
-	}
-	s := &site{hostname: hostname, listeners: listeners, parts: parts, targets: make([]target, 0, n)}
 	for i := range parts {
-		for j := range parts[i].route.Rules {
-			s.targets = append(s.targets, target{rule: &parts[i].route.Rules[j], listener: parts[i].listener})
+		s.routes[i], parts[i].first = routes[parts[i].precedence], int32(n)
+		n += len(s.routes[i].Rules)
+	}
+	s.rules, s.owners = make([]*Rule, 0, n), make([]*Listener, 0, n)
+	for i, r := range s.routes {
+		for j := range r.Rules {
+			s.rules, s.owners = append(s.rules, &r.Rules[j]), append(s.owners, parts[i].listener)
 		}
 	}
 	if shape {
@@ -85,6 +81,39 @@ func newSite(hostname string, listeners []*Listener, parts []part, prev *site) (
 	return s, nil
 }
 
+// with returns the site with new states of some routes, which are in the places that changed says, in order; routes has those of a
+// generation. It returns s itself if it has none of these routes.
+func (s *site) with(changed []int32, routes []*Route) (*site, error) {
+	next, rebuild := s, false
+	for _, precedence := range changed {
+		at, _ := slices.BinarySearchFunc(s.parts, precedence, func(p part, precedence int32) int { return cmp.Compare(p.precedence, precedence) })
+		for ; at < len(s.parts) && s.parts[at].precedence == precedence; at++ {
+			if next == s {
+				own := *s
+				own.routes, own.rules = slices.Clone(s.routes), slices.Clone(s.rules)
+				next = &own
+			}
+			r := routes[precedence]
+			rebuild = rebuild || !sameMatches(s.routes[at], r)
+			next.routes[at] = r
+			if rebuild {
+				continue
+			}
+			for j := range r.Rules {
+				next.rules[int(s.parts[at].first)+j] = &r.Rules[j]
+			}
+		}
+	}
+	if rebuild {
+		fresh, err := newSite(s.hostname, s.listeners, slices.Clone(s.parts), routes, nil)
+		if err == nil {
+			fresh.names = s.names
+		}
+		return fresh, err
+	}
+	return next, nil
+}
+
 // sameHostnames is slices.Equal, which looks at the names even if the slices are one.
 func sameHostnames(a, b []string) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
@@ -92,27 +121,34 @@ func sameHostnames(a, b []string) bool {
 
 func (s *site) entries() []route.Entry {
 	n := 0
-	for i := range s.parts {
-		for j := range s.parts[i].route.Rules {
-			n += len(s.parts[i].route.Rules[j].config.Matches) * len(s.parts[i].hostnames)
+	for i, r := range s.routes {
+		for j := range r.Rules {
+			n += len(r.Rules[j].config.Matches) * len(s.parts[i].hostnames)
 		}
 	}
 	entries := make([]route.Entry, 0, n)
-	order, index := 0, int32(0)
 	for i := range s.parts {
-		p := &s.parts[i]
-		for j := range p.route.Rules {
-			for _, m := range p.route.Rules[j].config.Matches {
-				for _, hostname := range p.hostnames {
-					entries = append(entries, route.Entry{Hostname: hostname, OneLabel: p.oneLabel, Match: m, Rule: index, Order: order})
-				}
-				order++
+		entries = s.entriesOf(entries, i)
+	}
+	return entries
+}
+
+// entriesOf appends the entries of a part. Their order is that of the rules, then that of their matches.
+func (s *site) entriesOf(entries []route.Entry, i int) []route.Entry {
+	p, r := &s.parts[i], s.routes[i]
+	for j := range r.Rules {
+		index := p.first + int32(j)
+		for k, m := range r.Rules[j].config.Matches {
+			for _, hostname := range p.hostnames {
+				entries = append(entries, route.Entry{Hostname: hostname, OneLabel: p.oneLabel, Match: m, Rule: index, Order: int(index)<<matchBits | k})
 			}
-			index++
 		}
 	}
 	return entries
 }
+
+// matchBits are those of route.Entry.Order that tell the matches of one rule apart.
+const matchBits = 24
 
 // sameMatches reports whether two versions of a route take the same requests, rule by rule.
 func sameMatches(a, b *Route) bool {

@@ -111,8 +111,7 @@ func (p *Port) Match(host []byte, req *message.Request) (rule *Rule, listener *L
 	if !ok {
 		return nil, s.listeners[0], route.Result{}
 	}
-	t := &s.targets[res.Rule]
-	return t.rule, t.listener, res
+	return s.rules[res.Rule], s.owners[res.Rule], res
 }
 
 // Route is one route, compiled. Generations between which it did not change share it.
@@ -122,7 +121,7 @@ type Route struct {
 	// Rules that can be used, in the order of the configuration.
 	Rules []Rule
 
-	config   []config.Rule // all of the route's
+	config   *config.Route // what it was compiled from
 	hash     [32]byte
 	problems *[]error // of rules that proxy/route refused, nil for none; config.Validate finds the others anew each time
 }

@@ -54,7 +54,7 @@ func two() *config.Config {
 		},
 	}
 	for i := range 3 {
-		c.Routes = append(c.Routes, config.Route{
+		c.Routes = append(c.Routes, &config.Route{
 			Name: fmt.Sprint("r", i), Source: config.Source{Kind: "HTTPRoute", Namespace: "d", Name: fmt.Sprint("r", i)},
 			Rules: []config.Rule{rule("0", fmt.Sprint("c", i), prefix(fmt.Sprint("/r", i)))},
 		})

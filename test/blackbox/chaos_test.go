@@ -79,10 +79,11 @@ func (s *storm) change(rnd *rand.Rand, extra uint16) {
 	next.Clusters = append([]config.Cluster(nil), next.Clusters...)
 	next.Clusters[0].ConnectionsMax = []int{0, 0, 3, 20}[rnd.IntN(4)]
 	next.Clusters[0].PendingMax = []int{0, 4}[rnd.IntN(2)]
-	next.Routes = append([]config.Route(nil), next.Routes...)
-	rule := next.Routes[0].Rules[0]
+	route := *next.Routes[0]
+	next.Routes = append([]*config.Route{&route}, next.Routes[1:]...)
+	rule := route.Rules[0]
 	rule.Matches = append([]config.Match{{Path: config.PathMatch{Kind: config.PathExact, Value: fmt.Sprintf("/%d", rnd.IntN(9))}}}, rule.Matches...)
-	next.Routes[0].Rules = []config.Rule{rule}
+	route.Rules = []config.Rule{rule}
 	if rnd.IntN(3) == 0 {
 		l := next.Listeners[0]
 		l.Name, l.Port = "default/gw/extra", extra

@@ -51,10 +51,11 @@ func TestConfigurationChangesUnderLoadLoseNoRequest(t *testing.T) {
 	for i := range changes {
 		target := served.Load() + clients
 		next := base
-		next.Routes = append([]config.Route(nil), base.Routes...)
-		rule := next.Routes[0].Rules[0]
+		route := *base.Routes[0]
+		next.Routes = append([]*config.Route{&route}, base.Routes[1:]...)
+		rule := route.Rules[0]
 		rule.Matches = append([]config.Match{{Path: config.PathMatch{Kind: config.PathExact, Value: fmt.Sprintf("/%d", i)}}}, rule.Matches...)
-		next.Routes[0].Rules = []config.Rule{rule}
+		route.Rules = []config.Rule{rule}
 		if i%2 == 0 { // a second listener comes and goes
 			l := base.Listeners[0]
 			l.Name, l.Port = "default/gw/extra", extra

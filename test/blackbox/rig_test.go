@@ -50,7 +50,7 @@ func start(t *testing.T, endpoints []string, options ...option) *rig {
 			Name: "default/gw/http", Port: port, Protocol: config.ProtocolHTTP,
 			Attached: []config.Attachment{{Route: "httproute/default/all", Hostnames: []string{""}}},
 		}},
-		Routes: []config.Route{{
+		Routes: []*config.Route{{
 			Name:   "httproute/default/all",
 			Source: config.Source{Kind: "HTTPRoute", Namespace: "default", Name: "all"},
 			Rules: []config.Rule{{
