@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -168,9 +170,9 @@ func TestNoReferenceCrossesNamespacesWithoutAGrant(t *testing.T) {
 		got := Translate(objects, opt)
 		for _, route := range got.Config.Routes {
 			for _, rule := range route.Rules {
-				for _, b := range rule.Backends {
-					if from, to := route.Source.Namespace, namespaceOf(b.Cluster); to != "" && to != from {
-						t.Errorf("%s: %s leads to %s without a grant", dir, route.Name, b.Cluster)
+				for _, cluster := range clustersOf(&rule) {
+					if from, to := route.Source.Namespace, namespaceOf(cluster); to != "" && to != from {
+						t.Errorf("%s: %s leads to %s without a grant", dir, route.Name, cluster)
 					}
 				}
 			}
@@ -193,6 +195,60 @@ func TestNoReferenceCrossesNamespacesWithoutAGrant(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// clustersOf are those that requests of a rule, or copies of them, are sent to.
+func clustersOf(rule *config.Rule) (all []string) {
+	filters := slices.Clone(rule.Filters)
+	for _, b := range rule.Backends {
+		all = append(all, b.Cluster)
+		filters = append(filters, b.Filters...)
+	}
+	for _, f := range filters {
+		if f.Mirror != nil {
+			all = append(all, f.Mirror.Cluster)
+		}
+	}
+	return all
+}
+
+// TestFiltersOfABackEndStayWithTheRouteThatHasThem: several routes, and rules of one, lead to the same port of the same
+// Service (CVE-2026-54765).
+func TestFiltersOfABackEndStayWithTheRouteThatHasThem(t *testing.T) {
+	objects, opt := loadCase(t, "testdata/gateway/http-listener")
+	plain := objects.HTTPRoutes[0]
+	plain.Spec.Rules[0].BackendRefs = plain.Spec.Rules[0].BackendRefs[:1]
+	edited := plain.DeepCopy()
+	plain.Name, edited.Name = "a-plain", "b-edited"
+	edited.Spec.Rules[0].BackendRefs[0].Filters = []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier,
+		RequestHeaderModifier: &gatewayv1.HTTPHeaderFilter{Set: []gatewayv1.HTTPHeader{{Name: "X-Tenant", Value: "b"}}}}}
+	second := plain.Spec.Rules[0].DeepCopy()
+	path := "/second"
+	second.Matches = []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Value: &path}}}
+	edited.Spec.Rules = append(edited.Spec.Rules[:1], *second)
+	last := plain.DeepCopy()
+	last.Name = "c-plain"
+	objects.HTTPRoutes = []*gatewayv1.HTTPRoute{plain, edited, last}
+
+	found, clusters := map[string]int{}, map[string]bool{}
+	for _, route := range Translate(objects, opt).Config.Routes {
+		for i, rule := range route.Rules {
+			if len(rule.Filters) > 0 || len(rule.Backends) != 1 {
+				t.Fatalf("%s has the rule %+v", route.Source.Name, rule)
+			}
+			found[fmt.Sprint(route.Source.Name, i)] = len(rule.Backends[0].Filters)
+			clusters[rule.Backends[0].Cluster] = true
+		}
+	}
+	want := map[string]int{"a-plain0": 0, "b-edited0": 1, "b-edited1": 0, "c-plain0": 0}
+	for name, filters := range want {
+		if got, there := found[name]; got != filters || !there {
+			t.Errorf("rule %s has %d filters of its back end, want %d: %v", name, got, filters, found)
+		}
+	}
+	if len(clusters) != 1 {
+		t.Errorf("the test sees nothing: the clusters are %v", clusters)
 	}
 }
 

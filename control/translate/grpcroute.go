@@ -144,7 +144,7 @@ func (c *routeCompiler) grpcPattern(service, method, field string) config.PathMa
 		if pattern == "" {
 			return "[^/]+"
 		}
-		if problem := regexError(pattern, grpcNameBytesMax); problem != "" {
+		if problem := c.regexes.check(pattern, grpcNameBytesMax); problem != "" {
 			c.defect(field+"."+name, "write an RE2 pattern for the whole "+name, "the regular expression %q %s", clip(pattern), problem)
 			return ""
 		}
@@ -159,7 +159,7 @@ func (c *routeCompiler) grpcPattern(service, method, field string) config.PathMa
 	if len(c.defects) > before {
 		return config.PathMatch{}
 	}
-	if problem := regexError(whole, regexBytesMax); problem != "" {
+	if problem := c.regexes.check(whole, regexBytesMax); problem != "" {
 		c.defect(field, "write shorter patterns", "service and method together make a regular expression that %s", problem)
 	}
 	return config.PathMatch{Kind: config.PathGRPC, Value: whole, Rank: uint32(len(service)*grpcServiceRank + len(method))}

@@ -41,6 +41,7 @@ type routeCompiler struct {
 	out    compiledRoute
 	// defects of the rule at hand.
 	defects []string
+	regexes regexes
 }
 
 // routeRule is one rule: what all kinds of routes share, and what reads the matches, which they don't.

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"fmt"
-	"regexp/syntax"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -18,10 +17,6 @@ const (
 	headerValueBytesMax = 4096
 	queryValueBytesMax  = 1024
 	nameBytesMax        = 256
-	// regexBytesMax and regexInstructionsMax bound what a pattern costs to compile, and each request that it is run on.
-	// They are those of the router, which would refuse the rule later and with less to say about where it is.
-	regexBytesMax        = 4096
-	regexInstructionsMax = 5000
 )
 
 // knownMethod reports the methods of the Gateway API's schema.
@@ -115,7 +110,7 @@ func (c *routeCompiler) pathMatch(p *gatewayv1.HTTPPathMatch, field string) conf
 		}
 		return config.PathMatch{Kind: config.PathPrefix, Value: value}
 	case gatewayv1.PathMatchRegularExpression:
-		if problem := regexError(value, pathBytesMax); problem != "" {
+		if problem := c.regexes.check(value, pathBytesMax); problem != "" {
 			c.defect(field+".value", "write an RE2 pattern for the whole path", "the regular expression %q %s", clip(value), problem)
 		}
 		return config.PathMatch{Kind: config.PathRegex, Value: value}
@@ -137,7 +132,7 @@ func (c *routeCompiler) valueMatch(field, name, value, kind string, valueBytesMa
 		}
 	case string(gatewayv1.HeaderMatchRegularExpression):
 		out.Regex = true
-		if problem := regexError(value, min(valueBytesMax, regexBytesMax)); problem != "" {
+		if problem := c.regexes.check(value, min(valueBytesMax, regexBytesMax)); problem != "" {
 			c.defect(field+".value", "write an RE2 pattern for the whole value", "the regular expression %q %s", clip(value), problem)
 		}
 	default:
@@ -183,28 +178,6 @@ func isHex(c byte) bool {
 
 func isAlphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-// regexError says what is wrong with an RE2 pattern.
-func regexError(pattern string, bytesMax int) string {
-	if pattern == "" {
-		return "is empty"
-	}
-	if len(pattern) > bytesMax {
-		return fmt.Sprintf("is longer than %d bytes", bytesMax)
-	}
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return "is not valid: " + strings.TrimPrefix(err.Error(), "error parsing regexp: ")
-	}
-	program, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return "is not valid: " + err.Error()
-	}
-	if len(program.Inst) > regexInstructionsMax {
-		return fmt.Sprintf("expands to more than %d instructions", regexInstructionsMax)
-	}
-	return ""
 }
 
 // clip keeps messages readable when a value is refused for its length.

@@ -332,7 +332,7 @@ var metricInText = regexp.MustCompile("`((?:rauta|go|process)_[a-z0-9_]+)`")
 
 func TestTestsNamedAgainstAttacksExist(t *testing.T) {
 	var source strings.Builder
-	for _, folder := range []string{"control", "proxy", "cmd", "test"} {
+	for _, folder := range []string{"control", "proxy", "cmd", "test", "fastpath", "h2"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err

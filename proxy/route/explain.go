@@ -64,12 +64,14 @@ func (tr *tracer) candidate(i int32, v verdict) {
 func (t *Table) why(c *candidate, v verdict) string {
 	m := &t.entries[c.entry].Match
 	var p *predicate
-	if v.reason >= noHeader {
+	if v.reason >= noHeader && v.reason != tooMuchWork {
 		p = &t.predicates[int(c.predicates)+int(v.index)]
 	}
 	switch v.reason {
 	case deepHost:
 		return fmt.Sprintf("hostname: %q of an Ingress covers one label only", t.entries[c.entry].Hostname)
+	case tooMuchWork:
+		return fmt.Sprintf("regexes: to ask those up to here costs more than %d instructions times bytes; the request gets 404", regexWorkMax)
 	case otherMethod:
 		return "method: it is not " + m.Method
 	case otherPath:

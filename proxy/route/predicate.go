@@ -26,6 +26,7 @@ const (
 	otherHeader
 	noQuery
 	otherQuery
+	tooMuchWork
 )
 
 // verdict on a candidate. index is that of the predicate that failed, counted from candidate.predicates.
@@ -35,19 +36,19 @@ type verdict struct {
 }
 
 // check compares all but a literal path, which the tree has compared.
-func (t *Table) check(c *candidate, path []byte, deep bool, req *message.Request) verdict {
-	if deep && c.oneLabel {
+func (t *Table) check(c *candidate, s *search) verdict {
+	if s.deep && c.oneLabel {
 		return verdict{reason: deepHost}
 	}
 	if !c.anyMethod {
-		if c.method != req.MethodID {
+		if c.method != s.req.MethodID {
 			return verdict{reason: otherMethod}
 		}
-		if c.method == message.MethodOther && string(req.Bytes(req.Method)) != t.entries[c.entry].Match.Method {
+		if c.method == message.MethodOther && string(s.req.Bytes(s.req.Method)) != t.entries[c.entry].Match.Method {
 			return verdict{reason: otherMethod}
 		}
 	}
-	if c.regex != none && !t.regexes[c.regex].match(path) {
+	if c.regex != none && !t.regexes[c.regex].match(s.path, &s.work) {
 		return verdict{reason: otherPath}
 	}
 	n := int(c.headers) + int(c.query)
@@ -58,9 +59,9 @@ func (t *Table) check(c *candidate, path []byte, deep bool, req *message.Request
 	for i := range predicates {
 		r := matched
 		if i < int(c.headers) {
-			r = t.checkHeader(&predicates[i], req)
+			r = t.checkHeader(&predicates[i], s)
 		} else {
-			r = t.checkQuery(&predicates[i], req.Bytes(req.Query))
+			r = t.checkQuery(&predicates[i], s)
 		}
 		if r != matched {
 			return verdict{reason: r, index: uint8(i)}
@@ -70,10 +71,11 @@ func (t *Table) check(c *candidate, path []byte, deep bool, req *message.Request
 }
 
 // checkHeader compares the value of a field; the lines of a repeated one are combined (RFC 9110 section 5.3).
-func (t *Table) checkHeader(p *predicate, req *message.Request) reason {
+func (t *Table) checkHeader(p *predicate, s *search) reason {
+	req := s.req
 	i := req.Lookup(p.name, p.id, 0)
 	if i < 0 {
-		return t.checkControl(p, req)
+		return t.checkControl(p, s)
 	}
 	first := req.Bytes(req.Fields[i].Value)
 	next := req.Lookup(p.name, p.id, i+1)
@@ -82,11 +84,11 @@ func (t *Table) checkHeader(p *predicate, req *message.Request) reason {
 	case next < 0 && p.regex == none:
 		ok = string(first) == p.value
 	case next < 0:
-		ok = t.regexes[p.regex].match(first)
+		ok = t.regexes[p.regex].match(first, &s.work)
 	case p.regex == none:
 		ok = equalCombined(p, req, i)
 	default:
-		ok = t.matchCombined(p, req, i)
+		ok = t.matchCombined(p, s, i)
 	}
 	if ok {
 		return matched
@@ -95,29 +97,22 @@ func (t *Table) checkHeader(p *predicate, req *message.Request) reason {
 }
 
 // checkControl compares the fields that engines take out of the field list.
-func (t *Table) checkControl(p *predicate, req *message.Request) reason {
+func (t *Table) checkControl(p *predicate, s *search) reason {
 	var value message.Span
 	switch p.id {
 	case message.Host:
-		value = req.Authority
+		value = s.req.Authority
 	case message.Upgrade:
-		value = req.Upgrade
+		value = s.req.Upgrade
 	}
 	if value.Len == 0 {
 		return noHeader
 	}
-	return t.compare(p, req.Bytes(value), otherHeader)
-}
-
-func (t *Table) compare(p *predicate, value []byte, failure reason) reason {
-	if p.regex != none {
-		if t.regexes[p.regex].match(value) {
-			return matched
-		}
-	} else if string(value) == p.value {
+	text := s.req.Bytes(value)
+	if p.regex != none && t.regexes[p.regex].match(text, &s.work) || p.regex == none && string(text) == p.value {
 		return matched
 	}
-	return failure
+	return otherHeader
 }
 
 // separator joins the lines of a field: Cookie is the exception to the comma (RFC 9113 section 8.2.3).
@@ -148,7 +143,8 @@ func equalCombined(p *predicate, req *message.Request, i int) bool {
 }
 
 // matchCombined builds the combined value from field i on for a regex; one that is longer than a regex may see doesn't match.
-func (t *Table) matchCombined(p *predicate, req *message.Request, i int) bool {
+func (t *Table) matchCombined(p *predicate, s *search, i int) bool {
+	req := s.req
 	buf := t.scratch.Get().(*[regexInputMax]byte)
 	defer t.scratch.Put(buf)
 	sep, n := p.separator(), 0
@@ -162,12 +158,13 @@ func (t *Table) matchCombined(p *predicate, req *message.Request, i int) bool {
 		}
 		n += copy(buf[n:], line)
 	}
-	return t.regexes[p.regex].match(buf[:n])
+	return t.regexes[p.regex].match(buf[:n], &s.work)
 }
 
 // checkQuery compares the first parameter of the name (WHATWG URL section 5.1: pairs split at "&", then at the first "=",
 // "+" is a space, percent-encoding is decoded, and a broken escape stands for itself).
-func (t *Table) checkQuery(p *predicate, query []byte) reason {
+func (t *Table) checkQuery(p *predicate, s *search) reason {
+	query := s.req.Bytes(s.req.Query)
 	for len(query) > 0 {
 		pair := query
 		if i := bytes.IndexByte(query, '&'); i >= 0 {
@@ -188,7 +185,7 @@ func (t *Table) checkQuery(p *predicate, query []byte) reason {
 			}
 			return otherQuery
 		}
-		if t.matchDecoded(p, value) {
+		if t.matchDecoded(p, value, &s.work) {
 			return matched
 		}
 		return otherQuery
@@ -211,10 +208,10 @@ func equalDecoded(raw []byte, text string) bool {
 }
 
 // matchDecoded decodes a query value for a regex.
-func (t *Table) matchDecoded(p *predicate, raw []byte) bool {
+func (t *Table) matchDecoded(p *predicate, raw []byte, work *int) bool {
 	re := &t.regexes[p.regex]
 	if bytes.IndexByte(raw, '%') < 0 && bytes.IndexByte(raw, '+') < 0 {
-		return re.match(raw)
+		return re.match(raw, work)
 	}
 	buf := t.scratch.Get().(*[regexInputMax]byte)
 	defer t.scratch.Put(buf)
@@ -228,7 +225,7 @@ func (t *Table) matchDecoded(p *predicate, raw []byte) bool {
 		n++
 		raw = raw[used:]
 	}
-	return re.match(buf[:n])
+	return re.match(buf[:n], work)
 }
 
 // decode returns the first byte that raw, which is not empty, stands for, and how many bytes spell it.

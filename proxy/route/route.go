@@ -100,7 +100,18 @@ type candidate struct {
 // none is the absent index.
 const none = -1
 
-// Lookup returns the winner for a request to host, which is lower case and without port. It may be called concurrently.
+// search is one look-up under way.
+type search struct {
+	req  *message.Request
+	path []byte
+	tr   *tracer // or nil
+	deep bool    // the wildcard at hand stands for more than one label of the host
+	work int     // what regexes may still cost, see regexWorkMax; negative when that was not enough
+}
+
+// Lookup returns the winner for a request to host, which is lower case and without port. There is none if the regexes that
+// had to be asked cost too much (regexWorkMax): nobody can say then which entry the request belongs to. Lookup may be called
+// concurrently.
 func (t *Table) Lookup(host []byte, req *message.Request) (Result, bool) {
 	return t.lookup(host, req, nil)
 }
@@ -108,31 +119,32 @@ func (t *Table) Lookup(host []byte, req *message.Request) (Result, bool) {
 // lookup asks the virtual hosts from the most specific to the least. With a tracer it doesn't stop at the winner, so that
 // the tracer sees all that a less specific match could have had.
 func (t *Table) lookup(host []byte, req *message.Request, tr *tracer) (Result, bool) {
-	path := req.Bytes(req.Path)
+	s := search{req: req, path: req.Bytes(req.Path), tr: tr, work: regexWorkMax}
 	if h, ok := t.hosts.exact[string(host)]; ok {
-		if r, ok := t.lookupHost(h, path, false, req, tr); ok {
+		if r, ok := t.lookupHost(h, &s); ok {
 			return r, true
 		}
 	}
 	for n := t.hosts.longest(host); n != none; n = t.hosts.wild.nodes[n].up {
 		node := &t.hosts.wild.nodes[n]
 		// node.depth is the length of the suffix with its dot: what is before it is what the wildcard stands for.
-		labels := host[:len(host)-int(node.depth)]
-		if r, ok := t.lookupHost(node.prefix, path, bytes.IndexByte(labels, '.') >= 0, req, tr); ok {
+		s.deep = bytes.IndexByte(host[:len(host)-int(node.depth)], '.') >= 0
+		if r, ok := t.lookupHost(node.prefix, &s); ok {
 			return r, true
 		}
 	}
 	if t.hosts.any != none {
-		return t.lookupHost(t.hosts.any, path, false, req, tr)
+		s.deep = false
+		return t.lookupHost(t.hosts.any, &s)
 	}
 	return Result{}, false
 }
 
-// lookupHost asks one virtual host; deep says that its wildcard stands for more than one label of the name.
-func (t *Table) lookupHost(h int32, path []byte, deep bool, req *message.Request, tr *tracer) (Result, bool) {
-	vh := t.virtualHosts[h]
-	if tr != nil {
-		tr.host(h)
+// lookupHost asks one virtual host.
+func (t *Table) lookupHost(h int32, s *search) (Result, bool) {
+	vh, path := t.virtualHosts[h], s.path
+	if s.tr != nil {
+		s.tr.host(h)
 	}
 	full, deepest := int32(none), int32(none)
 	// "*" (RFC 9112 section 3.2.4) has no elements to compare: only the prefix "/", which is the empty key, takes it.
@@ -141,12 +153,12 @@ func (t *Table) lookupHost(h int32, path []byte, deep bool, req *message.Request
 		full, deepest = t.paths.walk(vh.root, path)
 	}
 	if full != none {
-		if c := t.scan(t.paths.nodes[full].exact, path, deep, req, tr); c != none {
+		if c := t.scan(t.paths.nodes[full].exact, s); c != none {
 			return t.result(c, len(path)), true
 		}
 	}
 	if vh.regex != none && !asterisk {
-		if c := t.scan(vh.regex, path, deep, req, tr); c != none {
+		if c := t.scan(vh.regex, s); c != none {
 			return t.result(c, len(path)), true
 		}
 	}
@@ -161,17 +173,17 @@ func (t *Table) lookupHost(h int32, path []byte, deep bool, req *message.Request
 		if depth < len(path) && path[depth] != '/' {
 			continue // "/a" doesn't match "/ab"
 		}
-		if c := t.scan(node.prefix, path, deep, req, tr); c != none {
+		if c := t.scan(node.prefix, s); c != none {
 			return t.result(c, depth), true
 		}
 	}
 	if vh.grpc != none && !asterisk {
-		if c := t.scan(vh.grpc, path, deep, req, tr); c != none {
+		if c := t.scan(vh.grpc, s); c != none {
 			return t.result(c, len(path)), true
 		}
 	}
 	if slash != none {
-		if c := t.scan(slash, path, deep, req, tr); c != none {
+		if c := t.scan(slash, s); c != none {
 			return t.result(c, 0), true
 		}
 	}
@@ -185,12 +197,18 @@ func (t *Table) result(c int32, prefix int) Result {
 }
 
 // scan returns the first candidate of a group that takes the request, or none.
-func (t *Table) scan(first int32, path []byte, deep bool, req *message.Request, tr *tracer) int32 {
+func (t *Table) scan(first int32, s *search) int32 {
 	for i := first; ; i++ {
 		c := &t.candidates[i]
-		v := t.check(c, path, deep, req)
-		if tr != nil {
-			tr.candidate(i, v)
+		v := t.check(c, s)
+		if s.work < 0 {
+			v = verdict{reason: tooMuchWork}
+		}
+		if s.tr != nil {
+			s.tr.candidate(i, v)
+			if s.tr.winner != none {
+				s.work = regexWorkMax // what comes now, only the tracer asks
+			}
 		} else if v.reason == matched {
 			return i
 		}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -303,6 +304,29 @@ func TestARegexMatchesTheWholePathAndNoLongOne(t *testing.T) {
 		"/c" + strings.Repeat("c", regexInputMax-1): -1,
 	} {
 		expect(t, tab, "", request("GET "+path), rule)
+	}
+}
+
+// Of all a program's instructions every one is alive at every byte of such a value: 40 of these patterns took half a minute.
+func TestTheRegexesOfOneLookupCostABoundedAmountTogether(t *testing.T) {
+	dear := func(i int) string { return strings.Repeat(".*a", 1000) + fmt.Sprint(i) }
+	var entries []Entry
+	for i := range 40 {
+		entries = append(entries, on("a.test", regexPath("/"+dear(i))))
+	}
+	entries = append(entries, on("a.test", prefix("/")), on("b.test", with(prefix("/"), "h~:x-a="+dear(0))), on("b.test", prefix("/b")), on("c.test", prefix("/")),
+		on("d.test", with(prefix("/"), "q~:v="+dear(0))), on("d.test", prefix("/d")))
+	tab := table(t, entries...)
+	long := "/" + strings.Repeat("a", regexInputMax-1)
+	expect(t, tab, "a.test", request("GET /short"), 40)
+	expect(t, tab, "a.test", request("GET "+long), -1) // not 40: one that was not asked might have won
+	expect(t, tab, "b.test", request("GET /x", "X-A: "+long), -1)
+	expect(t, tab, "b.test", request("GET /b", "X-A: "+long), 42) // the longer prefix is asked first
+	expect(t, tab, "c.test", request("GET "+long), 43)
+	expect(t, tab, "d.test", request("GET /x?v="+long), -1)
+	expect(t, tab, "d.test", request("GET /x?v=%61"+long), -1)
+	if got := steps(tab, "a.test", "GET "+long)[0]; !strings.Contains(got, "costs more than 4194304 instructions times bytes") {
+		t.Errorf("the first step is %q", got)
 	}
 }
 

@@ -191,9 +191,12 @@ func (p Program) build(ctx context.Context, folder string) error {
 
 // moduleFolder returns where the files of a module are that the module of the current folder needs.
 func moduleFolder(module string) (string, error) {
-	text, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module)
+	var complaints strings.Builder
+	list.Stderr = &complaints
+	text, err := list.Output()
 	if err != nil {
-		return "", fmt.Errorf("find module %s: %w", module, err)
+		return "", fmt.Errorf("find module %s: %w\n%s", module, err, complaints.String())
 	}
 	folder := strings.TrimSpace(string(text))
 	if folder == "" {
