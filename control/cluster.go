@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -54,6 +55,9 @@ type Source interface {
 // Plane is a data plane whose endpoints can be changed by themselves.
 type Plane interface {
 	Publisher
+	// Revise is Publish where, since the last call, only the clusters in changed have got other endpoints that SetEndpoints has
+	// not set.
+	Revise(cfg *config.Config, eps config.Endpoints, changed []string) error
 	SetEndpoints(cluster string, eps []config.Endpoint)
 }
 
@@ -309,6 +313,11 @@ func (c *Cluster) translated(t *translation) {
 		c.To.Failed(t.failure)
 		return
 	}
+	if c.held != nil && t.result.Revised { // it goes on with one that has not been published
+		last := c.held.result
+		maps.Copy(last.Endpoints, t.result.Endpoints)
+		t.result.Endpoints, t.result.Revised = last.Endpoints, last.Revised
+	}
 	complete := c.Source.Refer(t.result.References)
 	if c.held == nil {
 		c.till = time.Now().Add(patience)
@@ -328,16 +337,23 @@ func (c *Cluster) publish(t *translation) {
 	c.held, c.retry = nil, time.Time{}
 	before := c.current
 	again := t == before
+	revised := !again && t.result.Revised && before != nil
+	var changed []string
 	if !again {
 		c.current = t
-		c.index()
+		changed = c.index()
 		for service := range c.touched { // newer than the translation
-			c.refresh(service)
+			changed = append(changed, c.refresh(service)...)
 		}
 		c.report(t.result.Problems)
 	}
 	start := time.Now()
-	err := c.To.Publish(t.result.Config, c.eps)
+	var err error
+	if revised {
+		err = c.To.Revise(t.result.Config, c.eps, changed)
+	} else {
+		err = c.To.Publish(t.result.Config, c.eps)
+	}
 	end := time.Now()
 	runtime.KeepAlive(before) // the data plane knows what the two have in common as long as both are there
 	if !again {

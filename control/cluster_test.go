@@ -101,9 +101,10 @@ type dataPlane struct {
 	published chan *config.Config
 	endpoints chan []config.Endpoint
 
-	mu  sync.Mutex
-	eps config.Endpoints
-	err error
+	mu      sync.Mutex
+	eps     config.Endpoints
+	revised [][]string // of each call of Revise
+	err     error
 }
 
 func (p *dataPlane) Publish(cfg *config.Config, eps config.Endpoints) error {
@@ -113,6 +114,20 @@ func (p *dataPlane) Publish(cfg *config.Config, eps config.Endpoints) error {
 	p.mu.Unlock()
 	p.published <- cfg
 	return err
+}
+
+func (p *dataPlane) Revise(cfg *config.Config, eps config.Endpoints, changed []string) error {
+	p.mu.Lock()
+	p.revised = append(p.revised, changed)
+	p.mu.Unlock()
+	return p.Publish(cfg, eps)
+}
+
+// last is what it was told last: all endpoints, and which of them are new in revisions.
+func (p *dataPlane) last() (config.Endpoints, [][]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.eps, p.revised
 }
 
 func (p *dataPlane) SetEndpoints(_ string, eps []config.Endpoint) { p.endpoints <- eps }
@@ -278,6 +293,63 @@ func TestAChangeOfObjectsIsPublishedWithTheNewestEndpoints(t *testing.T) {
 	defer p.mu.Unlock()
 	if eps := p.eps["d/app:80"]; len(eps) != 1 || eps[0].Address != "10.0.0.2:8080" {
 		t.Errorf("published endpoints %+v", p.eps)
+	}
+}
+
+// anew is a new state of a route, which takes and leads to the same.
+func anew(r *gatewayv1.HTTPRoute) *gatewayv1.HTTPRoute {
+	next := r.DeepCopy()
+	next.Generation++
+	weight := int32(next.Generation)
+	next.Spec.Rules[0].BackendRefs[0].Weight = &weight
+	return next
+}
+
+func TestARevisionSaysWhoseEndpointsHaveChanged(t *testing.T) {
+	s, p, _ := live(t, nil)
+	objects := served(80, "10.0.0.1")
+	s.set(func(s *source) { s.objects, s.synced, s.change.Objects = objects, true, true })
+	receive(t, "the first configuration", p.published)
+	objects.HTTPRoutes = []*gatewayv1.HTTPRoute{anew(objects.HTTPRoutes[0])}
+	s.set(func(s *source) { s.objects, s.change.Objects = objects, true })
+	receive(t, "another weight", p.published)
+	objects.HTTPRoutes = []*gatewayv1.HTTPRoute{anew(objects.HTTPRoutes[0])}
+	objects.EndpointSlices = []*discoveryv1.EndpointSlice{slice("10.0.0.2")} // which the source has not told yet
+	s.set(func(s *source) { s.objects, s.change.Objects = objects, true })
+	receive(t, "another endpoint", p.published)
+	eps, revised := p.last()
+	if len(revised) != 2 || len(revised[0]) != 0 || !slices.Equal(revised[1], []string{"d/app:80"}) {
+		t.Errorf("revisions with other endpoints of %v", revised)
+	}
+	if list := eps["d/app:80"]; len(list) != 1 || list[0].Address != "10.0.0.2:8080" {
+		t.Errorf("the endpoints are %v", eps)
+	}
+}
+
+func TestARevisionOfWhatWasNotPublishedIsPublishedWhole(t *testing.T) {
+	s, p, _ := live(t, nil)
+	objects := served(80, "10.0.0.1")
+	s.set(func(s *source) { s.objects, s.synced, s.change.Objects = objects, true, true })
+	receive(t, "the first configuration", p.published)
+	gateway := objects.Gateways[0].DeepCopy()
+	gateway.Spec.Listeners = append(gateway.Spec.Listeners, gatewayv1.Listener{Name: "tls", Port: 443, Protocol: gatewayv1.HTTPSProtocolType,
+		TLS: &gatewayv1.ListenerTLSConfig{CertificateRefs: []gatewayv1.SecretObjectReference{{Name: "c"}}}})
+	other := *objects.Services[0]
+	other.Name = "other"
+	route := objects.HTTPRoutes[0].DeepCopy()
+	route.Name, route.Spec.Rules[0].BackendRefs[0].Name = "s", "other"
+	more := slice("10.0.0.3")
+	more.Name, more.Labels = "other-1", map[string]string{discoveryv1.LabelServiceName: "other"}
+	objects.Gateways, objects.Services = []*gatewayv1.Gateway{gateway}, append(objects.Services, &other)
+	objects.EndpointSlices, objects.HTTPRoutes = append(objects.EndpointSlices, more), append(objects.HTTPRoutes, route)
+	s.set(func(s *source) { s.objects, s.change.Objects, s.complete = objects, true, false })
+	quietly(t, "published without a Secret", p.published)
+	objects.HTTPRoutes = []*gatewayv1.HTTPRoute{anew(objects.HTTPRoutes[0]), route}
+	s.set(func(s *source) { s.objects.HTTPRoutes, s.change.Objects, s.complete = objects.HTTPRoutes, true, true })
+	receive(t, "everything", p.published)
+	eps, revised := p.last()
+	if len(revised) != 0 || len(eps["d/app:80"]) != 1 || len(eps["d/other:80"]) != 1 {
+		t.Errorf("revisions %v, endpoints %v", revised, eps)
 	}
 }
 

@@ -30,13 +30,22 @@ func (c *Cluster) restore() {
 }
 
 // index finds the clusters of Services, whose endpoints change more often than anything else. Most translations have the
-// clusters of the one before. The endpoints of a translation belong to whoever serves it: they go on changing.
-func (c *Cluster) index() {
+// clusters of the one before. The endpoints of a translation belong to whoever serves it: they go on changing. It returns the
+// clusters in a revision that have got others.
+func (c *Cluster) index() (changed []string) {
 	result := c.current.result
-	c.eps, result.Endpoints = result.Endpoints, nil
+	if result.Revised {
+		for name, eps := range result.Endpoints {
+			c.keep(name, eps)
+			changed = append(changed, name)
+		}
+	} else {
+		c.eps = result.Endpoints
+	}
+	result.Endpoints = nil
 	clusters := result.Config.Clusters
 	if c.served != nil && slices.EqualFunc(clusters, c.indexed, func(a, b config.Cluster) bool { return a.Name == b.Name }) {
-		return
+		return changed
 	}
 	c.indexed = clusters
 	c.served = make(map[watch.ServiceName][]string, len(clusters))
@@ -44,6 +53,16 @@ func (c *Cluster) index() {
 		name := clusters[i].Name
 		service := serviceOf(name)
 		c.served[service] = append(c.served[service], name)
+	}
+	return changed
+}
+
+// keep notes the endpoints of a cluster.
+func (c *Cluster) keep(cluster string, eps []config.Endpoint) {
+	if len(eps) == 0 {
+		delete(c.eps, cluster)
+	} else {
+		c.eps[cluster] = eps
 	}
 }
 
@@ -83,11 +102,7 @@ func (c *Cluster) refresh(service watch.ServiceName) (clusters []string) {
 				continue
 			}
 			eps, problems := translate.EndpointsOf(svc, port, slices, c.Options)
-			if len(eps) == 0 {
-				delete(c.eps, name)
-			} else {
-				c.eps[name] = eps
-			}
+			c.keep(name, eps)
 			if len(problems) > 0 { // they are to be reported
 				c.touch(time.Now())
 			}

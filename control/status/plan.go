@@ -144,8 +144,8 @@ func (p *planner) ingresses(u *Update, s *translate.Statuses, left *departed) {
 	}
 }
 
-func planRoutes[T metav1.Object](p *planner, kind string, objects []T, statuses []translate.RouteStatus, statusOf func(T) *gatewayv1.RouteStatus) {
-	wanted := ordered[translate.RouteStatus]{list: statuses, of: func(w *translate.RouteStatus) id { return id{Namespace: w.Namespace, Name: w.Name} }}
+func planRoutes[T metav1.Object](p *planner, kind string, objects []T, statuses []*translate.RouteStatus, statusOf func(T) *gatewayv1.RouteStatus) {
+	wanted := ordered[*translate.RouteStatus]{list: statuses, of: func(w **translate.RouteStatus) id { return id{Namespace: (*w).Namespace, Name: (*w).Name} }}
 	list, settled := parentEntries(), p.settled.resize(kind, len(objects))
 	for i, o := range objects {
 		before := settled[i]
@@ -157,7 +157,7 @@ func planRoutes[T metav1.Object](p *planner, kind string, objects []T, statuses 
 		}
 		var want []gatewayv1.RouteParentStatus
 		if w := wanted.find(o); w != nil {
-			want = w.Parents
+			want = (*w).Parents
 		}
 		if settled[i] = settledAs(o, want); settled[i] == before {
 			continue

@@ -27,7 +27,7 @@ func planned(u *Update, seed maphash.Seed, settled settledRoutes) map[id]uint64 
 type routesAndStatuses struct {
 	random  *rand.Rand
 	routes  []*gatewayv1.HTTPRoute
-	wanted  []translate.RouteStatus
+	wanted  []*translate.RouteStatus
 	created int
 }
 
@@ -40,7 +40,7 @@ func (c *routesAndStatuses) change() {
 		r := route(fmt.Sprintf("r%d", c.random.IntN(50)*1000+c.created))
 		at, _ := slices.BinarySearchFunc(c.routes, r, func(a, b *gatewayv1.HTTPRoute) int { return compare(refOf("", a), refOf("", b)) })
 		c.routes = slices.Insert(c.routes, at, r)
-		c.wanted = slices.Insert(c.wanted, at, translate.RouteStatus{Namespace: r.Namespace, Name: r.Name})
+		c.wanted = slices.Insert(c.wanted, at, &translate.RouteStatus{Namespace: r.Namespace, Name: r.Name})
 		return
 	}
 	i := c.random.IntN(len(c.routes))
@@ -70,7 +70,7 @@ func TestWhatIsPlannedDoesNotDependOnWhatWasSettledBefore(t *testing.T) {
 			}
 			wanted := c.wanted
 			if c.random.IntN(4) == 0 { // routes that are not ours have none
-				wanted = slices.DeleteFunc(slices.Clone(wanted), func(translate.RouteStatus) bool { return c.random.IntN(3) == 0 })
+				wanted = slices.DeleteFunc(slices.Clone(wanted), func(*translate.RouteStatus) bool { return c.random.IntN(3) == 0 })
 			}
 			given := slices.Clone(c.routes)
 			if c.random.IntN(8) == 0 { // whoever reads the objects should have them in order, and need not

@@ -39,7 +39,7 @@ func accepted(gateway string, generation int64) gatewayv1.RouteParentStatus {
 }
 
 func routeStatus(o *gatewayv1.HTTPRoute, parents ...gatewayv1.RouteParentStatus) translate.Statuses {
-	return translate.Statuses{HTTPRoutes: []translate.RouteStatus{{Namespace: o.Namespace, Name: o.Name, Parents: parents}}}
+	return translate.Statuses{HTTPRoutes: []*translate.RouteStatus{{Namespace: o.Namespace, Name: o.Name, Parents: parents}}}
 }
 
 func routes(list ...*gatewayv1.HTTPRoute) *translate.Objects {
@@ -227,7 +227,7 @@ func TestARefusedWriteHurtsNoOtherAndIsTriedAgainWhenTheObjectChanges(t *testing
 		return nil
 	}
 	b := newBench(s)
-	want := translate.Statuses{HTTPRoutes: []translate.RouteStatus{
+	want := translate.Statuses{HTTPRoutes: []*translate.RouteStatus{
 		{Namespace: "shop", Name: "bad", Parents: []gatewayv1.RouteParentStatus{accepted("web", 1)}},
 		{Namespace: "shop", Name: "good", Parents: []gatewayv1.RouteParentStatus{accepted("web", 1)}}}}
 	if pause := b.offer(t.Context(), routes(bad, good), want); pause != retryMin {
@@ -497,7 +497,7 @@ func TestClassesAndAllKindsOfRoutesGetTheirStatus(t *testing.T) {
 	s.add(kindTLSRoute, o.TLSRoutes[0], "")
 	s.add(kindTCPRoute, o.TCPRoutes[0], "")
 	s.add(kindUDPRoute, o.UDPRoutes[0], "")
-	one := []translate.RouteStatus{{Namespace: "shop", Name: "r", Parents: []gatewayv1.RouteParentStatus{accepted("web", 1)}}}
+	one := []*translate.RouteStatus{{Namespace: "shop", Name: "r", Parents: []gatewayv1.RouteParentStatus{accepted("web", 1)}}}
 	newBench(s).offer(t.Context(), o, translate.Statuses{
 		GatewayClasses: []translate.GatewayClassStatus{{Name: "rauta", Status: gatewayv1.GatewayClassStatus{
 			Conditions: []metav1.Condition{condition("Accepted", true, "Accepted", 1, "")}, SupportedFeatures: []gatewayv1.SupportedFeature{{Name: "HTTPRoute"}}}}},

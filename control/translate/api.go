@@ -115,9 +115,13 @@ func (o Options) withDefaults() Options {
 
 // Result is what the objects mean.
 type Result struct {
-	Config    *config.Config
+	Config *config.Config
+	// Endpoints of clusters that have any. They belong to the caller.
 	Endpoints config.Endpoints
-	Statuses  Statuses
+	// Revised says that the run went on with the last one of the same Memo: the clusters are the same, and Endpoints has only
+	// those whose endpoints have changed since, with an empty list where there are none any more.
+	Revised  bool
+	Statuses Statuses
 	// Problems in order of object, and within an object as its fields were read.
 	Problems []Problem
 	// References are the Secrets and ConfigMaps that were looked for, whether they exist or not, in order.
@@ -158,11 +162,11 @@ type Statuses struct {
 	Gateways           []GatewayStatus      `json:"gateways,omitempty"`
 	ListenerSets       []ListenerSetStatus  `json:"listenerSets,omitempty"`
 	GatewayServices    []GatewayService     `json:"gatewayServices,omitempty"`
-	HTTPRoutes         []RouteStatus        `json:"httpRoutes,omitempty"`
-	GRPCRoutes         []RouteStatus        `json:"grpcRoutes,omitempty"`
-	TLSRoutes          []RouteStatus        `json:"tlsRoutes,omitempty"`
-	TCPRoutes          []RouteStatus        `json:"tcpRoutes,omitempty"`
-	UDPRoutes          []RouteStatus        `json:"udpRoutes,omitempty"`
+	HTTPRoutes         []*RouteStatus       `json:"httpRoutes,omitempty"`
+	GRPCRoutes         []*RouteStatus       `json:"grpcRoutes,omitempty"`
+	TLSRoutes          []*RouteStatus       `json:"tlsRoutes,omitempty"`
+	TCPRoutes          []*RouteStatus       `json:"tcpRoutes,omitempty"`
+	UDPRoutes          []*RouteStatus       `json:"udpRoutes,omitempty"`
 	Ingresses          []IngressStatus      `json:"ingresses,omitempty"`
 	BackendTLSPolicies []PolicyStatus       `json:"backendTLSPolicies,omitempty"`
 }
@@ -208,7 +212,7 @@ type ListenerSetStatus struct {
 	Status    gatewayv1.ListenerSetStatus `json:"status"`
 }
 
-// RouteStatus is the status of one route: it holds RAUTA's entries of status.parents; those of other controllers must be kept by the writer.
+// RouteStatus is the status of one route, which nobody changes: it holds RAUTA's entries of status.parents; those of other controllers must be kept by the writer.
 type RouteStatus struct {
 	Namespace string                        `json:"namespace"`
 	Name      string                        `json:"name"`

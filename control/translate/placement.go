@@ -128,11 +128,11 @@ func (t *translator) place(o *routeObject, p *placement) {
 		return
 	}
 	list := t.statuses.of(o.kind)
-	*list = append(*list, *p.status)
+	*list = append(*list, p.status)
 }
 
 // of returns the list for routes of a kind.
-func (s *Statuses) of(kind string) *[]RouteStatus {
+func (s *Statuses) of(kind string) *[]*RouteStatus {
 	switch kind {
 	case kindGRPCRoute:
 		return &s.GRPCRoutes

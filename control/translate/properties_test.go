@@ -293,6 +293,6 @@ func TestNothingOfASecretComesOut(t *testing.T) {
 }
 
 // allRoutes are the statuses of the routes of every kind.
-func allRoutes(s *Statuses) []RouteStatus {
+func allRoutes(s *Statuses) []*RouteStatus {
 	return slices.Concat(s.HTTPRoutes, s.GRPCRoutes, s.TLSRoutes, s.TCPRoutes, s.UDPRoutes)
 }

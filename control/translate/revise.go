@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -21,16 +20,16 @@ const revisionsMax = 100
 
 // standing is a run that can be gone on with. Nobody changes its result.
 type standing struct {
-	t         *translator
-	objects   Objects
-	result    Result
-	endpoints config.Endpoints // those of result, which belong to the caller
-	clusters  map[key][]*clusterMemo
+	t        *translator
+	objects  Objects
+	result   Result // without endpoints
+	clusters map[key][]*clusterMemo
 }
 
 // stand keeps a run for the next one.
 func (m *Memo) stand(t *translator, o *Objects, r *Result) {
-	s := &standing{t: t, objects: o.cloned(), result: *r, endpoints: maps.Clone(r.Endpoints), clusters: map[key][]*clusterMemo{}}
+	s := &standing{t: t, objects: o.cloned(), result: *r, clusters: map[key][]*clusterMemo{}}
+	s.result.Endpoints = nil
 	for _, c := range m.byRoute.clusters {
 		k := keyOf(c.service)
 		s.clusters[k] = append(s.clusters[k], c)
@@ -64,7 +63,7 @@ func (m *Memo) revise(o *Objects, opt Options) *Result {
 	if slices.Equal(s.objects.HTTPRoutes, o.HTTPRoutes) && slices.Equal(s.objects.EndpointSlices, o.EndpointSlices) {
 		return nil // somebody has a reason to ask again
 	}
-	r := &revision{standing: s, list: &m.byRoute.list, next: s.result}
+	r := &revision{standing: s, list: &m.byRoute.list, next: s.result, endpoints: config.Endpoints{}}
 	if !r.slices(o.EndpointSlices) || !r.routes(o) {
 		return nil
 	}
@@ -75,10 +74,9 @@ func (m *Memo) revise(o *Objects, opt Options) *Result {
 	r.next.Config = &cfg
 	s.objects.HTTPRoutes, s.objects.EndpointSlices = slices.Clone(o.HTTPRoutes), slices.Clone(o.EndpointSlices)
 	s.result = r.next
-	s.result.Endpoints = nil
 	m.standing = s
 	out := s.result
-	out.Endpoints = maps.Clone(s.endpoints)
+	out.Endpoints, out.Revised = r.endpoints, true
 	return &out
 }
 
@@ -103,7 +101,8 @@ type revision struct {
 	*standing
 	list       *routeList
 	next       Result
-	configured []*config.Route // in place of those of the last configuration; nil while they are the same
+	endpoints  config.Endpoints // that have changed
+	configured []*config.Route  // in place of those of the last configuration; nil while they are the same
 }
 
 // replaced are the places at which two lists differ; false if they are too many, or not the same objects in the same order.
@@ -157,12 +156,8 @@ func (r *revision) slices(after []*discoveryv1.EndpointSlice) bool {
 				return false
 			}
 			c.slices, c.endpoints = list, eps
-			switch name := c.config.Name; {
-			case c.used != t.routesKnown.run: // no route that is served leads there
-			case len(eps) == 0:
-				delete(r.endpoints, name)
-			default:
-				r.endpoints[name] = eps
+			if c.used == t.routesKnown.run { // else no route that is served leads there
+				r.endpoints[c.config.Name] = eps
 			}
 		}
 	}
@@ -180,8 +175,9 @@ func (r *revision) routes(o *Objects) bool {
 	for _, g := range t.gateways {
 		gateways[keyOf(g.object)] = g
 	}
-	byName, byAge := slices.Clone(r.list.byName), slices.Clone(r.list.byAge)
-	for _, i := range changed {
+	byName := r.list.byName
+	all := make([]*routeObject, len(changed))
+	for n, i := range changed {
 		if i >= len(byName) || byName[i].Object != named(r.objects.HTTPRoutes[i]) { // they are not in order, or some are ignored
 			return false
 		}
@@ -194,9 +190,11 @@ func (r *revision) routes(o *Objects) bool {
 		} else if !r.route(last, fresh, gateways) {
 			return false
 		}
-		byName[i], byAge[r.list.place[i]] = fresh, fresh
+		all[n] = fresh
 	}
-	r.list.byName, r.list.byAge = byName, byAge
+	for n, i := range changed {
+		byName[i], r.list.byAge[r.list.place[i]] = all[n], all[n]
+	}
 	return true
 }
 
@@ -230,7 +228,7 @@ func (r *revision) route(last, fresh *routeObject, gateways map[key]*gateway) bo
 		}
 		r.configured[at] = route
 	}
-	at, found := slices.BinarySearchFunc(r.next.Statuses.HTTPRoutes, b.status, func(a RouteStatus, b *RouteStatus) int {
+	at, found := slices.BinarySearchFunc(r.next.Statuses.HTTPRoutes, b.status, func(a, b *RouteStatus) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	if !found {
@@ -239,7 +237,7 @@ func (r *revision) route(last, fresh *routeObject, gateways map[key]*gateway) bo
 	if &r.next.Statuses.HTTPRoutes[0] == &r.result.Statuses.HTTPRoutes[0] {
 		r.next.Statuses.HTTPRoutes = slices.Clone(r.next.Statuses.HTTPRoutes)
 	}
-	r.next.Statuses.HTTPRoutes[at] = *b.status
+	r.next.Statuses.HTTPRoutes[at] = b.status
 	return true
 }
 

@@ -3,6 +3,7 @@ package translate
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -12,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/proxy/config"
 )
 
 // town is routes that lead to Services with endpoints, one of them in another namespace, which a grant permits.
@@ -142,6 +145,7 @@ func TestARunThatGoesOnWithTheLastOneGivesWhatAWholeRunGives(t *testing.T) {
 		present := original
 		var before *Result
 		var text []byte
+		var served owner
 		for step := range steps {
 			for range 1 + random.IntN(2) {
 				present = live(random, present)
@@ -156,7 +160,7 @@ func TestARunThatGoesOnWithTheLastOneGivesWhatAWholeRunGives(t *testing.T) {
 			} else {
 				whole++
 			}
-			if a, b := encode(t, got), encode(t, Translate(present, opt)); !bytes.Equal(a, b) {
+			if a, b := encode(t, served.whole(got)), encode(t, Translate(present, opt)); !bytes.Equal(a, b) {
 				t.Fatalf("chain %d, step %d: with a memory\n%s\nwithout\n%s", n, step, a, b)
 			}
 			if before != nil && !bytes.Equal(text, encode(t, before)) {
@@ -170,17 +174,35 @@ func TestARunThatGoesOnWithTheLastOneGivesWhatAWholeRunGives(t *testing.T) {
 	}
 }
 
+// owner has the results of runs with one memory, one after the other, as whoever serves them does.
+type owner struct{ endpoints config.Endpoints }
+
+// whole is a result with all endpoints.
+func (o *owner) whole(r *Result) *Result {
+	if !r.Revised {
+		o.endpoints = config.Endpoints{}
+	}
+	maps.Copy(o.endpoints, r.Endpoints)
+	maps.DeleteFunc(o.endpoints, func(_ string, eps []config.Endpoint) bool { return len(eps) == 0 })
+	out := *r
+	out.Endpoints, out.Revised = maps.Clone(o.endpoints), false
+	return &out
+}
+
 func TestTheOwnerOfAResultMayChangeItsEndpoints(t *testing.T) {
 	o, opt := town(t, 5)
 	opt.Memo = &Memo{}
-	for range 3 {
+	for i := range 4 {
 		next := *o
-		next.HTTPRoutes = slices.Clone(o.HTTPRoutes)
-		next.HTTPRoutes[2] = next.HTTPRoutes[2].DeepCopy()
-		next.HTTPRoutes[2].Generation++
+		next.EndpointSlices = slices.Clone(o.EndpointSlices)
+		s := next.EndpointSlices[i]
+		next.EndpointSlices[i] = slice(s.Namespace, s.Name, "10.0.0.9")
 		r := Translate(&next, opt)
-		if len(r.Endpoints) != 4 {
-			t.Fatalf("%d clusters have endpoints, want 4", len(r.Endpoints))
+		if r.Revised != (i > 0) {
+			t.Errorf("run %d goes on with the last one: %v", i, r.Revised)
+		}
+		if want := []int{4, 2, 2, 2}[i]; len(r.Endpoints) != want { // the new ones, and those that were changed before
+			t.Fatalf("run %d: %d clusters have endpoints, want %d: %v", i, len(r.Endpoints), want, r.Endpoints)
 		}
 		clear(r.Endpoints)
 	}

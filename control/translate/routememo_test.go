@@ -56,13 +56,14 @@ func TestWhatIsRememberedOfRoutesNeverOutlivesWhatItRestsOn(t *testing.T) {
 		objects, opt := loadCase(t, dir)
 		remembering := opt
 		remembering.Memo = &Memo{}
-		Translate(objects, remembering)
+		var served owner
+		served.whole(Translate(objects, remembering))
 		for i, next := range neighbours(objects) {
 			if !sampled(i) {
 				continue
 			}
 			want := encode(t, Translate(next, opt))
-			if got := encode(t, Translate(next, remembering)); !bytes.Equal(got, want) {
+			if got := encode(t, served.whole(Translate(next, remembering))); !bytes.Equal(got, want) {
 				t.Fatalf("%s: with a memory\n%s\nwithout\n%s", dir, got, want)
 			}
 		}
@@ -156,13 +157,14 @@ func TestAnySequenceOfChangesLeadsToWhatTheLastObjectsSay(t *testing.T) {
 		original, opt := loadCase(t, dir)
 		remembering := opt
 		remembering.Memo = &Memo{}
+		var served owner
 		present := *original
 		for step := range steps {
 			for range 1 + random.IntN(3) {
 				present = vary(random, original, present)
 			}
 			want := encode(t, Translate(&present, opt))
-			if got := encode(t, Translate(&present, remembering)); !bytes.Equal(got, want) {
+			if got := encode(t, served.whole(Translate(&present, remembering))); !bytes.Equal(got, want) {
 				t.Fatalf("%s, step %d: with a memory\n%s\nwithout\n%s", dir, step, got, want)
 			}
 		}
@@ -246,7 +248,8 @@ func TestARouteWhoseStatusWasWrittenIsNotCompiledAgain(t *testing.T) {
 	}
 	memo := &Memo{}
 	opt.Memo = memo
-	Translate(objects, opt)
+	var served owner
+	served.whole(Translate(objects, opt))
 	before := compilations(memo)
 	next := *objects
 	next.HTTPRoutes = slices.Clone(objects.HTTPRoutes)
@@ -278,7 +281,7 @@ func TestARouteWhoseStatusWasWrittenIsNotCompiledAgain(t *testing.T) {
 		}
 	}
 	opt.Memo = nil
-	if got, want := encode(t, result), encode(t, Translate(&next, opt)); !bytes.Equal(got, want) {
+	if got, want := encode(t, served.whole(result)), encode(t, Translate(&next, opt)); !bytes.Equal(got, want) {
 		t.Errorf("with a memory\n%s\nwithout\n%s", got, want)
 	}
 }

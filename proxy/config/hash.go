@@ -12,16 +12,19 @@ type Digest struct {
 	// All is equal for equal configurations, whatever process computes it, so that nodes can be compared. Empty and
 	// absent lists are equal.
 	All [32]byte
-	// Routes has the same for each of Config.Routes: proxy/snapshot keeps what did not change.
-	Routes [][32]byte
+	// Routes has the same for each of Config.Routes, by its index: proxy/snapshot keeps what did not change. Routes whose hash was
+	// known need not be in it.
+	Routes map[int][32]byte
 	// L4Routes has it for each of Config.L4Routes.
 	L4Routes [][32]byte
 	// Others are the hashes of everything else.
 	Others PartHashes
 }
 
-// PartHashes are those of everything but routes. The zero value knows nothing.
+// PartHashes are those of everything but single routes. The zero value knows nothing.
 type PartHashes struct {
+	// Routes has the hash of the hashes of each groupLen routes, so that a change of one of thousands has few hashed again.
+	Routes [][32]byte
 	// Listeners has the hash of each of Config.Listeners.
 	Listeners [][32]byte
 	// Clusters is that of Config.Clusters, Secrets that of Config.Certificates, TicketKeys and TicketKeySets.
@@ -37,6 +40,9 @@ func NewDigest(c *Config) Digest {
 	return newDigestKnowing(c, func(int) ([32]byte, bool) { return [32]byte{}, false }, func(Part, int) ([32]byte, bool) { return [32]byte{}, false })
 }
 
+// groupLen is how many routes have a common hash.
+const groupLen = 64
+
 // Digest is NewDigest(s.After). route returns the hash of one of Before.Routes, and false if it is not known; others are
 // Digest.Others of Before, or the zero value.
 func (s *Succession) Digest(route func(int) (hash [32]byte, ok bool), others PartHashes) Digest {
@@ -49,6 +55,16 @@ func (s *Succession) Digest(route func(int) (hash [32]byte, ok bool), others Par
 		switch {
 		case !others.known:
 			return hash, false
+		case part == PartRoute:
+			if i >= len(others.Routes) || len(s.Before.Routes) != len(s.After.Routes) {
+				return hash, false
+			}
+			for j := i * groupLen; j < min((i+1)*groupLen, len(s.After.Routes)); j++ {
+				if int(s.Routes[j]) != j || !s.SameRoute(j) {
+					return hash, false
+				}
+			}
+			return others.Routes[i], true
 		case part == PartListener:
 			if ok = i < len(others.Listeners) && s.sameListener(i); ok {
 				hash = others.Listeners[i]
@@ -61,20 +77,20 @@ func (s *Succession) Digest(route func(int) (hash [32]byte, ok bool), others Par
 	})
 }
 
-// newDigestKnowing hashes a configuration; route and part return the hashes of what need not be hashed: of a listener, of all
-// clusters, or of all secrets, whose part is that of certificates.
+// newDigestKnowing hashes a configuration; route and part return the hashes of what need not be hashed: of a group of routes, of a
+// listener, of all clusters, or of all secrets, whose part is that of certificates.
 func newDigestKnowing(c *Config, route func(i int) ([32]byte, bool), part func(p Part, i int) ([32]byte, bool)) Digest {
 	out := Digest{
-		Routes: make([][32]byte, len(c.Routes)), L4Routes: make([][32]byte, len(c.L4Routes)),
+		Routes: map[int][32]byte{}, L4Routes: make([][32]byte, len(c.L4Routes)),
 		Others: PartHashes{Listeners: make([][32]byte, len(c.Listeners)), known: true},
 	}
 	d := newDigest()
-	for i := range c.Routes {
-		var ok bool
-		if out.Routes[i], ok = route(i); !ok {
-			d.route(c.Routes[i])
-			out.Routes[i] = d.sum()
+	for first := 0; first < len(c.Routes); first += groupLen {
+		hash, ok := part(PartRoute, first/groupLen)
+		if !ok {
+			hash = d.group(c.Routes[first:min(first+groupLen, len(c.Routes))], first, route, out.Routes)
 		}
+		out.Others.Routes = append(out.Others.Routes, hash)
 	}
 	for i := range c.L4Routes {
 		d.l4Route(&c.L4Routes[i])
@@ -97,7 +113,8 @@ func newDigestKnowing(c *Config, route func(i int) ([32]byte, bool), part func(p
 		out.Others.Secrets = d.sum()
 	}
 	d.hashes(out.Others.Listeners)
-	d.hashes(out.Routes)
+	d.count(len(c.Routes))
+	d.hashes(out.Others.Routes)
 	d.hashes(out.L4Routes)
 	d.hashes([][32]byte{out.Others.Clusters, out.Others.Secrets})
 	out.All = d.sum()
@@ -109,6 +126,22 @@ func newDigestKnowing(c *Config, route func(i int) ([32]byte, bool), part func(p
 type digest struct {
 	h   hash.Hash
 	buf []byte
+}
+
+// group returns the hash of a group of routes, the first of which has an index, and adds the hashes of those that route does not
+// know.
+func (d *digest) group(list []*Route, first int, route func(i int) ([32]byte, bool), into map[int][32]byte) [32]byte {
+	var hashes [groupLen][32]byte
+	for i, r := range list {
+		var ok bool
+		if hashes[i], ok = route(first + i); !ok {
+			d.route(r)
+			hashes[i] = d.sum()
+			into[first+i] = hashes[i]
+		}
+	}
+	d.hashes(hashes[:len(list)])
+	return d.sum()
 }
 
 // digestFlush is when the buffer goes into the hash, in bytes.

@@ -178,10 +178,22 @@ func (s *Server) Live() *snapshot.Live { return s.live }
 // Publish makes cfg with its endpoints the current configuration: first the routes, then new sockets are opened, then
 // those that it no longer names are closed. err says what was left out; everything else is served.
 func (s *Server) Publish(cfg *config.Config, eps config.Endpoints) error {
+	return s.publish(func() (*snapshot.Snapshot, bool, []*upstream.Endpoint, error) { return s.live.Publish(cfg, eps) })
+}
+
+// Revise is Publish where, since the last call, only the clusters in revised have got other endpoints that SetEndpoints has not
+// set.
+func (s *Server) Revise(cfg *config.Config, eps config.Endpoints, revised []string) error {
+	return s.publish(func() (*snapshot.Snapshot, bool, []*upstream.Endpoint, error) {
+		return s.live.Revise(cfg, eps, revised)
+	})
+}
+
+func (s *Server) publish(make func() (next *snapshot.Snapshot, changed bool, removed []*upstream.Endpoint, err error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start := time.Now()
-	next, changed, removed, err := s.live.Publish(cfg, eps)
+	next, changed, removed, err := make()
 	if changed {
 		s.compiled(time.Since(start))
 	}

@@ -198,10 +198,14 @@ func (c *compiler) routes(digest config.Digest) {
 		if r != nil {
 			left-- // names are unique
 		}
-		if r != nil && r.hash == digest.Routes[i] && (c.sameClusterSet || c.sameClusters(r)) {
+		hash, ok := digest.Routes[i]
+		if !ok {
+			hash = r.hash
+		}
+		if r != nil && r.hash == hash && (c.sameClusterSet || c.sameClusters(r)) {
 			c.next.Config.Routes[i] = r.config // equal, and the memory that it was compiled from
 		} else {
-			r = c.route(i, cfg, digest.Routes[i])
+			r = c.route(i, cfg, hash)
 		}
 		if r.problems != nil {
 			c.next.Problems = append(c.next.Problems, *r.problems...)
@@ -221,7 +225,8 @@ func (c *compiler) changedRoutes(digest config.Digest) {
 		if cfg == last.config {
 			continue
 		}
-		if c.since.SameRoute(i) || last.hash == digest.Routes[i] {
+		hash, ok := digest.Routes[i]
+		if !ok || last.hash == hash {
 			if !own {
 				own, c.next.Config.Routes = true, slices.Clone(given)
 			}
@@ -229,7 +234,7 @@ func (c *compiler) changedRoutes(digest config.Digest) {
 			continue
 		}
 		c.changed = append(c.changed, int32(i))
-		c.next.Routes[i] = c.route(i, cfg, digest.Routes[i])
+		c.next.Routes[i] = c.route(i, cfg, hash)
 		if problems := c.next.Routes[i].problems; problems != nil {
 			c.next.Problems = append(c.next.Problems, *problems...)
 		}

@@ -93,20 +93,50 @@ func (l *Live) Current() *Snapshot { return l.current.Load() }
 func (l *Live) Publish(cfg *config.Config, eps config.Endpoints) (next *Snapshot, changed bool, removed []*upstream.Endpoint, err error) {
 	l.publish.Lock()
 	defer l.publish.Unlock()
+	return l.follow(cfg, func(next *Snapshot) (removed []*upstream.Endpoint) { return next.setEndpoints(eps) })
+}
+
+// Revise is Publish where, since the last call, only the clusters in revised have got other endpoints that SetEndpoints has not
+// set: among thousands of clusters those of one need not be looked for.
+func (l *Live) Revise(cfg *config.Config, eps config.Endpoints, revised []string) (next *Snapshot, changed bool, removed []*upstream.Endpoint, err error) {
+	l.publish.Lock()
+	defer l.publish.Unlock()
+	prev := l.current.Load()
+	return l.follow(cfg, func(next *Snapshot) (removed []*upstream.Endpoint) {
+		if !slices.Equal(prev.clusters, next.clusters) {
+			return next.setEndpoints(eps)
+		}
+		for _, name := range revised {
+			if cluster := next.Clusters[name]; cluster != nil {
+				removed = append(removed, setEndpoints(cluster, eps[name])...)
+			}
+		}
+		return removed
+	})
+}
+
+// setEndpoints gives every cluster its endpoints.
+func (s *Snapshot) setEndpoints(eps config.Endpoints) (removed []*upstream.Endpoint) {
+	for i, cluster := range s.clusters {
+		if cluster != nil {
+			removed = append(removed, setEndpoints(cluster, eps[s.Config.Clusters[i].Name])...)
+		}
+	}
+	return removed
+}
+
+// follow makes cfg the next generation; set gives its clusters their endpoints. l.publish is held.
+func (l *Live) follow(cfg *config.Config, set func(next *Snapshot) (removed []*upstream.Endpoint)) (next *Snapshot, changed bool, removed []*upstream.Endpoint, err error) {
 	prev := l.current.Load()
 	since := config.Follow(l.before(prev), cfg)
 	l.given = weak.Make(cfg)
-	digest := since.Digest(prev.hashOf, prev.hashes)
+	digest := since.Digest(prev.hashOf, prev.partHashes())
 	next = prev
 	vanished := false
 	if changed = prev.Generation == 0 || digest.All != prev.Hash; changed {
 		next, vanished = compile(&l.opt, prev, since, digest)
 	}
-	for i, cluster := range next.clusters {
-		if cluster != nil {
-			removed = append(removed, setEndpoints(cluster, eps[next.Config.Clusters[i].Name])...)
-		}
-	}
+	removed = set(next)
 	if changed {
 		l.current.Store(next)
 		removed = append(removed, orphans(prev, next)...)

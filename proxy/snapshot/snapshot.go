@@ -54,6 +54,15 @@ func (s *Snapshot) hashOf(route int) ([32]byte, bool) {
 	return s.Routes[route].hash, true
 }
 
+// partHashes are what is known beside hashOf.
+func (s *Snapshot) partHashes() config.PartHashes {
+	known := s.hashes
+	if len(s.Routes) != len(s.Config.Routes) {
+		known.Routes = nil
+	}
+	return known
+}
+
 // Certificate returns a certificate of the configuration, nil if there is none of the name or it can't be used.
 func (s *Snapshot) Certificate(name string) *certs.Certificate { return s.certificates.Lookup(name) }
 
