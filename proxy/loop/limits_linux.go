@@ -23,6 +23,25 @@ func SocketsWithinLimits(want, workers int) int {
 	return int(min(uint64(want), max(lim.Cur/socketsShare/uint64(max(workers, 1)), 1)))
 }
 
+// PortsMaxDefault is how many ports are open at most. Each has a socket for every worker, and is one that the node cannot
+// use for anything else: a tenth of what it has for outgoing connections (ip_local_port_range).
+const PortsMaxDefault = 3000
+
+// PortsWithinLimits is how many ports each of so many workers may listen on beside so many connections: want, or less if
+// descriptors would run out. A quarter of what connections leave is for everything else.
+func PortsWithinLimits(want, workers, connections int) int {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return want
+	}
+	return portsFor(want, workers, connections, lim.Cur)
+}
+
+func portsFor(want, workers, connections int, descriptors uint64) int {
+	used := min(uint64(connections)*descriptorsPerConnection, descriptors)
+	return int(min(uint64(want), max((descriptors-used)/4*3/uint64(max(workers, 1)), 1)))
+}
+
 // descriptorsPerConnection: an accepted connection may hold one connected socket beside its own.
 const descriptorsPerConnection = 2
 

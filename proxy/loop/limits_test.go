@@ -31,6 +31,28 @@ func TestConnectionsStayBelowTheLimitOfOpenFiles(t *testing.T) {
 	}
 }
 
+func TestPortsLeaveConnectionsAndOthersTheirDescriptors(t *testing.T) {
+	for _, c := range []struct {
+		workers     int
+		descriptors uint64
+		allowed     int
+	}{
+		{2, 1 << 20, PortsMaxDefault},
+		{64, 1 << 20, PortsMaxDefault},
+		{128, 1 << 20, PortsMaxDefault},
+		{2, 4096, 384},
+		{2, 1024, 96},
+		{64, 1024, 3},
+		{1, 4, 1},
+		{2, ^uint64(0), PortsMaxDefault},
+	} {
+		connections := connectionsFor(0, c.descriptors)
+		if got := portsFor(PortsMaxDefault, c.workers, connections, c.descriptors); got != c.allowed {
+			t.Errorf("%d workers, %d descriptors, %d connections: %d ports allowed, want %d", c.workers, c.descriptors, connections, got, c.allowed)
+		}
+	}
+}
+
 func TestTheContainersMemoryIsTheSmallestLimitOfItsGroups(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text + "\n")} }
 	for name, c := range map[string]struct {

@@ -117,8 +117,8 @@ type Server struct {
 	used      func() uint64 // bytes of memory
 	// compiled takes how long compiling a configuration took.
 	compiled func(time.Duration)
-	// connections is how many client connections the loops may have.
-	connections int
+	// connections is how many client connections the loops may have, ports how many ports they may listen on.
+	connections, ports int
 }
 
 // New returns a server that serves nothing yet.
@@ -126,7 +126,8 @@ func New(opt Options) (*Server, error) {
 	if opt.Workers < 1 {
 		return nil, errors.New("a server needs at least one worker")
 	}
-	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, openUDP: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed}
+	s := &Server{opt: opt, open: map[netip.AddrPort]bool{}, openUDP: map[netip.AddrPort]bool{}, stop: make(chan struct{}), used: memoryUsed,
+		ports: loop.PortsMaxDefault}
 	s.compiled = opt.Registry.Durations("rauta_config_compile_seconds")
 	s.live = snapshot.NewLive(snapshot.Options{
 		Workers: opt.Workers, Registry: opt.Registry, DefaultAddress: opt.Bind, NextProtos: nextProtos(&opt), WithoutL4: opt.Plane != nil,
@@ -144,7 +145,7 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.connections = connections
+	s.connections, s.ports = connections, loop.PortsWithinLimits(loop.PortsMaxDefault, opt.Workers, connections)
 	s.plane = newLoopPlane(deps, connections, opt.Overlap)
 	return s, nil
 }
@@ -267,9 +268,14 @@ func (s *Server) SetEndpoints(cluster string, eps []config.Endpoint) {
 func (s *Server) setSockets(next *snapshot.Snapshot) error {
 	var errs []error
 	wanted := map[netip.AddrPort]bool{}
+	room := s.ports - s.staying(next)
 	for _, p := range next.Ports {
 		wanted[p.Addr] = true
 		if s.open[p.Addr] {
+			continue
+		}
+		if room--; room < 0 {
+			errs = append(errs, &config.ListenerError{Listeners: namesOf(p.Listeners), Err: s.tooMany()})
 			continue
 		}
 		if err := s.plane.Open(p.Addr); err != nil {
@@ -286,7 +292,27 @@ func (s *Server) setSockets(next *snapshot.Snapshot) error {
 			s.opt.Log.Info("stopped listening", "address", addr.String())
 		}
 	}
-	return errors.Join(append(errs, s.setUDPSockets(next)...)...)
+	return errors.Join(append(errs, s.setUDPSockets(next, room)...)...)
+}
+
+// staying is how many of the open ports next has too.
+func (s *Server) staying(next *snapshot.Snapshot) (n int) {
+	for _, p := range next.Ports {
+		if s.open[p.Addr] {
+			n++
+		}
+	}
+	for _, p := range next.UDPPorts {
+		if s.openUDP[p.Addr] {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *Server) tooMany() error {
+	return fmt.Errorf("%d ports are open, and no more may be (PortsMaxDefault, or what the limit on open files leaves); remove listeners, "+
+		"or raise that limit (ulimit -n)", s.ports)
 }
 
 func namesOf(listeners []*snapshot.Listener) []string {
@@ -297,8 +323,9 @@ func namesOf(listeners []*snapshot.Listener) []string {
 	return out
 }
 
-// setUDPSockets does the same for datagrams. A plane that does not forward any has no ports for them.
-func (s *Server) setUDPSockets(next *snapshot.Snapshot) (errs []error) {
+// setUDPSockets does the same for datagrams, if there is room for so many ports more. A plane that does not forward any has
+// no ports for them.
+func (s *Server) setUDPSockets(next *snapshot.Snapshot, room int) (errs []error) {
 	plane, ok := s.plane.(datagramPlane)
 	if !ok {
 		return nil
@@ -307,6 +334,10 @@ func (s *Server) setUDPSockets(next *snapshot.Snapshot) (errs []error) {
 	for _, p := range next.UDPPorts {
 		wanted[p.Addr] = true
 		if s.openUDP[p.Addr] {
+			continue
+		}
+		if room--; room < 0 {
+			errs = append(errs, &config.ListenerError{Listeners: p.Listeners, Err: s.tooMany()})
 			continue
 		}
 		if err := plane.OpenUDP(p.Addr); err != nil {
@@ -366,7 +397,7 @@ func (s *Server) Drain(ctx context.Context) int {
 		s.plane.Close(addr)
 	}
 	clear(s.open)
-	s.setUDPSockets(&snapshot.Snapshot{})
+	s.setUDPSockets(&snapshot.Snapshot{}, 0)
 	s.mu.Unlock()
 	deadline := time.Now().Add(s.opt.DrainTime)
 	s.plane.Drain()

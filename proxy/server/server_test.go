@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -149,6 +150,47 @@ func TestInAClusterASocketThatIsTakenKeepsNobodyFromBeingReady(t *testing.T) {
 	}
 	if ok, why := s.Ready(); !ok {
 		t.Errorf("not ready: %s", why)
+	}
+}
+
+// TestPortsBeyondTheLimitAreToldAndCloseNoOthers: listeners could take all descriptors, and nobody could connect any more.
+func TestPortsBeyondTheLimitAreToldAndCloseNoOthers(t *testing.T) {
+	const limit, many = 3, 5
+	s, _ := startServer(t, 1, func(s *Server) { s.opt.ReadyWithoutSockets, s.ports = true, limit })
+	cfg, eps := everythingTo(1, "127.0.0.1:1")
+	one := cfg.Listeners[0]
+	cfg.Listeners = nil
+	for i := range many {
+		one.Name, one.Port = fmt.Sprint("default/gw/", i), testrig.FreePort(t)
+		cfg.Listeners = append(cfg.Listeners, one)
+	}
+	served := func(c *config.Config) (names []string) {
+		for _, l := range c.Listeners {
+			conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Port).String())
+			if err == nil {
+				names = append(names, l.Name)
+				conn.Close()
+			}
+		}
+		return names
+	}
+	err := s.Publish(cfg, eps)
+	unserved, before := config.Unserved(cfg, err), served(cfg)
+	if len(unserved) != many-limit || len(before) != limit || !strings.Contains(err.Error(), "3 ports are open, and no more may be") {
+		t.Fatalf("served are %v, not served %v: %v", before, unserved, err)
+	}
+	// Another listener takes the place of one that goes; those that were open stay.
+	next := *cfg
+	next.Listeners = slices.DeleteFunc(slices.Clone(cfg.Listeners), func(l config.Listener) bool { return l.Name == before[0] })
+	unserved = config.Unserved(&next, s.Publish(&next, eps))
+	after := served(&next)
+	if len(unserved) != many-limit-1 || len(after) != limit || !slices.Contains(after, before[1]) || !slices.Contains(after, before[2]) {
+		t.Errorf("served were %v and are %v, not served %v", before, after, unserved)
+	}
+	last := next
+	last.Listeners = next.Listeners[:1]
+	if err := s.Publish(&last, eps); err != nil {
+		t.Error(err)
 	}
 }
 
