@@ -15,17 +15,16 @@ import (
 func Build(entries []Entry) (*Table, error) {
 	b := &builder{
 		t:     &Table{entries: entries, candidates: make([]candidate, 0, len(entries))},
-		ranks: make([]rank, len(entries)),
+		ranks: make([]rank, 0, len(entries)),
 		regex: map[string]int32{},
-		hosts: map[string]int32{},
 	}
-	b.t.scratch.New = func() any { return new([regexInputMax]byte) }
+	b.t.scratch.New = newScratch
+	hosts := map[string]int32{}
 	order := make([]int32, len(entries))
 	for i := range entries {
-		if err := validate(&entries[i].Match, b.compile); err != nil {
-			return nil, fmt.Errorf("entry %d (hostname %q, rule %d): %w", i, entries[i].Hostname, entries[i].Rule, err)
+		if err := b.check(int32(i)); err != nil {
+			return nil, err
 		}
-		b.ranks[i] = rankOf(&entries[i])
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, b.before)
@@ -34,10 +33,11 @@ func Build(entries []Entry) (*Table, error) {
 		for n < len(order) && entries[order[n]].Hostname == entries[order[0]].Hostname {
 			n++
 		}
-		b.addHost(entries[order[0]].Hostname, order[:n])
+		hosts[entries[order[0]].Hostname] = int32(len(b.t.virtualHosts))
+		b.t.virtualHosts = append(b.t.virtualHosts, b.virtualHost(order[:n]))
 		order = order[n:]
 	}
-	b.t.hosts = newHostIndex(b.hosts)
+	b.t.hosts = newHostIndex(hosts)
 	b.t.paths.compact()
 	b.t.predicates = slices.Clip(b.t.predicates)
 	return b.t, nil
@@ -45,11 +45,25 @@ func Build(entries []Entry) (*Table, error) {
 
 type builder struct {
 	t     *Table
-	ranks []rank           // by entry
+	base  int32            // entries before it are laid out already
+	ranks []rank           // by entry, from base on
 	regex map[string]int32 // pattern to index in t.regexes
-	hosts map[string]int32 // hostname to index in t.virtualHosts
 	items []item           // of the virtual host at hand
 }
+
+func newScratch() any { return new([regexInputMax]byte) }
+
+// check validates an entry, the next one.
+func (b *builder) check(e int32) error {
+	entry := &b.t.entries[e]
+	if err := validate(&entry.Match, b.compile); err != nil {
+		return fmt.Errorf("entry %d (hostname %q, rule %d): %w", e, entry.Hostname, entry.Rule, err)
+	}
+	b.ranks = append(b.ranks, rankOf(entry))
+	return nil
+}
+
+func (b *builder) rank(e int32) *rank { return &b.ranks[e-b.base] }
 
 func (b *builder) compile(pattern string) error {
 	if _, ok := b.regex[pattern]; ok {
@@ -71,7 +85,7 @@ func (b *builder) before(i, j int32) int {
 	if c := strings.Compare(x.Hostname, y.Hostname); c != 0 {
 		return c
 	}
-	rx, ry := &b.ranks[i], &b.ranks[j]
+	rx, ry := b.rank(i), b.rank(j)
 	literalX, literalY := !rx.isPattern(), !ry.isPattern()
 	if literalX != literalY {
 		if literalX {
@@ -90,14 +104,14 @@ func (b *builder) before(i, j int32) int {
 	return cmp.Compare(i, j)
 }
 
-// addHost adds the virtual host for the entries of one hostname, which are in the order of before.
-func (b *builder) addHost(hostname string, order []int32) {
-	vh := virtualHost{root: none, regex: none, grpc: none, first: int32(len(b.t.candidates))}
+// virtualHost lays out the entries of one hostname, which are in the order of before.
+func (b *builder) virtualHost(order []int32) virtualHost {
+	vh := virtualHost{root: none, regex: none, grpc: none, first: int32(len(b.t.candidates)), count: int32(len(order))}
 	b.items = b.items[:0]
 	for i, e := range order {
 		c := int32(len(b.t.candidates))
 		b.t.candidates = append(b.t.candidates, b.candidate(e))
-		rank, path := &b.ranks[e], &b.t.entries[e].Match.Path
+		rank, path := b.rank(e), &b.t.entries[e].Match.Path
 		startsGroup := i == 0 || !b.sameGroup(order[i-1], e)
 		if !startsGroup {
 			continue
@@ -128,16 +142,15 @@ func (b *builder) addHost(hostname string, order []int32) {
 	if len(b.items) > 0 {
 		vh.root = b.t.paths.insert(b.items)
 	}
-	b.hosts[hostname] = int32(len(b.t.virtualHosts))
-	b.t.virtualHosts = append(b.t.virtualHosts, vh)
+	return vh
 }
 
 // sameGroup reports whether adjacent entries of one hostname are asked together.
 func (b *builder) sameGroup(i, j int32) bool {
-	if b.ranks[i].kind != b.ranks[j].kind {
+	if b.rank(i).kind != b.rank(j).kind {
 		return false
 	}
-	return b.ranks[i].isPattern() ||
+	return b.rank(i).isPattern() ||
 		pathKey(&b.t.entries[i].Match.Path) == pathKey(&b.t.entries[j].Match.Path)
 }
 
@@ -148,7 +161,7 @@ func (b *builder) candidate(e int32) candidate {
 		anyMethod: m.Method == "", oneLabel: b.t.entries[e].OneLabel, method: message.LookupMethod([]byte(m.Method)),
 		headers: uint8(b.addPredicates(m.Headers, true)), query: uint8(b.addPredicates(m.Query, false)),
 	}
-	if b.ranks[e].isPattern() {
+	if b.rank(e).isPattern() {
 		c.regex = b.regex[m.Path.Value]
 	}
 	return c

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
@@ -101,12 +102,7 @@ func (tr *tracer) unasked() []Step {
 	}
 	var losers []loser
 	for h := range t.virtualHosts {
-		first := t.virtualHosts[h].first
-		last := int32(len(t.candidates))
-		if h+1 < len(t.virtualHosts) {
-			last = t.virtualHosts[h+1].first
-		}
-		for _, c := range t.candidates[first:last] {
+		for _, c := range t.of(&t.virtualHosts[h]) {
 			if !tr.asked[c.entry] {
 				losers = append(losers, loser{c.entry, tr.hosts[h], rankOf(&t.entries[c.entry])})
 			}
@@ -120,7 +116,7 @@ func (tr *tracer) unasked() []Step {
 			return 1
 		}
 		c, _ := a.rank.compare(&b.rank)
-		return cmp.Or(c, cmp.Compare(a.entry, b.entry))
+		return cmp.Or(c, strings.Compare(t.entries[a.entry].Hostname, t.entries[b.entry].Hostname), cmp.Compare(a.entry, b.entry))
 	})
 	left := 0
 	if len(losers) > explainStepsMax {

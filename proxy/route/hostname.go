@@ -81,6 +81,27 @@ func newHostIndex(values map[string]int32) hostIndex {
 	return h
 }
 
+// find returns the value of a pattern, or none.
+func (h *hostIndex) find(pattern string) int32 {
+	if pattern == "" {
+		return h.any
+	}
+	suffix, ok := wildcard(pattern)
+	if !ok {
+		if v, ok := h.exact[pattern]; ok {
+			return v
+		}
+		return none
+	}
+	if len(h.wild.nodes) == 0 {
+		return none
+	}
+	if _, n := h.wild.walk(0, reverse(nil, []byte(suffix))); n != none && int(h.wild.nodes[n].depth) == len(suffix) {
+		return h.wild.nodes[n].prefix
+	}
+	return none
+}
+
 // longest returns the node of the longest wildcard that covers host, or none. node.up leads to the shorter ones.
 func (h *hostIndex) longest(host []byte) int32 {
 	if len(h.wild.nodes) == 0 || len(host) == 0 || len(host) > hostnameBytesMax {

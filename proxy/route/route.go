@@ -24,6 +24,7 @@ package route
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
@@ -60,7 +61,7 @@ type Result struct {
 
 // Table is a compiled set of entries.
 type Table struct {
-	// entries as given to Build: read by explain, and for methods without an id.
+	// entries as given to Build, and those of Revise: read by explain, and for methods without an id.
 	entries []Entry
 	// hosts finds indices into virtualHosts.
 	hosts        hostIndex
@@ -72,6 +73,11 @@ type Table struct {
 	regexes    []regex
 	// scratch holds *[regexInputMax]byte: a value that has to be put together before a regex can see it.
 	scratch sync.Pool
+
+	// dead counts the entries that no virtual host has any more.
+	dead int
+	// extended: a table that came of this one by Revise has put its own behind what this one has in its lists.
+	extended atomic.Bool
 }
 
 // virtualHost is the entries of one hostname.
@@ -79,7 +85,8 @@ type virtualHost struct {
 	root  int32 // in Table.paths, or none
 	regex int32 // first candidate with a path regex, or none
 	grpc  int32 // first candidate with a pattern for a gRPC service or method, or none
-	first int32 // candidate; those up to the next virtual host's first belong to this one
+	first int32 // candidate
+	count int32 // of candidates
 }
 
 // candidate is an Entry compiled. Candidates that share a path are adjacent, in order of precedence; the last one of such

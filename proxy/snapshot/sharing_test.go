@@ -246,14 +246,55 @@ func BenchmarkPublishOneOf10000RoutesChanged(b *testing.B) {
 // BenchmarkPublishOneChangeAfterTheOther has routes, clusters and attachments in the memory of the last configuration, as a
 // translation of a cluster's objects has them.
 func BenchmarkPublishOneChangeAfterTheOther(b *testing.B) {
+	benchmarkChanges(b, withWeight)
+}
+
+// BenchmarkPublishOneMatchAfterTheOther is the same where what a route takes changes, so that the table does.
+func BenchmarkPublishOneMatchAfterTheOther(b *testing.B) { benchmarkChanges(b, withPath) }
+
+func benchmarkChanges(b *testing.B, change func(*config.Config, int, uint32) *config.Config) {
 	l := newLive()
 	cfg, eps := large(10_000, 1)
 	l.Publish(cfg, eps)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		cfg = withWeight(cfg, i%10_000, uint32(2+i))
-		if _, changed, _, err := l.Publish(cfg, eps); !changed || err != nil {
+		cfg = change(cfg, i%10_000, uint32(2+i))
+		if _, changed, _, err := l.Revise(cfg, eps, nil); !changed || err != nil {
 			b.Fatal(changed, err)
+		}
+	}
+}
+
+// withPath is withWeight with another path instead.
+func withPath(c *config.Config, route int, n uint32) *config.Config {
+	next := *c
+	next.Routes = slices.Clone(c.Routes)
+	own := *c.Routes[route]
+	r := own.Rules[0]
+	r.Matches = []config.Match{prefix(fmt.Sprint("/", n)), prefix("/")}
+	own.Rules = []config.Rule{r}
+	next.Routes[route] = &own
+	return &next
+}
+
+// TestAChangeOfOneRouteAllocatesForItAlone counts allocations, of which a table that is built anew needs several for each host.
+func TestAChangeOfOneRouteAllocatesForItAlone(t *testing.T) {
+	const allocationsMax = 200
+	for what, change := range map[string]func(*config.Config, int, uint32) *config.Config{"weight": withWeight, "path": withPath} {
+		l := newLive()
+		cfg, eps := large(1_000, 1)
+		publish(t, l, cfg)
+		i := 0
+		if got := testing.AllocsPerRun(20, func() {
+			i++
+			cfg = change(cfg, i, uint32(2+i))
+			l.Revise(cfg, eps, nil)
+		}); got > allocationsMax {
+			t.Errorf("a change of a %s allocates %.0f times, want at most %d", what, got, allocationsMax)
+		}
+		want := fmt.Sprintf("a: httproute/default/r%05d/0", 3)
+		if got := match(l.Current(), 80, "GET r00003.example.com/"); got != want {
+			t.Errorf("%s: %s, want %s", what, got, want)
 		}
 	}
 }

@@ -85,6 +85,7 @@ func newSite(hostname string, listeners []*Listener, parts []part, routes []*Rou
 // generation. It returns s itself if it has none of these routes.
 func (s *site) with(changed []int32, routes []*Route) (*site, error) {
 	next, rebuild := s, false
+	var moved []int // parts whose matches are others
 	for _, precedence := range changed {
 		at, _ := slices.BinarySearchFunc(s.parts, precedence, func(p part, precedence int32) int { return cmp.Compare(p.precedence, precedence) })
 		for ; at < len(s.parts) && s.parts[at].precedence == precedence; at++ {
@@ -93,15 +94,26 @@ func (s *site) with(changed []int32, routes []*Route) (*site, error) {
 				own.routes, own.rules = slices.Clone(s.routes), slices.Clone(s.rules)
 				next = &own
 			}
-			r := routes[precedence]
-			rebuild = rebuild || !sameMatches(s.routes[at], r)
+			last, r := s.routes[at], routes[precedence]
 			next.routes[at] = r
-			if rebuild {
+			if rebuild = rebuild || len(last.Rules) != len(r.Rules); rebuild {
 				continue
+			}
+			if !sameMatches(last, r) {
+				moved = append(moved, at)
 			}
 			for j := range r.Rules {
 				next.rules[int(s.parts[at].first)+j] = &r.Rules[j]
 			}
+		}
+	}
+	if len(moved) > 0 && !rebuild {
+		table, err := next.revisedTable(moved)
+		if err != nil {
+			return nil, err
+		}
+		if rebuild = table == nil; !rebuild {
+			next.table = table
 		}
 	}
 	if rebuild {
@@ -117,6 +129,23 @@ func (s *site) with(changed []int32, routes []*Route) (*site, error) {
 // sameHostnames is slices.Equal, which looks at the names even if the slices are one.
 func sameHostnames(a, b []string) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
+}
+
+// revisedTable is the table with the entries that some parts have now, nil if it is to be built anew.
+func (s *site) revisedTable(parts []int) (*route.Table, error) {
+	gone := make(map[int32]bool, len(parts))
+	var fresh []route.Entry
+	for _, i := range parts {
+		for j := range s.routes[i].Rules {
+			gone[s.parts[i].first+int32(j)] = true
+		}
+		fresh = s.entriesOf(fresh, i)
+	}
+	table, err := s.table.Revise(func(rule int32) bool { return gone[rule] }, fresh)
+	if err != nil {
+		return nil, fmt.Errorf("revise the routing table: %w", err)
+	}
+	return table, nil
 }
 
 func (s *site) entries() []route.Entry {
