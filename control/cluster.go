@@ -121,6 +121,7 @@ type translation struct {
 	objects *translate.Objects
 	result  *translate.Result
 	since   time.Time // of the first change in it
+	begun   time.Time
 	took    time.Duration
 	failure error // why there is no result
 }
@@ -274,7 +275,7 @@ func (c *Cluster) act(now time.Time) {
 
 // translate begins a translation beside this loop, so that endpoints can be set meanwhile.
 func (c *Cluster) translate(now time.Time) {
-	t := &translation{since: c.dirty, objects: c.Source.Objects()}
+	t := &translation{since: c.dirty, begun: now, objects: c.Source.Objects()}
 	if c.held != nil {
 		t.since = c.held.since
 	}
@@ -360,6 +361,7 @@ func (c *Cluster) publish(t *translation) {
 		if err != nil {
 			c.Log.Error("parts of the configuration are left out", "error", err)
 		}
+		c.explain(t, start, end)
 		c.measure(StagePublish, end.Sub(start))
 		c.measure(StageServed, end.Sub(t.since))
 		c.took, c.last = t.took+end.Sub(start), end

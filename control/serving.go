@@ -1,8 +1,10 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -144,6 +146,16 @@ func problemText(p translate.Problem) string {
 		b.WriteString(" (" + p.Hint + ")")
 	}
 	return b.String()
+}
+
+// explain logs when a change took which step. loadtest/changes reads it.
+func (c *Cluster) explain(t *translation, published, served time.Time) {
+	if !c.Log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	at := func(name string, at time.Time) slog.Attr { return slog.String(name, at.Format(time.RFC3339Nano)) }
+	c.Log.LogAttrs(context.Background(), slog.LevelDebug, "change served",
+		at("since", t.since), at("translated", t.begun), at("published", published), at("served", served), slog.Bool("revised", t.result.Revised))
 }
 
 func (c *Cluster) measure(s Stage, d time.Duration) {

@@ -30,6 +30,7 @@ type options struct {
 	metrics   string
 	profiles  string
 	folder    string
+	log       string
 	routes    int
 	services  int
 	endpoints int
@@ -64,6 +65,7 @@ func parse(arguments []string) (*options, error) {
 	f.StringVar(&o.metrics, "metrics", "", "URL of RAUTA's metrics, for goroutines and memory")
 	f.StringVar(&o.profiles, "profiles", "", "URL of RAUTA's /debug/pprof/, whose profiles of allocations are stored before and after each phase")
 	f.StringVar(&o.folder, "profile-folder", ".", "where to")
+	f.StringVar(&o.log, "log", "", "file that RAUTA logs to, at level debug and in text, to say where the time of changes went")
 	f.IntVar(&o.routes, "routes", 3000, "HTTPRoutes")
 	f.IntVar(&o.services, "services", 1000, "Services, each with one EndpointSlice")
 	f.IntVar(&o.endpoints, "endpoints", 3, "endpoints of each")

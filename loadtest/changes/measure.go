@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -74,6 +75,7 @@ type phase struct {
 	routes, endpoints stats.Histogram
 	requests, errors  atomic.Int64
 	firstError        atomic.Pointer[string]
+	changes           []change // of routes, in order
 }
 
 func (l *lab) measure(ctx context.Context) error {
@@ -99,12 +101,10 @@ func (l *lab) measure(ctx context.Context) error {
 	stop()
 	wg.Wait()
 	l.numbers("after the churn")
-	quiet.print()
-	busy.print()
-	return err
+	return errors.Join(err, l.print(quiet), l.print(busy))
 }
 
-func (p *phase) print() {
+func (l *lab) print(p *phase) error {
 	fmt.Printf("%s: %d requests, %d errors", p.name, p.requests.Load(), p.errors.Load())
 	if text := p.firstError.Load(); text != nil {
 		fmt.Printf(", such as: %s", *text)
@@ -117,6 +117,14 @@ func (p *phase) print() {
 		}
 		fmt.Println()
 	}
+	if l.log == "" {
+		return nil
+	}
+	list, err := publications(l.log)
+	if err != nil {
+		return err
+	}
+	return printParts(p.changes, list)
 }
 
 // run measures changes, one after the other, while requests to any route go on.
@@ -162,7 +170,12 @@ func (l *lab) changeRoute(ctx context.Context, p *phase, n int) error {
 	if err := l.api.patch(ctx, routePath+"/"+host(i), route(i, l.services, version)); err != nil {
 		return err
 	}
-	return l.until(ctx, &p.routes, host(i), "X-Version", version)
+	written := time.Now()
+	if err := l.until(ctx, &p.routes, host(i), "X-Version", version); err != nil {
+		return err
+	}
+	p.changes = append(p.changes, change{written, time.Now()})
+	return nil
 }
 
 // changeEndpoints moves the first Service to another pod, and waits for it. Churn leaves that Service alone.

@@ -86,6 +86,9 @@ func (p *Process) Exited() <-chan struct{} { return p.exited }
 // ExitCode returns the exit code of a process that has ended, -1 after a signal.
 func (p *Process) ExitCode() int { return p.command.ProcessState.ExitCode() }
 
+// LogPath returns the file that the process writes to.
+func (p *Process) LogPath() string { return p.logPath }
+
 // Log returns what the process has written.
 func (p *Process) Log() string {
 	text, _ := os.ReadFile(p.logPath)

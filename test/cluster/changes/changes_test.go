@@ -80,13 +80,13 @@ func TestHowLongChangesTake(t *testing.T) {
 	start := time.Now()
 	rauta := cluster.Run(t, "rauta", nil, "serve", "--kubeconfig="+p.KubeconfigOf(t, system, "rauta"), "--admin="+adminAddress,
 		"--metrics="+metricsPage, "--leader-election-namespace="+system, "--leader-election-id=changes",
-		"--host-ips="+cluster.NodeAddress, "--drain-delay=0s", "--drain-time=1s")
+		"--host-ips="+cluster.NodeAddress, "--log-level=debug", "--drain-delay=0s", "--drain-time=1s")
 	awaitReady(t, rauta)
 	t.Logf("RAUTA is ready %s after its start", time.Since(start).Round(time.Millisecond))
 	awaitStatuses(t)
 	t.Logf("all statuses are written %s after its start", time.Since(start).Round(time.Second))
 	stop := watchMemory(t, rauta)
-	do(t, *measuring, append(arguments, "-filled"))
+	do(t, *measuring, append(arguments, "-filled", "-log="+rauta.LogPath()))
 	stop()
 	for line := range strings.Lines(rauta.Log()) {
 		if strings.Contains(line, "level=ERROR") {
