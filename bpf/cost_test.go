@@ -38,7 +38,7 @@ import (
 
 // What it costs to watch requests is some percent of what a request costs, and machines differ by more than that from one
 // second to the next. So this measures in one process that lasts: data planes that are watched in different ways are loaded in
-// turn, for a quarter of a second, and the program that looks at arrivals is attached for its plane's turn only. loadtest ebpf
+// turn, for most of a second, and the program that looks at arrivals is attached in its plane's turn only. loadtest ebpf
 // measures the whole program from outside, with a start for each turn, and needs far more of them.
 var (
 	costFor  = flag.Duration("cost", 0, "measure for so long what watching costs; 0: skip that")
@@ -64,17 +64,27 @@ const (
 	costRoutes      = 64
 	costBody        = 100
 	// A first slice does not count: connections are made in it, and nearly all of them have a request that is watched.
-	costSlice  = 80 * time.Millisecond
-	costSlices = 2
+	// The others together are about as long as a window with the time to the next one.
+	costSlice  = 150 * time.Millisecond
+	costSlices = 5
 	// costBlock rounds are added up for the whole machine, whose idle time is told in steps of 10 ms.
 	costBlock = 10
+)
+
+// ways are ways of being watched.
+type ways int
+
+const (
+	unwatched ways = iota
+	auto           // as is the default: in windows
+	all            // every request
 )
 
 // plane is a data plane with one way of being watched.
 type plane struct {
 	name     string
-	every    bpf.Sampling // 0: no programs
-	kernel   *bpf.Kernel
+	ways     ways
+	kernel   *bpf.Kernel // nil: no programs
 	registry *observe.Registry
 	port     uint16
 }
@@ -83,7 +93,6 @@ type plane struct {
 type costRecord struct {
 	Round    int64  `json:"round"` // by the clock
 	Plane    string `json:"plane"`
-	Every    uint32 `json:"every,omitempty"`
 	Requests uint64 `json:"requests"`
 	Proxy    uint64 `json:"proxyNanos"`   // CPU time
 	Others   uint64 `json:"othersNanos"`  // CPU time of clients and back end, with what the kernel does for them
@@ -187,18 +196,12 @@ func (l *load) command(p *plane) *generator.Command {
 
 func (l *load) measure(p *plane, round int64) costRecord {
 	l.t.Helper()
-	if p.kernel != nil {
-		if err := p.kernel.Switch(true); err != nil {
-			l.t.Fatal(err)
-		}
-		defer func() {
-			if err := p.kernel.Switch(false); err != nil {
-				l.t.Fatal(err)
-			}
-		}()
-	}
+	stop := p.watch(l.t)
 	result := l.do(l.command(p))
-	r := costRecord{Round: round, Plane: p.name, Every: uint32(p.every)}
+	if err := stop(); err != nil {
+		l.t.Fatal(err)
+	}
+	r := costRecord{Round: round, Plane: p.name}
 	for _, s := range result.Samples {
 		r.Requests += s.Requests
 		r.Proxy += s.CPUNanos
@@ -211,10 +214,26 @@ func (l *load) measure(p *plane, round int64) costRecord {
 	return r
 }
 
-// startPlane starts a data plane whose programs, if it has any, are detached.
-func startPlane(t *testing.T, name string, every bpf.Sampling, backend int) *plane {
+// watch has the plane watched until stop is called.
+func (p *plane) watch(t *testing.T) (stop func() error) {
 	t.Helper()
-	p := &plane{name: name, every: every, port: testrig.FreePort(t)}
+	switch p.ways {
+	case auto:
+		stop := p.kernel.Windows(rand.Float64())
+		return func() error { stop(); return nil }
+	case all:
+		if err := p.kernel.Switch(true); err != nil {
+			t.Fatal(err)
+		}
+		return func() error { return p.kernel.Switch(false) }
+	}
+	return func() error { return nil }
+}
+
+// startPlane starts a data plane whose programs, if it has any, are detached.
+func startPlane(t *testing.T, name string, ways ways, backend int) *plane {
+	t.Helper()
+	p := &plane{name: name, ways: ways, port: testrig.FreePort(t)}
 	cfg := &config.Config{
 		Listeners: []config.Listener{{Name: "default/gw/http", Port: p.port, Protocol: config.ProtocolHTTP}},
 		Clusters:  []config.Cluster{{Name: "default/app:80"}},
@@ -236,16 +255,15 @@ func startPlane(t *testing.T, name string, every bpf.Sampling, backend int) *pla
 		Workers: 1, Registry: p.registry, Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), Gather: 50 * time.Microsecond,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
-	if every > 0 {
+	if ways != unwatched {
 		kernel, tier := bpf.Open(p.registry)
 		if kernel == nil {
 			t.Skipf("the kernel takes no programs here: %s", tier.Reason)
 		}
 		t.Cleanup(kernel.Close)
-		if tier = kernel.WatchRequests(1, every, tier); kernel.Requests(0) == nil {
+		if tier = kernel.WatchRequests(1, 1, tier); kernel.Requests(0) == nil {
 			t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
 		}
-		kernel.Start()
 		if err := kernel.Switch(false); err != nil {
 			t.Fatal(err)
 		}
@@ -278,20 +296,16 @@ func TestWhatWatchingCosts(t *testing.T) {
 	}
 	began := time.Now()
 	l := startLoad(t)
-	off := startPlane(t, "off", 0, l.backend)
-	pinAll(t, os.Getpid(), 1)
-	rate := uint64(0)
-	for range 5 {
-		first := l.measure(off, 0)
-		rate = max(rate, uint64(float64(first.Requests)/(costSlices*costSlice).Seconds()))
-	}
-	every := bpf.Sampling(bpf.EveryFor(rate))
 	planes := []*plane{
-		off, startPlane(t, "off again", 0, l.backend), startPlane(t, "auto", every, l.backend),
-		startPlane(t, "all", 1, l.backend), startPlane(t, "all again", 1, l.backend),
+		startPlane(t, "off", unwatched, l.backend), startPlane(t, "off again", unwatched, l.backend),
+		startPlane(t, "auto", auto, l.backend), startPlane(t, "all", all, l.backend),
 	}
 	pinAll(t, os.Getpid(), 1)
-	t.Logf("up to %d requests/s, of which the default watches one in %d", rate, every)
+	for _, p := range planes {
+		for range 3 {
+			l.measure(p, 0)
+		}
+	}
 	file, err := os.OpenFile(*costInto, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
 	if err != nil {
 		t.Fatal(err)
@@ -316,10 +330,10 @@ func TestWhatWatchingCosts(t *testing.T) {
 	t.Logf("\n%s\n%s\n%s", costReport(t, string(text)), accuracy(t, planes), runTimes(t, l, planes))
 }
 
-// accuracy has what the planes say about requests that came at the same time, in turns of a quarter of a second.
+// accuracy has what the planes say about requests that came at the same time, in turns.
 func accuracy(t *testing.T, planes []*plane) string {
 	var b strings.Builder
-	b.WriteString("| watched | requests | counted | count times interval, to requests | p50 in us | p90 | p99 |\n" + strings.Repeat("| --- ", 7) + "|\n")
+	b.WriteString("| watched | requests | counted | share of them | windows | p50 in us | p90 | p99 |\n" + strings.Repeat("| --- ", 8) + "|\n")
 	for _, p := range planes {
 		if p.kernel == nil {
 			continue
@@ -348,7 +362,10 @@ func accuracy(t *testing.T, planes []*plane) string {
 			}
 		}
 		counted := buckets[math.Inf(1)]
-		fmt.Fprintf(&b, "| %s, 1 in %d | %.0f | %.0f | %.4f | %.1f | %.1f | %.1f |\n", p.name, p.every, requests, counted, counted*float64(p.every)/requests,
+		if counted == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.4f | %.4f | %.1f | %.1f | %.1f |\n", p.name, requests, counted, counted/requests, p.kernel.Share(),
 			1e6*stats.BucketQuantile(buckets, 0.5), 1e6*stats.BucketQuantile(buckets, 0.9), 1e6*stats.BucketQuantile(buckets, 0.99))
 	}
 	return b.String()
@@ -375,11 +392,9 @@ func runTimes(t *testing.T, l *load, planes []*plane) string {
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)
 		}
-		for name := range runs {
-			n := runs[name] - runsBefore[name]
-			fmt.Fprintf(&b, "%s, 1 in %d: %s ran %.2f times per request, %.0f ns each\n", p.name, p.every, name,
-				float64(n)/(float64(requests)*(1+1.0/costSlices)), float64(ns[name]-nsBefore[name])/float64(max(n, 1)))
-		}
+		n := runs - runsBefore
+		fmt.Fprintf(&b, "%s: the program ran %.2f times per request, %.0f ns each\n", p.name,
+			float64(n)/(float64(requests)*(1+1.0/costSlices)), float64(ns-nsBefore)/float64(max(n, 1)))
 	}
 	return b.String()
 }
@@ -400,7 +415,7 @@ func costReport(t *testing.T, text string) string {
 		}
 		byRound[r.Round][r.Plane] = r
 	}
-	names := []string{"off", "off again", "auto", "all", "all again"}
+	names := []string{"off", "off again", "auto", "all"}
 	var rounds []map[string]costRecord
 	for _, round := range slices.Sorted(maps.Keys(byRound)) {
 		if len(byRound[round]) == len(names) { // the last one may have been broken off

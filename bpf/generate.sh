@@ -11,6 +11,6 @@ generate() {
 		-tags linux -target amd64,arm64 "$@" -cflags "-O2 -g -Wall -Werror" "$name" "src/$source.c"
 }
 generate kernel rauta -type cell -type conn
-generate requests requests -type slot -type stamp -type tally
+generate requests requests -type slot -type stamp -type window
 "$clang" --version | head -n 1 >compiler.txt
 sha256sum src/kernel.h src/*.c generate.sh ./*_bpfel.go ./*_bpfel.o compiler.txt >objects.sha256

@@ -63,7 +63,7 @@ func (k *Kernel) Start() {
 		k.ended.Go(k.sweepUntilStopped)
 	}
 	if k.requests != nil {
-		k.ended.Go(func() { k.requests.tallies.reclaimUntil(k.stop) })
+		k.ended.Go(func() { k.requests.run(k.stop) })
 	}
 }
 
@@ -75,7 +75,7 @@ func (k *Kernel) Close() {
 		_ = at.Close()
 	}
 	if k.requests != nil {
-		k.requests.close()
+		k.requests.window.detach()
 	}
 }
 

@@ -37,28 +37,24 @@ func heldOfKernel(t *testing.T) (n int) {
 }
 
 func TestWithoutAProgramThatWatchesRequestsEverythingElseCounts(t *testing.T) {
-	for _, program := range []string{requestsProgOnBytes, requestsProgOnEnd} {
-		t.Run(program, func(t *testing.T) {
-			r := newRig(t)
-			held := heldOfKernel(t)
-			tier := r.watchRequests(requestsWithout(program), 1, 1, Tier{Name: TierFull})
-			if tier.Name != TierReduced || !strings.HasPrefix(tier.Reason, "without on_bytes: ") || !strings.Contains(tier.Reason, "event") {
-				t.Errorf("tier %q: %s", tier.Name, tier.Reason)
-			}
-			tier = r.watchRequests(requestsWithout(program), 1, 1, Tier{Name: TierReduced, Reason: "without on_error: the kernel lacks an event"})
-			if tier.Name != TierReduced || !strings.HasPrefix(tier.Reason, "without on_error: the kernel lacks an event; without on_bytes: ") {
-				t.Errorf("tier %q: %s", tier.Name, tier.Reason)
-			}
-			if now := heldOfKernel(t); now != held {
-				t.Errorf("%d maps, programs and links are open, %d were", now, held)
-			}
-			if r.Requests(0) != nil {
-				t.Error("a worker has requests watched")
-			}
-			r.counts(t)
-			if text := r.metrics(); strings.Contains(text, "rauta_kernel_request") {
-				t.Errorf("there are metrics of watched requests:\n%s", text)
-			}
-		})
+	r := newRig(t)
+	held := heldOfKernel(t)
+	tier := r.watchRequests(requestsWithout(requestsProgOnBytes), 1, 1, Tier{Name: TierFull})
+	if tier.Name != TierReduced || !strings.HasPrefix(tier.Reason, "without on_bytes: ") || !strings.Contains(tier.Reason, "event") {
+		t.Errorf("tier %q: %s", tier.Name, tier.Reason)
+	}
+	tier = r.watchRequests(requestsWithout(requestsProgOnBytes), 1, 1, Tier{Name: TierReduced, Reason: "without on_error: the kernel lacks an event"})
+	if tier.Name != TierReduced || !strings.HasPrefix(tier.Reason, "without on_error: the kernel lacks an event; without on_bytes: ") {
+		t.Errorf("tier %q: %s", tier.Name, tier.Reason)
+	}
+	if now := heldOfKernel(t); now != held {
+		t.Errorf("%d maps, programs and links are open, %d were", now, held)
+	}
+	if r.Requests(0) != nil {
+		t.Error("a worker has requests watched")
+	}
+	r.counts(t)
+	if text := r.metrics(); strings.Contains(text, "rauta_kernel_request") {
+		t.Errorf("there are metrics of watched requests:\n%s", text)
 	}
 }

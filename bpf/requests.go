@@ -4,27 +4,28 @@ package bpf
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"rauta.io/rauta/proxy/observe"
 )
 
-// requests are the programs that watch single requests, at work.
+// requests is the program that watches single requests, at work.
 type requests struct {
-	collection  *ebpf.Collection
-	links       []link.Link
-	slots       []requestsSlot // shared with the kernel
-	generations []uint64       // likewise
-	stampsFD    int
-	failures    *atomic.Uint64
-	tallies     *tallies
-	samplers    []*sampler // by worker
+	collection *ebpf.Collection
+	slots      []requestsSlot // shared with the kernel
+	stampsFD   int
+	failures   *atomic.Uint64
+	tallies    *tallies
+	window     *window
+	whole      bool       // the window never closes
+	samplers   []*sampler // by worker
 }
 
 // WatchRequests has single requests watched, too, and returns what the tier is then. It must be called before Start.
@@ -59,41 +60,35 @@ func (k *Kernel) Requests(worker int) observe.Requests {
 // specified are the programs to load. It is loadRequests, or in tests what a kernel does not take.
 type specified func() (*ebpf.CollectionSpec, error)
 
-// openRequests loads and attaches the programs, both or none.
+// openRequests loads and attaches the program.
 func openRequests(programs specified, registry *observe.Registry, failures *atomic.Uint64, workers int, every Sampling) (_ *requests, err error) {
 	spec, err := programs()
 	if err != nil {
 		return nil, err
 	}
-	r := &requests{failures: failures}
-	defer func() {
-		if err != nil {
-			r.close()
-			if r.collection != nil {
-				r.collection.Close()
-			}
-		}
-	}()
-	chunk := spec.Maps[requestsMapRautaChunks].InnerMap.Copy()
+	r := &requests{failures: failures, tallies: newTallies(registry, workers), whole: every != 0}
 	if r.collection, err = ebpf.NewCollection(spec); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			r.collection.Close()
+		}
+	}()
 	if r.slots, err = mapped[requestsSlot](r.collection.Maps[requestsMapRautaSlots]); err != nil {
 		return nil, err
 	}
-	if r.generations, err = mapped[uint64](r.collection.Maps[requestsMapRautaGenerations]); err != nil {
+	shared, err := mapped[requestsWindow](r.collection.Maps[requestsMapRautaWindow])
+	if err != nil {
 		return nil, err
 	}
 	r.stampsFD = r.collection.Maps[requestsMapRautaStamps].FD()
-	if r.tallies, err = newTallies(registry, r.collection.Maps[requestsMapRautaChunks], chunk, r.generations); err != nil {
-		return nil, err
+	r.window = &window{
+		shared: &shared[0], program: r.collection.Programs[requestsProgOnBytes], length: windowTime, tallies: r.tallies, failures: failures,
 	}
-	for name, p := range r.collection.Programs {
-		at, err := link.AttachTracing(link.TracingOptions{Program: p})
-		if err != nil {
-			return nil, fmt.Errorf("attach %s: %w", name, err)
-		}
-		r.links = append(r.links, at)
+	r.window.share.Store(math.Float64bits(1))
+	if err := r.window.attach(); err != nil {
+		return nil, fmt.Errorf("attach %s: %w", requestsProgOnBytes, err)
 	}
 	for i := range workers {
 		r.samplers = append(r.samplers, newSampler(r, i, workers, every))
@@ -112,25 +107,31 @@ func mapped[T any](m *ebpf.Map) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), int(m.MaxEntries())), nil
 }
 
-// close detaches the programs. The memory stays.
-func (r *requests) close() {
-	for _, at := range r.links {
-		_ = at.Close()
+// run does what has to be done now and then, until it is to stop. The memory stays.
+func (r *requests) run(stop <-chan struct{}) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { r.tallies.reclaimUntil(stop) })
+	if !r.whole {
+		r.window.run(stop, 0)
 	}
+	<-stop
 }
 
 func (r *requests) register(registry *observe.Registry) {
 	registry.Gauges("rauta_kernel_request_interval", func(emit emit) {
 		for i, s := range r.samplers {
-			emit(float64(s.every.Load()), observe.Label{Name: "worker", Value: strconv.Itoa(i)})
+			emit(float64(s.every), observe.Label{Name: "worker", Value: strconv.Itoa(i)})
 		}
 	})
+	registry.Counter("rauta_kernel_request_watch_seconds_total", r.window.seconds)
+	registry.Gauge("rauta_kernel_request_watch_ratio", r.window.ratio)
 	r.tallies.register(registry)
 }
 
 // stamp gives the socket the stamp of a slot.
 func (r *requests) stamp(c *stampCall, fd int, slot uint32) bool {
-	c.stamp = requestsStamp{Slot: slot, Generation: r.slots[slot].Generation}
+	c.stamp = requestsStamp{Slot: slot, Generation: r.slots[slot].Generation, Awaited: r.slots[slot].Awaited}
 	if !c.make(unix.BPF_MAP_UPDATE_ELEM, r.stampsFD, fd, unsafe.Pointer(&c.stamp)) {
 		r.failures.Add(1)
 		return false

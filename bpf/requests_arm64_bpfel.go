@@ -14,51 +14,47 @@ import (
 )
 
 type requestsSlot struct {
-	_               structs.HostLayout
-	Generation      uint32
-	Awaited         uint32
-	Written         uint32
-	Tally           uint32
-	TallyGeneration uint32
-	Unused          uint32
-	Since           uint64
-	Ended           uint64
-	Arrived         uint64
-	Pad             [2]uint64
+	_          structs.HostLayout
+	Generation uint32
+	Awaited    uint32
+	Epoch      uint32
+	Fresh      uint32
+	Arrived    uint64
+	Stamped    uint32
+	Unused     uint32
+	Pad        [4]uint64
 }
 
 type requestsStamp struct {
-	_              structs.HostLayout
-	Slot           uint32
-	Generation     uint32
-	Stamped        uint32
-	Counted        uint32
-	Arrived        uint64
-	Received       uint64
-	ReceivedBefore uint64
-	SentBefore     uint64
+	_          structs.HostLayout
+	Slot       uint32
+	Generation uint32
+	Awaited    uint32
+	Seen       uint32
+	Segments   uint32
+	Unused     uint32
 }
 
-type requestsTally struct {
-	_        structs.HostLayout
-	Ns       uint64
-	Received uint64
-	Sent     uint64
-	Buckets  [25]uint32
-	Unused   uint32
+type requestsWindow struct {
+	_      structs.HostLayout
+	Epoch  uint32
+	Unused uint32
+	Pad    [7]uint64
+	Looks  [64]struct {
+		_   structs.HostLayout
+		N   uint64
+		Pad [7]uint64
+	}
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	requestsMapRautaChunks      = "rauta_chunks"
-	requestsMapRautaGenerations = "rauta_generations"
-	requestsMapRautaSlots       = "rauta_slots"
-	requestsMapRautaStamps      = "rauta_stamps"
-	requestsProgOnBytes         = "on_bytes"
-	requestsProgOnEnd           = "on_end"
-	requestsVarTallyInBtf       = "tally_in_btf"
+	requestsMapRautaSlots  = "rauta_slots"
+	requestsMapRautaStamps = "rauta_stamps"
+	requestsMapRautaWindow = "rauta_window"
+	requestsProgOnBytes    = "on_bytes"
 )
 
 // loadRequests returns the embedded CollectionSpec for requests.
@@ -104,24 +100,21 @@ type requestsSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type requestsProgramSpecs struct {
 	OnBytes *ebpf.ProgramSpec `ebpf:"on_bytes"`
-	OnEnd   *ebpf.ProgramSpec `ebpf:"on_end"`
 }
 
 // requestsMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type requestsMapSpecs struct {
-	RautaChunks      *ebpf.MapSpec `ebpf:"rauta_chunks"`
-	RautaGenerations *ebpf.MapSpec `ebpf:"rauta_generations"`
-	RautaSlots       *ebpf.MapSpec `ebpf:"rauta_slots"`
-	RautaStamps      *ebpf.MapSpec `ebpf:"rauta_stamps"`
+	RautaSlots  *ebpf.MapSpec `ebpf:"rauta_slots"`
+	RautaStamps *ebpf.MapSpec `ebpf:"rauta_stamps"`
+	RautaWindow *ebpf.MapSpec `ebpf:"rauta_window"`
 }
 
 // requestsVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type requestsVariableSpecs struct {
-	TallyInBtf *ebpf.VariableSpec `ebpf:"tally_in_btf"`
 }
 
 // requestsObjects contains all objects after they have been loaded into the kernel.
@@ -144,18 +137,16 @@ func (o *requestsObjects) Close() error {
 //
 // It can be passed to loadRequestsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type requestsMaps struct {
-	RautaChunks      *ebpf.Map `ebpf:"rauta_chunks"`
-	RautaGenerations *ebpf.Map `ebpf:"rauta_generations"`
-	RautaSlots       *ebpf.Map `ebpf:"rauta_slots"`
-	RautaStamps      *ebpf.Map `ebpf:"rauta_stamps"`
+	RautaSlots  *ebpf.Map `ebpf:"rauta_slots"`
+	RautaStamps *ebpf.Map `ebpf:"rauta_stamps"`
+	RautaWindow *ebpf.Map `ebpf:"rauta_window"`
 }
 
 func (m *requestsMaps) Close() error {
 	return _RequestsClose(
-		m.RautaChunks,
-		m.RautaGenerations,
 		m.RautaSlots,
 		m.RautaStamps,
+		m.RautaWindow,
 	)
 }
 
@@ -163,7 +154,6 @@ func (m *requestsMaps) Close() error {
 //
 // It can be passed to loadRequestsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type requestsVariables struct {
-	TallyInBtf *ebpf.Variable `ebpf:"tally_in_btf"`
 }
 
 // requestsPrograms contains all programs after they have been loaded into the kernel.
@@ -171,13 +161,11 @@ type requestsVariables struct {
 // It can be passed to loadRequestsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type requestsPrograms struct {
 	OnBytes *ebpf.Program `ebpf:"on_bytes"`
-	OnEnd   *ebpf.Program `ebpf:"on_end"`
 }
 
 func (p *requestsPrograms) Close() error {
 	return _RequestsClose(
 		p.OnBytes,
-		p.OnEnd,
 	)
 }
 

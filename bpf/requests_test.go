@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rauta.io/rauta/proxy/observe"
 )
 
@@ -64,6 +66,7 @@ func (c *watched) exchange(rt *observe.Route, request, response int) int64 {
 	}
 	c.tap.Route = rt
 	c.w.Leaves(&c.tap, c.fd, monotonic(c.w.t))
+	c.tap.Sent += uint64(response)
 	if _, err := c.server.Write(c.buffer[:response]); err != nil {
 		c.w.t.Fatal(err)
 	}
@@ -76,12 +79,39 @@ func (c *watched) exchange(rt *observe.Route, request, response int) int64 {
 
 func (c *watched) transfer(from, to *net.TCPConn, n int) {
 	c.w.t.Helper()
+	if from == c.server {
+		c.tap.Sent += uint64(n)
+	} else {
+		c.tap.Received += uint64(n)
+	}
 	if _, err := from.Write(c.buffer[:n]); err != nil {
 		c.w.t.Fatal(err)
 	}
 	if _, err := io.ReadFull(to, c.buffer[:n]); err != nil {
 		c.w.t.Fatal(err)
 	}
+}
+
+// part sends a part of a request, which stays unread.
+func (c *watched) part(n int) {
+	c.w.t.Helper()
+	before, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ)
+	if err != nil {
+		c.w.t.Fatal(err)
+	}
+	if _, err := c.client.Write(c.buffer[:n]); err != nil {
+		c.w.t.Fatal(err)
+	}
+	until(c.w.t, func() bool { now, err := unix.IoctlGetInt(c.fd, unix.SIOCINQ); return err == nil && now == before+n })
+}
+
+// receive reads what parts have brought.
+func (c *watched) receive(n int) {
+	c.w.t.Helper()
+	if _, err := io.ReadFull(c.server, c.buffer[:n]); err != nil {
+		c.w.t.Fatal(err)
+	}
+	c.tap.Received += uint64(n)
 }
 
 // close ends the connection as a worker does.
@@ -162,39 +192,51 @@ func TestASlotIsGivenBackAndItsNextConnectionIsAnother(t *testing.T) {
 	if second.tap.Slot != slot {
 		t.Fatalf("slot %d instead of %d", second.tap.Slot, slot)
 	}
+	stamped := w.r.slots[slot].Stamped
 	first.transfer(first.client, stays, 1000)
-	if s := &w.r.slots[slot]; s.Arrived != 0 {
+	if s := &w.r.slots[slot]; s.Stamped != stamped {
 		t.Fatal("bytes of the former connection were taken for the present one's")
 	}
 	for range 10 {
 		second.exchange(rt, 20, 30)
 	}
 	second.close()
-	w.awaitCounts("a", 10, 200, 300) // the first was not counted when its slot went
+	w.awaitCounts("a", 11, 210, 310)
+}
+
+// onDescriptor makes a connection that is watched under another descriptor of its socket: the lowest that is free from so
+// many on, of which nothing else in the process has one.
+func (w *watch) onDescriptor(from int) *watched {
+	w.t.Helper()
+	c := &watched{w: w, client: w.mustDial(w.l.Addr().String(), nil), server: w.rig.accept(w.l), buffer: make([]byte, 1<<16)}
+	var err error
+	if c.fd, err = unix.FcntlInt(uintptr(fdOf(w.t, c.server)), unix.F_DUPFD_CLOEXEC, from); err != nil {
+		w.t.Fatal(err)
+	}
+	now := monotonic(w.t)
+	w.Open(&c.tap, c.fd, now, now)
+	return c
 }
 
 func TestADescriptorThatIsUsedAgainIsAnotherConnection(t *testing.T) {
 	w := newWatch(t, 1)
-	first := w.connect()
+	const high = 700
+	first := w.onDescriptor(high)
 	for range 5 {
 		first.exchange(w.registry.Route("a"), 10, 20)
 	}
+	unix.Close(first.fd)
 	first.close()
-	second := w.connect()
-	for range 100 { // in most cases it is so at once
-		if second.fd == first.fd {
-			break
-		}
-		second = w.connect()
-	}
+	second := w.onDescriptor(high)
 	if second.fd != first.fd {
-		t.Skipf("something else in the process has got descriptor %d, no connection has", first.fd)
+		t.Fatalf("the second connection has descriptor %d, not %d", second.fd, first.fd)
 	}
 	for range 7 {
 		if wait := second.exchange(w.registry.Route("b"), 30, 40); wait <= 0 {
 			t.Error("a request is not watched")
 		}
 	}
+	unix.Close(second.fd)
 	second.close()
 	w.awaitCounts("a", 5, 50, 100)
 	w.awaitCounts("b", 7, 210, 280)
@@ -233,7 +275,7 @@ func TestWatchedConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		t.Errorf("%d calls failed, %d of %d slots are free", n, len(w.free), free)
 	}
 	for i := range w.r.slots {
-		if s := &w.r.slots[i]; s.Awaited != 0 || s.Written != 0 {
+		if s := &w.r.slots[i]; s.Awaited-s.Stamped > 1 { // the one after the last was awaited, too
 			t.Fatalf("slot %d: %+v", i, s)
 		}
 	}
@@ -243,10 +285,11 @@ func TestARequestThatCameWithItsConnectionIsCountedFromThere(t *testing.T) {
 	w := newWatch(t, 1)
 	c := &watched{w: w, client: w.mustDial(w.l.Addr().String(), nil), server: w.rig.accept(w.l), buffer: make([]byte, 1<<16)}
 	c.fd = fdOf(t, c.server)
-	c.transfer(c.client, c.server, 50) // before it is watched
+	c.part(50) // before it is watched
 	const waited = 7_000_000
 	now := monotonic(t)
 	w.Open(&c.tap, c.fd, now, now-waited)
+	c.receive(50)
 	if wait := w.Read(&c.tap, now); wait != waited {
 		t.Fatalf("it has waited for %d ns, not %d", wait, waited)
 	}
@@ -280,25 +323,65 @@ func TestAResponseThatLeavesInPartsIsCountedWhenTheLastHasLeft(t *testing.T) {
 }
 
 func TestARequestThatIsAheadOfTheResponseSpoilsNoCount(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		read bool // before the response has left
+		// The first request is counted where its bytes are not mixed with those of the next.
+		requests, in, out int
+	}{{"read", true, 1, 50, 60}, {"unread", false, 2, 60, 90}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWatch(t, 1)
+			rt := w.registry.Route("a")
+			conn := w.connect()
+			conn.transfer(conn.client, conn.server, 10)
+			w.Read(&conn.tap, monotonic(t))
+			if _, err := conn.client.Write(make([]byte, 20)); err != nil { // the next one
+				t.Fatal(err)
+			}
+			until(t, func() bool { return unread(conn.fd) })
+			if c.read {
+				conn.receive(20)
+			}
+			conn.tap.Route = rt
+			conn.transfer(conn.server, conn.client, 30)
+			w.Left(&conn.tap, conn.fd, monotonic(t), true, c.read) // a response that was not announced
+			if !c.read {
+				if conn.tap.State != observe.TapAwaiting {
+					t.Fatal("the next one is not awaited, although nobody knows yet that it is there")
+				}
+				conn.receive(20)
+				if wait := w.Read(&conn.tap, monotonic(t)); wait != 0 {
+					t.Fatalf("it has waited for %d ns, which nobody can know", wait)
+				}
+			}
+			conn.tap.Route = rt
+			w.Leaves(&conn.tap, conn.fd, monotonic(t))
+			conn.transfer(conn.server, conn.client, 40)
+			w.Left(&conn.tap, conn.fd, monotonic(t), true, false)
+			conn.exchange(rt, 50, 60)
+			conn.close()
+			w.awaitCounts("a", c.requests, c.in, c.out)
+		})
+	}
+}
+
+// TestARequestOfWhichAPartIsOlderIsNotWatched: the kernel sees the rest of it arrive when it is awaited.
+func TestARequestOfWhichAPartIsOlderIsNotWatched(t *testing.T) {
 	w := newWatch(t, 1)
-	rt := w.registry.Route("a")
 	c := w.connect()
+	c.exchange(w.registry.Route("a"), 10, 10)
 	c.transfer(c.client, c.server, 10)
 	w.Read(&c.tap, monotonic(t))
-	c.transfer(c.client, c.server, 20) // the next one
-	c.tap.Route = rt
-	c.transfer(c.server, c.client, 30)
-	w.Left(&c.tap, c.fd, monotonic(t), true, false) // a response that was not announced
+	c.part(5)
+	c.tap.Route = w.registry.Route("a")
+	w.Leaves(&c.tap, c.fd, monotonic(t))
+	c.transfer(c.server, c.client, 10)
+	w.Left(&c.tap, c.fd, monotonic(t), true, false)
+	c.part(5)
+	c.receive(10)
 	if wait := w.Read(&c.tap, monotonic(t)); wait != 0 {
 		t.Fatalf("it has waited for %d ns, which nobody can know", wait)
 	}
-	c.tap.Route = rt
-	w.Leaves(&c.tap, c.fd, monotonic(t))
-	c.transfer(c.server, c.client, 40)
-	w.Left(&c.tap, c.fd, monotonic(t), true, false)
-	c.exchange(rt, 50, 60)
-	c.close()
-	w.awaitCounts("a", 1, 50, 60)
 }
 
 func TestOneInSoManyRequestsIsWatchedFirstOnesAsOftenAsOthers(t *testing.T) {
@@ -320,63 +403,92 @@ func TestOneInSoManyRequestsIsWatchedFirstOnesAsOftenAsOthers(t *testing.T) {
 	w.awaitCounts("a", conns*each/every, 10*conns*each/every, 10*conns*each/every)
 }
 
-func TestTheIntervalKeepsToItsBudget(t *testing.T) {
-	for _, c := range []struct{ rate, every uint64 }{{0, 1}, {1000, 1}, {9000, 1}, {17_000, everyMax}} {
-		if got := everyFor(c.rate); uint64(got) != c.every {
-			t.Errorf("at %d requests per second one of %d, not of %d", c.rate, got, c.every)
-		}
-	}
-	last := uint32(1)
-	for rate := uint64(0); rate < 1_000_000; rate += 500 {
-		every := everyFor(rate)
-		if every < last {
-			t.Fatalf("at %d requests per second one of %d, of %d at fewer", rate, every, last)
-		}
-		if cost := rate*lookedAtCost + rate*watchedCost/uint64(every); cost > sampleBudget && every < everyMax {
-			t.Fatalf("at %d requests per second one of %d costs %d ns", rate, every, cost)
-		}
-		last = every
-	}
-}
-
 func TestTheTallyOfAForgottenRouteGoesToAnotherWithoutItsRequests(t *testing.T) {
 	now := time.Unix(0, 0)
 	w := newWatchWith(t, 1, observe.Options{Now: func() time.Time { return now }})
 	old := w.registry.Route("old")
 	c := w.connect()
-	c.exchange(old, 10, 20) // is counted when the next one comes
+	c.exchange(old, 10, 20)
 	w.registry.Retain(nil, nil)
 	now = now.Add(time.Hour)
 	w.metrics() // forgets it
 	w.r.tallies.reclaim()
+	w.registry.Retain(nil, nil)
+	c.exchange(old, 30, 40)
+	w.r.tallies.reclaim()
 	next := w.registry.Route("new")
 	c2 := w.connect()
 	c2.exchange(next, 1, 2)
-	if number, generation := w.r.tallies.of(next); number != tallyFirst || generation != 1 {
-		t.Fatalf("the new route has tally %d, generation %d", number, generation)
+	if number := w.r.tallies.of(next); number != tallyFirst {
+		t.Fatalf("the new route has tally %d", number)
 	}
 	c.close()
 	c2.close()
 	w.awaitCounts("new", 1, 1, 2)
-	w.awaitCounts("other", 1, 10, 20)
+	w.awaitCounts("other", 1, 30, 40)
 }
 
-func TestTalliesGrowAsRoutesCome(t *testing.T) {
+func TestATallyIsGivenAwayOnlyAfterWhoMayStillCountThere(t *testing.T) {
+	now := time.Unix(0, 0)
+	registry := observe.NewRegistry(observe.Options{Now: func() time.Time { return now }})
+	tallies := newTallies(registry, 1)
+	old := registry.Route("old")
+	number := tallies.of(old)
+	registry.Retain(nil, nil)
+	now = now.Add(time.Hour)
+	registry.WritePrometheus(io.Discard) // forgets it
+	tallies.reclaim()
+	if got := tallies.of(registry.Route("next")); got == number {
+		t.Fatal("its number is that of another route at once")
+	}
+	tallies.workers[0].add(number, 1, 2, 3) // by one that has looked for it before
+	tallies.reclaim()
+	last := registry.Route("last")
+	if got := tallies.of(last); got != number {
+		t.Fatalf("number %d, not %d", got, number)
+	}
+	tallies.fold()
+	if got := tallies.totals[number]; got.any() || got.received != 0 {
+		t.Errorf("the next route has what was counted for the former: %+v", got)
+	}
+}
+
+func TestEveryRouteHasATallyOfItsOwnAndChunksComeAsTheyAreNeeded(t *testing.T) {
 	w := newWatch(t, 1)
 	c := w.connect()
 	const routes = 300 // more than two chunks
 	for i := range routes {
-		rt := w.registry.Route(fmt.Sprint("r", i))
-		w.registry.RouteHasSeries(rt)
-		until(t, func() bool { number, _ := w.r.tallies.of(rt); return number != tallyOther })
-		c.exchange(rt, 5, 6)
+		c.exchange(w.registry.Route(fmt.Sprint("r", i)), 5, 6)
 	}
 	c.close()
 	for _, i := range []int{0, 125, 126, 254, 299} {
 		w.awaitCounts(fmt.Sprint("r", i), 1, 5, 6)
 	}
-	if got := len(w.r.tallies.chunks); got != 4 {
-		t.Errorf("%d chunks for %d routes", got, routes)
+	chunks := 0
+	for i := range w.counted.chunks {
+		if w.counted.chunks[i].Load() != nil {
+			chunks++
+		}
+	}
+	if chunks != 3 {
+		t.Errorf("%d chunks for %d routes", chunks, routes)
+	}
+}
+
+func TestRoutesBeyondTheTalliesAreCountedTogether(t *testing.T) {
+	const routes = talliesInChunk * chunksMax
+	registry := observe.NewRegistry(observe.Options{SeriesRoutesMax: 2 * routes})
+	tallies := newTallies(registry, 1)
+	for i := range routes + 10 {
+		number := tallies.of(registry.Route(fmt.Sprint("r", i)))
+		tallies.workers[0].add(number, 1, 0, 0)
+		if other := number == tallyOther; other != (i >= routes-tallyFirst) {
+			t.Fatalf("route %d has tally %d", i, number)
+		}
+	}
+	tallies.fold()
+	if n := tallies.totals[tallyOther].buckets[0]; n != 10+tallyFirst {
+		t.Errorf("%d requests are counted for others", n)
 	}
 }
 

@@ -2,43 +2,54 @@
 
 package bpf
 
-import "github.com/cilium/ebpf/link"
+import (
+	"sync"
+	"time"
+)
 
-// Switch attaches or detaches the programs that run for requests; the others run when connections begin and end. Only the
-// measurement of costs does that: what is detached leaves gaps in the numbers.
-func (k *Kernel) Switch(on bool) error {
-	r := k.requests
-	for _, at := range r.links {
-		if err := at.Close(); err != nil {
-			return err
-		}
-	}
-	r.links = nil
-	if !on {
+// Switch opens a window, or closes it; the other programs run when connections begin and end. It takes the place of Start,
+// for tests and for the measurement of costs.
+func (k *Kernel) Switch(open bool) error {
+	w := k.requests.window
+	w.detach()
+	if !open {
 		return nil
 	}
-	for _, p := range r.collection.Programs {
-		at, err := link.AttachTracing(link.TracingOptions{Program: p})
-		if err != nil {
-			return err
-		}
-		r.links = append(r.links, at)
-	}
-	return nil
+	return w.attach()
 }
 
-// RunTimes are how often the programs of requests have run and for how long, while statistics of the kernel are on.
-func (k *Kernel) RunTimes() (runs, ns map[string]uint64, err error) {
-	runs, ns = map[string]uint64{}, map[string]uint64{}
-	for name, p := range k.requests.collection.Programs {
-		s, err := p.Stats()
-		if err != nil {
-			return nil, nil, err
+// Windows opens and closes windows as Start does, until stop is called. phase, from 0 to 1, is how much of a window and the
+// time behind it is over already.
+func (k *Kernel) Windows(phase float64) (stop func()) {
+	w := k.requests.window
+	ended := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		whole := time.Duration(float64(w.length) / w.ratio())
+		into := time.Duration(phase * float64(whole))
+		if into > w.length {
+			if !pause(whole-into, ended) {
+				return
+			}
+			into = 0
 		}
-		runs[name], ns[name] = s.RunCount, uint64(s.Runtime)
+		w.run(ended, into)
+	})
+	return func() {
+		close(ended)
+		running.Wait()
+		w.detach()
 	}
-	return runs, ns, nil
 }
 
-// EveryFor is the interval that the default sampling chooses at so many requests per second.
-func EveryFor(rate uint64) uint32 { return everyFor(rate) }
+// Share is for how much of the time windows are open by now.
+func (k *Kernel) Share() float64 { return k.requests.window.ratio() }
+
+// RunTimes are how often the program of requests has run and for how long, while statistics of the kernel are on.
+func (k *Kernel) RunTimes() (runs, ns uint64, err error) {
+	s, err := k.requests.window.program.Stats()
+	if err != nil {
+		return 0, 0, err
+	}
+	return s.RunCount, uint64(s.Runtime), nil
+}

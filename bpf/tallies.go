@@ -3,13 +3,10 @@
 package bpf
 
 import (
-	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cilium/ebpf"
 
 	"rauta.io/rauta/proxy/observe"
 )
@@ -23,111 +20,123 @@ const (
 	foldSpacing = 20 * time.Millisecond
 )
 
-// tallies count requests by route. The kernel has a chunk of them for each processor; this side adds them up.
+// tallies count requests by route. Every worker has its own counters, in chunks that it makes as it needs them; a scrape adds
+// them up. The kernel could count only when it next looks at a socket, which between windows it does not.
 type tallies struct {
 	// immutable
-	registry    *observe.Registry
-	outer       *ebpf.Map
-	chunk       *ebpf.MapSpec
-	perChunk    int
-	generations []uint64 // shared with the kernel
+	registry *observe.Registry
+	workers  []*workerTallies
 
-	growing sync.Mutex
-
-	mu     sync.Mutex // held for the first watched request of a route, for growth, and for a scrape
-	chunks []*ebpf.Map
+	mu     sync.Mutex       // held for the first watched request of a route, and for a scrape
 	owners []*observe.Route // by number; nil: nobody
 	free   []uint32
+	late   []uint32 // free when nobody counts any more who has looked for the number before
 	totals []total
 	folded time.Time
 }
 
-// total is what all processors have counted for a route, and what they had counted when they were last read.
+// tally is what one worker counts for one route. Its numbers are read as differences, so that they may overflow.
+type tally struct {
+	ns, received, sent uint64
+	buckets            [buckets]uint32
+}
+
+const (
+	// buckets of a histogram: the first ends at 2^boundBits ns, each further one at twice the one before, the last never.
+	buckets   = 25
+	boundBits = 13
+	// talliesInChunk and chunksMax bound the routes that are told apart.
+	talliesInChunk = 128
+	chunksMax      = 80
+)
+
+// workerTallies are those of one worker: it alone writes.
+type workerTallies struct {
+	counted atomic.Uint64 // in all of them
+	chunks  [chunksMax]atomic.Pointer[[talliesInChunk]tally]
+}
+
+// add counts a request for the tally of a number.
+func (w *workerTallies) add(number uint32, ns, received, sent uint64) {
+	t := w.at(int(number))
+	if t == nil {
+		chunk := new([talliesInChunk]tally)
+		w.chunks[number/talliesInChunk].Store(chunk)
+		t = &chunk[number%talliesInChunk]
+	}
+	atomic.AddUint32(&t.buckets[bucketOf(ns)], 1)
+	atomic.AddUint64(&t.ns, ns)
+	atomic.AddUint64(&t.received, received)
+	atomic.AddUint64(&t.sent, sent)
+	w.counted.Add(1)
+}
+
+// at is nil for what was never counted.
+func (w *workerTallies) at(number int) *tally {
+	chunk := w.chunks[number/talliesInChunk].Load()
+	if chunk == nil {
+		return nil
+	}
+	return &chunk[number%talliesInChunk]
+}
+
+// total is what all workers have counted for a route, and what they had counted when they were last read.
 type total struct {
 	buckets            [buckets]uint64
 	ns, received, sent uint64
-	seen               requestsTally
+	seen               tally
 }
 
-// buckets is BUCKETS of src/requests.c, and boundBits BOUND_BITS.
-const (
-	buckets   = len(requestsTally{}.Buckets)
-	boundBits = 13
-)
-
-func newTallies(registry *observe.Registry, outer *ebpf.Map, chunk *ebpf.MapSpec, generations []uint64) (*tallies, error) {
-	t := &tallies{registry: registry, outer: outer, chunk: chunk, perChunk: int(chunk.MaxEntries), generations: generations}
-	t.owners = make([]*observe.Route, tallyFirst)
-	t.totals = make([]total, tallyFirst)
-	return t, t.grow()
+func newTallies(registry *observe.Registry, workers int) *tallies {
+	t := &tallies{registry: registry, owners: make([]*observe.Route, tallyFirst), totals: make([]total, tallyFirst)}
+	for range workers {
+		t.workers = append(t.workers, new(workerTallies))
+	}
+	return t
 }
 
-// of returns the number of a route's tally with its generation.
-func (t *tallies) of(rt *observe.Route) (number, generation uint32) {
+// counted is how many requests were watched.
+func (t *tallies) counted() (n uint64) {
+	for _, w := range t.workers {
+		n += w.counted.Load()
+	}
+	return n
+}
+
+// of returns the number of a route's tally.
+func (t *tallies) of(rt *observe.Route) uint32 {
 	if rt == nil {
-		return tallyNone, 0
+		return tallyNone
 	}
 	if v := rt.KernelTally().Load(); v != 0 {
-		return uint32(v >> 32), uint32(v)
+		return uint32(v)
 	}
 	return t.assign(rt)
 }
 
-func (t *tallies) assign(rt *observe.Route) (number, generation uint32) {
+func (t *tallies) assign(rt *observe.Route) (number uint32) {
 	hasSeries := t.registry.RouteHasSeries(rt)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if v := rt.KernelTally().Load(); v != 0 { // another worker was faster
-		return uint32(v >> 32), uint32(v)
+		return uint32(v)
 	}
-	room := len(t.chunks) * t.perChunk
 	switch {
 	case !hasSeries:
-		return tallyOther, 0
+		return tallyOther
 	case len(t.free) > 0:
 		number = t.free[len(t.free)-1]
 		t.free = t.free[:len(t.free)-1]
-	case len(t.owners) < room:
+	case len(t.owners) < talliesInChunk*chunksMax:
 		number = uint32(len(t.owners))
 		t.owners, t.totals = append(t.owners, nil), append(t.totals, total{})
 	default:
-		return tallyOther, 0
+		return tallyOther
 	}
-	if len(t.owners)+t.perChunk > room && room < len(t.generations) { // one chunk ahead
-		go t.growOnce(len(t.chunks))
-	}
-	generation = uint32(atomic.LoadUint64(&t.generations[number]))
 	t.owners[number] = rt
-	t.totals[number] = total{seen: t.totals[number].seen}
-	rt.KernelTally().Store(uint64(number)<<32 | uint64(generation))
-	return number, generation
-}
-
-// growOnce adds a chunk if there are no more than so many. It can take some 10 ms, so that it is not for a worker.
-func (t *tallies) growOnce(chunks int) {
-	t.growing.Lock()
-	defer t.growing.Unlock()
-	t.mu.Lock()
-	grown := len(t.chunks) > chunks
-	t.mu.Unlock()
-	if !grown {
-		_ = t.grow() // else routes count for others
-	}
-}
-
-func (t *tallies) grow() error {
-	m, err := ebpf.NewMap(t.chunk)
-	if err != nil {
-		return fmt.Errorf("make counters for routes: %w", err)
-	}
-	if err := t.outer.Put(uint32(len(t.chunks)), m); err != nil {
-		m.Close()
-		return fmt.Errorf("add counters for routes: %w", err)
-	}
-	t.mu.Lock()
-	t.chunks = append(t.chunks, m)
-	t.mu.Unlock()
-	return nil
+	t.totals[number] = total{seen: t.read(int(number))}
+	rt.KernelTally().Store(uint64(number))
+	return number
 }
 
 // reclaimInterval is how often tallies are read without a scrape: their buckets of 32 bits must not go round in between.
@@ -146,51 +155,53 @@ func (t *tallies) reclaimUntil(stop <-chan struct{}) {
 	}
 }
 
-// reclaim takes the tallies of routes that are forgotten. What is counted for them late counts for others.
+// reclaim takes the tallies of routes that are forgotten. What is counted for them late counts for others, or, by a worker
+// that had looked for the number just before, for nobody: the number is given away only at the next time.
 func (t *tallies) reclaim() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var gone []int
+	t.fold()
+	t.free = append(t.free, t.late...)
+	t.late = t.late[:0]
 	for i := tallyFirst; i < len(t.owners); i++ {
 		if rt := t.owners[i]; rt != nil && t.registry.RouteForgotten(rt) {
-			atomic.AddUint64(&t.generations[i], 1)
-			gone = append(gone, i)
+			rt.KernelTally().Store(0)
+			t.owners[i] = nil
+			t.late = append(t.late, uint32(i))
 		}
-	}
-	t.fold() // what came until now is not the next owner's
-	for _, i := range gone {
-		t.owners[i].KernelTally().Store(0)
-		t.owners[i] = nil
-		t.free = append(t.free, uint32(i))
 	}
 }
 
 // fold adds what was counted since the last time. mu is held.
 func (t *tallies) fold() {
-	var values []requestsTally
 	for number := range t.totals {
-		chunk, index := t.chunks[number/t.perChunk], uint32(number%t.perChunk)
-		if err := chunk.Lookup(&index, &values); err != nil {
-			continue // the same difference comes the next time
-		}
-		t.totals[number].add(values)
+		t.totals[number].add(t.read(number))
 	}
 	t.folded = time.Now()
 }
 
-// add takes what each processor has counted.
-func (s *total) add(values []requestsTally) {
-	var now requestsTally
-	for i := range values {
-		v := &values[i]
-		now.Ns, now.Received, now.Sent = now.Ns+v.Ns, now.Received+v.Received, now.Sent+v.Sent
-		for b, n := range v.Buckets {
-			now.Buckets[b] += n
+// read adds up what the workers have counted.
+func (t *tallies) read(number int) (sum tally) {
+	for _, w := range t.workers {
+		one := w.at(number)
+		if one == nil {
+			continue
+		}
+		sum.ns += atomic.LoadUint64(&one.ns)
+		sum.received += atomic.LoadUint64(&one.received)
+		sum.sent += atomic.LoadUint64(&one.sent)
+		for b := range one.buckets {
+			sum.buckets[b] += atomic.LoadUint32(&one.buckets[b])
 		}
 	}
-	s.ns, s.received, s.sent = s.ns+now.Ns-s.seen.Ns, s.received+now.Received-s.seen.Received, s.sent+now.Sent-s.seen.Sent
-	for b, n := range now.Buckets {
-		s.buckets[b] += uint64(n - s.seen.Buckets[b])
+	return sum
+}
+
+// add takes what the workers have counted.
+func (s *total) add(now tally) {
+	s.ns, s.received, s.sent = s.ns+now.ns-s.seen.ns, s.received+now.received-s.seen.received, s.sent+now.sent-s.seen.sent
+	for b, n := range now.buckets {
+		s.buckets[b] += uint64(n - s.seen.buckets[b])
 	}
 	s.seen = now
 }

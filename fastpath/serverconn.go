@@ -426,6 +426,9 @@ func (c *serverConn) onProxyHeader(data []byte) int {
 			c.peer.Queued = c.conn.Queued()
 		}
 		c.state = awaitHead
+		if n == len(data) {
+			c.conn.RequestsFollow()
+		}
 	}
 	return n
 }

@@ -38,7 +38,7 @@ const (
 var variants = []variant{
 	{variantOff, []string{"--ebpf", "off"}, "no programs in the kernel"},
 	{variantOff + againSuffix, []string{"--ebpf", "off"}, "the same once more"},
-	{variantDefault, nil, "as RAUTA starts: as many requests as the budget allows"},
+	{variantDefault, nil, "as RAUTA starts: all requests for as much of the time as the budget allows"},
 	{variantAll, []string{"--ebpf-sample", "1"}, "every request"},
 	{variantLooks, []string{"--ebpf-sample", "1024"}, "the program looks at every arrival, and hardly any request is watched"},
 }

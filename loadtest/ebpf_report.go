@@ -93,9 +93,9 @@ func eachAlone(values []float64) (groups [][]float64) {
 // to show how far two loads lie apart, about all of the round before.
 func accuracyTable(rounds map[string]map[string]*watchRecord) string {
 	var b strings.Builder
-	b.WriteString("| load | requests watched | interval | count times interval, to requests | p50 to that of all | p99 to that of all | p50, all to all | p99, all to all |\n" + strings.Repeat("| --- ", 8) + "|\n")
+	b.WriteString("| load | requests watched | share of all | p50 to that of all | p99 to that of all | p50, all to all | p99, all to all |\n" + strings.Repeat("| --- ", 7) + "|\n")
 	for _, rate := range offeredRates(rounds) {
-		var watched, interval, scaled, p50, p99, control50, control99 []float64
+		var watched, share, p50, p99, control50, control99 []float64
 		var before *watchRecord
 		for _, name := range sortedRounds(rounds) {
 			sample, all := rounds[name][variantDefault], rounds[name][variantAll]
@@ -103,8 +103,7 @@ func accuracyTable(rounds map[string]map[string]*watchRecord) string {
 				continue
 			}
 			watched = append(watched, sample.Watched.count())
-			interval = append(interval, sample.Watched.Interval)
-			scaled = append(scaled, sample.Watched.count()*sample.Watched.Interval/float64(sample.Requests))
+			share = append(share, sample.Watched.count()/float64(sample.Requests))
 			p50 = append(p50, sample.Watched.quantile(0.5)/all.Watched.quantile(0.5))
 			p99 = append(p99, sample.Watched.quantile(0.99)/all.Watched.quantile(0.99))
 			if before != nil {
@@ -120,7 +119,7 @@ func accuracyTable(rounds map[string]map[string]*watchRecord) string {
 		if rate > 0 {
 			load = fmt.Sprintf("%.0f requests/s", rate)
 		}
-		fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s | %s |\n", load, stats.Median(watched), between(interval, 0), between(scaled, 3),
+		fmt.Fprintf(&b, "| %s | %.0f | %s | %s | %s | %s | %s |\n", load, stats.Median(watched), between(share, 4),
 			between(p50, 3), between(p99, 3), between(control50, 3), between(control99, 3))
 	}
 	return b.String()

@@ -43,7 +43,7 @@ func watchRounds(ratios ...float64) (records []watchRecord) {
 			r.Process, r.Machine = uint64(cost*scale*1e6), int64(cost*scale*2e6)
 			r.Watched = kernelSum{Interval: 1, Buckets: map[string]float64{"0.001": 1000, "+Inf": 1000}}
 			if name == variantDefault {
-				r.Watched = kernelSum{Interval: 10, Buckets: map[string]float64{"0.002": 90, "+Inf": 90}}
+				r.Watched = kernelSum{Interval: 1, Buckets: map[string]float64{"0.002": 90, "+Inf": 90}}
 			}
 			records = append(records, r)
 		}
@@ -59,8 +59,8 @@ func TestTheReportComparesVariantsOfTheSameRound(t *testing.T) {
 		"| proxy | all | off | 2000 | 3 | 1.250 | 1.375 | 1.5000 [1.2500, 1.7500] | 1.625 | 1.750 | 1000 [250, 3000] |\n",
 		"| machine | all | off | 4000 | 3 | 1.250 |",
 		"| proxy | auto | off | 2000 | 3 | 1.000 |",
-		// 90 times 10 of 1000, and evenly in buckets of twice the length.
-		"| as many as possible | 90 | 10 (10 to 10) | 0.900 (0.900 to 0.900) | 2.000 (2.000 to 2.000) | 2.000 (2.000 to 2.000) | 1.000 (1.000 to 1.000) |",
+		// 90 of 1000, and evenly in buckets of twice the length.
+		"| as many as possible | 90 | 0.0900 (0.0900 to 0.0900) | 2.000 (2.000 to 2.000) | 2.000 (2.000 to 2.000) | 1.000 (1.000 to 1.000) |",
 	} {
 		if !strings.Contains(report, want) {
 			t.Errorf("the report lacks %q:\n%s", want, report)

@@ -61,9 +61,11 @@ struct sock_common {
 	possible_net_t skc_net;
 	atomic64_t skc_cookie;
 };
+struct bpf_local_storage;
 struct sock {
 	struct sock_common __sk_common;
 	int sk_err;
+	struct bpf_local_storage *sk_bpf_storage;
 };
 struct minmax_sample {
 	__u32 t;
@@ -84,6 +86,7 @@ struct tcp_sock {
 	__u32 srtt_us;
 	__u32 copied_seq;
 	__u32 rcv_nxt;
+	__u32 data_segs_in;
 	__u32 write_seq;
 	__u32 snd_nxt;
 	__u32 snd_una;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
-// What the kernel knows of single requests of HTTP/1. Here a program runs for whatever arrives in a socket, so it does little:
-// without a stamp in the socket's storage it returns at once, and so it does for a request that is not sampled.
+// What the kernel knows of single requests of HTTP/1: when their first byte came. Here a program runs for whatever arrives in
+// any socket of the host, so it does little, and it is not always attached: what is not attached costs nothing, and a look
+// that finds nothing to do costs nearly as much as one that does.
 //
 // User space and the kernel meet in a slot, memory that both have: a request costs no system call. User space names the
-// request that it awaits next; the kernel notes when its first byte came; user space notes when the response was written;
-// and the kernel counts it when it next looks at the socket (more bytes, or a change of its state), because there is no
-// program for sending.
+// request that it awaits next, and the kernel notes when its first byte came. User space knows the rest.
+//
+// A time that is attached is a window, and has a number, its epoch. What comes while no program is attached is not seen, so
+// that a stamp must be known to be of the first bytes of its request: older ones may lie in the socket unread.
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
@@ -13,22 +15,16 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define SLOTS 65536
-#define CHUNK 128  // tallies in a chunk
-#define CHUNKS 80  // at most
-#define BUCKETS 25
-#define BOUND_BITS 13 // the first bucket ends at 2^13 ns, each further one at twice the one before, the last never
-
-enum { TALLY_NONE = 0, TALLY_OTHER = 1 };
+#define PROCESSORS 64 // that count apart; what is beyond shares
 
 // stamp is the kernel's side of a connection; user space makes it when it first awaits a request there.
 struct stamp {
 	__u32 slot;
 	__u32 generation;
-	__u32 stamped; // the last request that was awaited when bytes came
-	__u32 counted; // the last request that was counted
-	__u64 arrived; // CLOCK_MONOTONIC in ns, of the first byte of request stamped; 0: that is not known
-	__u64 received; // bytes, when the kernel last looked
-	__u64 received_before, sent_before; // bytes, before request stamped
+	__u32 awaited; // the last request that was awaited when bytes came
+	__u32 seen; // rcv_nxt, when the kernel last looked
+	__u32 segments; // with data, likewise
+	__u32 unused;
 };
 
 // slot is what both sides write, each its own fields: one cache line.
@@ -36,26 +32,14 @@ struct slot {
 	// User space writes these.
 	__u32 generation; // of the connection that has the slot
 	__u32 awaited; // number of the request to be stamped: in most cases that of the next one, before its client can send it
-	__u32 written; // number of the last request whose response was written: stored after what follows
-	__u32 tally; // of its route
-	__u32 tally_generation;
+	__u32 epoch; // of the window in which it was first awaited; written before awaited, as the next
+	__u32 fresh; // number of the last awaited request before which the socket was found to be empty
+	// The kernel writes these.
+	__u64 arrived; // CLOCK_MONOTONIC in ns, of the first byte of request stamped
+	__u32 stamped; // number of the last request whose arrival is known; written after arrived
 	__u32 unused;
-	__u64 since; // when the connection was there, of a first request whose bytes came before it was awaited; else 0
-	__u64 ended; // when the response was given to the kernel; 0: the request is not to be counted
-	// The kernel writes this, user space clears it.
-	__u64 arrived; // of request awaited
-	__u64 pad[2];
+	__u64 pad[4];
 };
-
-// tally is what one processor counts for one route. Its numbers are read as differences, so that they may overflow.
-struct tally {
-	__u64 ns;
-	__u64 received;
-	__u64 sent;
-	__u32 buckets[BUCKETS];
-	__u32 unused;
-};
-const struct tally *tally_in_btf __attribute__((unused)); // only a definition that is used is described in the object
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -72,54 +56,26 @@ struct {
 	__type(value, struct slot);
 } rauta_slots SEC(".maps");
 
-// User space changes a generation when it gives a tally to another route: what is late then counts for TALLY_OTHER.
+// looks is what one processor has counted: a cache line of its own.
+struct looks {
+	__u64 n;
+	__u64 pad[7];
+};
+
+struct window {
+	__u32 epoch; // user space writes it before it attaches
+	__u32 unused;
+	__u64 pad[7];
+	struct looks looks[PROCESSORS]; // at arrivals in whatever socket: the cost of watching goes by them
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, CHUNK * CHUNKS);
+	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} rauta_generations SEC(".maps");
-
-struct chunk {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, CHUNK);
-	__type(key, __u32);
-	__type(value, struct tally);
-};
-
-// User space adds chunks as routes come.
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, CHUNKS);
-	__type(key, __u32);
-	__array(values, struct chunk);
-} rauta_chunks SEC(".maps");
-
-static __always_inline struct tally *tally_of(struct slot *s)
-{
-	__u32 number = s->tally;
-	__u64 *generation = bpf_map_lookup_elem(&rauta_generations, &number);
-	if (!generation || *generation != s->tally_generation)
-		number = TALLY_OTHER;
-	__u32 outer = number / CHUNK, inner = number % CHUNK;
-	void *chunk = bpf_map_lookup_elem(&rauta_chunks, &outer);
-	return chunk ? bpf_map_lookup_elem(chunk, &inner) : NULL;
-}
-
-static __always_inline __u32 bucket_of(__u64 ns)
-{
-	__u64 v = (ns ? ns - 1 : 0) >> BOUND_BITS;
-	if (v >= 1 << (BUCKETS - 2))
-		return BUCKETS - 1;
-	__u32 n = 0; // bits in v
-	for (__u32 step = 16; step; step >>= 1)
-		if (v >> step) {
-			v >>= step;
-			n += step;
-		}
-	return n + (__u32)v;
-}
+	__type(value, struct window);
+} rauta_window SEC(".maps");
 
 static __always_inline struct slot *slot_of(struct stamp *p)
 {
@@ -128,79 +84,37 @@ static __always_inline struct slot *slot_of(struct stamp *p)
 	return s && s->generation == p->generation ? s : NULL;
 }
 
-static __always_inline __u64 sent(const struct tcp_sock *tp)
-{
-	return tp->bytes_acked + (tp->write_seq - tp->snd_una);
-}
-
-// count counts the request whose response has been written. received is how many bytes had come before those of the next.
-// Only one processor at a time has the socket, and a program does not interrupt itself.
-static __always_inline void count(struct stamp *p, struct slot *s, const struct tcp_sock *tp, __u64 received)
-{
-	__u64 from = s->since, received_before = 0, sent_before = 0;
-	p->counted = s->written;
-	if (!from && p->stamped == s->written) {
-		from = p->arrived;
-		received_before = p->received_before;
-		sent_before = p->sent_before;
-	}
-	if (!from || !s->ended)
-		return;
-	struct tally *t = tally_of(s);
-	if (!t)
-		return;
-	__u64 ns = s->ended > from ? s->ended - from : 0;
-	__u32 bucket = bucket_of(ns);
-	if (bucket < BUCKETS)
-		t->buckets[bucket]++;
-	t->ns += ns;
-	t->received += received - received_before;
-	t->sent += sent(tp) - sent_before;
-}
-
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(on_bytes, const struct sock *sk)
 {
+	__u32 only = 0;
+	struct window *w = bpf_map_lookup_elem(&rauta_window, &only);
+	if (!w)
+		return 0;
+	w->looks[bpf_get_smp_processor_id() % PROCESSORS].n++;
+	if (!sk->sk_bpf_storage)
+		return 0; // most sockets of others have none of any kind
 	struct stamp *p = bpf_sk_storage_get(&rauta_stamps, (void *)sk, 0, 0);
 	if (!p)
 		return 0;
 	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
-	if (!tp)
-		return 0;
-	__u64 before = p->received, received = tp->bytes_received;
-	p->received = received;
 	struct slot *s = slot_of(p);
-	if (!s)
+	if (!tp || !s)
 		return 0;
-	__u32 unread = tp->rcv_nxt - tp->copied_seq;
-	if (s->written != p->counted)
-		count(p, s, tp, before ? before : received - unread);
+	__u32 came = tp->rcv_nxt - p->seen, segments = tp->data_segs_in - p->segments;
+	p->seen += came;
+	p->segments += segments;
 	__u32 awaited = s->awaited;
-	if (awaited == p->stamped)
+	if (awaited == p->awaited)
 		return 0;
-	p->stamped = awaited;
-	p->arrived = 0;
-	if (before && unread > received - before)
-		return 0; // older bytes wait too, and nobody knows since when
-	p->received_before = received - unread;
-	p->sent_before = sent(tp);
-	p->arrived = s->arrived = bpf_ktime_get_ns();
-	return 0;
-}
-
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_end, const struct sock *sk, int from, int to)
-{
-	struct stamp *p = bpf_sk_storage_get(&rauta_stamps, (void *)sk, 0, 0);
-	if (!p)
+	p->awaited = awaited;
+	// Do older bytes lie there, of which nobody knows since when? In the window in which the request was first awaited they
+	// do not if the socket was empty then. Else nothing more may be unread than came since the last look, and all of that
+	// must have come now: in the same window every arrival was looked at, in a later one it must be a single segment.
+	__u32 unread = tp->rcv_nxt - tp->copied_seq;
+	if (s->epoch == w->epoch ? s->fresh != awaited && unread > came : segments != 1 || unread > came)
 		return 0;
-	const struct tcp_sock *tp = bpf_skc_to_tcp_sock((void *)sk);
-	struct slot *s = slot_of(p);
-	if (!tp || !s || s->written == p->counted)
-		return 0;
-	__u64 received = p->received;
-	if (!received) // nothing came since the stamp was made; what is counted as received has the client's FIN, too
-		received = tp->bytes_received - (to == TCP_CLOSE_WAIT);
-	count(p, s, tp, received);
+	s->arrived = bpf_ktime_get_ns();
+	*(volatile __u32 *)&s->stamped = awaited;
 	return 0;
 }

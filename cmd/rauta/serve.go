@@ -134,7 +134,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 		"answer 400 to field names that look like framing or forwarding fields (X_Forwarded_For), instead of dropping them")
 	f.StringVar(&o.ebpf, "ebpf", ebpfAuto, "metrics from the kernel: auto (if it can be), off, or require")
 	f.StringVar(&o.ebpfSample, "ebpf-sample", ebpfAuto,
-		"requests of HTTP/1 that the kernel watches: one in so many (1: all of them), auto (all while requests are few, then fewer), or off (saves 2 to 5% of a saturated loop)")
+		"requests of HTTP/1 that the kernel watches: one in so many, all the time (1: all of them), auto (all of them, under load for a part of the time), or off")
 	f.BoolVar(&o.overlap, "overlap", false, "allow another process to listen on the same addresses, for a hand-over")
 	meaningFlags(f, &o.translate)
 	o.tracing.flags(f)

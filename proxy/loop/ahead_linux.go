@@ -119,6 +119,7 @@ func (c *Conn) receiveNow(p []byte) (int, Status) {
 		switch {
 		case e == 0 && n > 0:
 			raceWrite(p[:n])
+			c.tap.Received += uint64(n)
 			c.ahead.few = n < aheadBytes
 			return int(n), OK
 		case e == 0:

@@ -128,6 +128,9 @@ func (c *Conn) send(p []byte) (int, Status) {
 		c.w.counts.transfers++
 		n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&p[0])),
 			uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		if e == 0 {
+			c.tap.Sent += uint64(n)
+		}
 		switch {
 		case e == 0 && int(n) == len(p):
 			return len(p), OK

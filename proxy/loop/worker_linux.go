@@ -47,7 +47,7 @@ type Worker struct {
 	group *Group
 	opt   WorkerOptions
 	epfd  int
-	// requests watches requests on client connections; nil: nothing does.
+	// requests watches requests on client connections; nil: nothing does yet.
 	requests observe.Requests
 
 	// Owned by the worker's thread.
@@ -164,9 +164,6 @@ func NewWorker(id int, opt WorkerOptions) (*Worker, error) {
 		buffers:    newBuffers(),
 		handshakes: handshakeList{max: handshakesMax},
 		dialled:    handshakeList{max: handshakesMax},
-	}
-	if opt.Kernel != nil {
-		w.requests = opt.Kernel.Requests(id)
 	}
 	w.buffers.trim.Fire = w.trimBuffers
 	w.mailbox.eventFD = eventFD
@@ -357,7 +354,7 @@ func (w *Worker) closeDescriptors() {
 		c := w.closing
 		w.closing, c.closing = c.closing, nil
 		_ = unix.Close(c.fd) // Linux releases the descriptor whatever close returns
-		c.EndRequests()      // now that the kernel has counted the last one
+		c.EndRequests()
 		w.counts.open--
 		w.countsChanged = true
 		if c.listener != nil {

@@ -3,8 +3,12 @@ package observe
 import "sync/atomic"
 
 // Requests has the kernel watch some of the requests that come on one worker's connections. A connection carries one
-// request at a time. All methods are for the worker's thread; only the first Await of a connection makes a system call.
+// request at a time. All methods are for the worker's thread; a connection costs some system calls when its requests begin to
+// be watched, and a request none.
 type Requests interface {
+	// Watching reports whether requests are to be awaited now. While it does not, Leaves and Left need not be called for what
+	// is TapIdle and not Armed.
+	Watching() bool
 	// Open begins with a connection. since is when it was there, on the clock of the loop; 0 if what it carried until now was
 	// not a request. It awaits the first request if that is to be watched.
 	Open(t *RequestTap, fd int, now, since int64)
@@ -36,14 +40,17 @@ const (
 
 // RequestTap is what a connection keeps for Requests. Its zero value is off.
 type RequestTap struct {
-	Slot      uint32 // 0: none yet
-	Request   uint32 // number of the last request that was awaited
-	Left      uint32 // requests to pass before the next that is watched
-	State     TapState
-	Announced bool // Leaves was called for the response under way
-	Armed     bool // the request after Request is awaited too
-	Since     int64
-	Route     *Route // of the request under way; nil for none
+	Slot    uint32 // 0: none yet
+	Request uint32 // number of the last request that was awaited
+	Left    uint32 // requests to pass before the next that is watched
+	Epoch   uint32 // of the last window in which one was awaited
+	State   TapState
+	Armed   bool  // the request after Request is awaited too
+	Since   int64 // when the first byte of the request came; 0: not known yet
+	Ended   int64 // when its response was given to the kernel; 0: not yet
+	Route   *Route
+	// Bytes since the request was awaited, which the connection adds up whatever the state is.
+	Received, Sent uint64
 }
 
 // KernelTally is where a Kernel keeps what it needs to find its counters of a route; 0 at first.
