@@ -7,6 +7,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/control/share"
 )
 
 // entries says how lists are read that several controllers share: status.parents of routes and status.ancestors of
@@ -48,20 +50,12 @@ func ancestorEntries() entries[gatewayv1.PolicyAncestorStatus] {
 // find returns the entry of a list for the same parent, or nil.
 func (s entries[T]) find(list []T, one *T) *T {
 	for i := range list {
-		if samePlace(s.place(&list[i]), s.place(one)) {
+		if share.SameReference(*s.place(&list[i]), *s.place(one)) {
 			return &list[i]
 		}
 	}
 	return nil
 }
-
-func samePlace(a, b *gatewayv1.ParentReference) bool {
-	return a.Name == b.Name && same(a.Namespace, b.Namespace) && same(a.SectionName, b.SectionName) &&
-		same(a.Port, b.Port) && same(a.Kind, b.Kind) && same(a.Group, b.Group)
-}
-
-// same compares optional values.
-func same[T comparable](a, b *T) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
 
 // settled reports whether nothing needs to be written.
 func (s entries[T]) settled(have, want []T, controller string) bool {

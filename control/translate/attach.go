@@ -207,6 +207,7 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent, o
 	if len(attached) > 0 && !anyProgrammed(attached) {
 		report.warnf("spec.parentRefs", "attach it to a listener that is programmed", "none of the listeners that take the route is programmed")
 	}
+	status.Parents = t.routesKnown.parents.Share(status.Parents)
 	out.status = status
 }
 
@@ -223,11 +224,15 @@ func (t *translator) compileFor(o *routeObject, report reporter, parents []paren
 			o.gateway = p.gateway
 			known := t.compile(o, identity, report)
 			placed.compilations = append(placed.compilations, known)
-			route := known.own()
-			same := slices.IndexFunc(variants, func(other *compiledRoute) bool { return reflect.DeepEqual(other, &route) })
+			route := &known.out
+			if len(variants) > 0 { // it may be renamed
+				own := known.own()
+				route = &own
+			}
+			same := slices.IndexFunc(variants, func(other *compiledRoute) bool { return reflect.DeepEqual(other, route) })
 			if same < 0 {
 				same = len(variants)
-				variants, gateways = append(variants, &route), append(gateways, p.gateway)
+				variants, gateways = append(variants, route), append(gateways, p.gateway)
 			}
 			byIdentity[identity] = variants[same]
 		}

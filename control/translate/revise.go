@@ -151,7 +151,7 @@ func (r *revision) slices(after []*discoveryv1.EndpointSlice) bool {
 		list[at] = after[i]
 		t.in.slices[k] = list
 		for _, c := range r.clusters[k] {
-			eps, missing := EndpointsOf(c.service, c.port, list, t.opt)
+			eps, missing := EndpointsOf(c.service, *c.port, list, t.opt)
 			if len(missing) > 0 || len(c.missing) > 0 {
 				return false
 			}

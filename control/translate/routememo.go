@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"rauta.io/rauta/control/share"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -92,7 +93,7 @@ type clusterMemo struct {
 	config    config.Cluster
 	problems  []Problem // of the Service
 	service   *corev1.Service
-	port      corev1.ServicePort
+	port      *corev1.ServicePort // of service
 	slices    []*discoveryv1.EndpointSlice
 	endpoints []config.Endpoint
 	missing   []Problem // of the slices
@@ -108,15 +109,18 @@ type routeMemo struct {
 	list     routeList
 	served   int // how many routes the last run had in its configuration
 	clusters map[string]*clusterMemo
-	names    []string // of clusters, in order; nil if it has to be made anew
+	names    []string                                  // of clusters, in order; nil if it has to be made anew
+	parents  share.Recent[gatewayv1.RouteParentStatus] // thousands of routes have the same status
 }
 
 // routes returns what is known of routes, for a run to add to.
 func (m *Memo) routes() *routeMemo {
-	if m == nil {
-		return &routeMemo{}
+	out := &routeMemo{}
+	if m != nil {
+		out = &m.byRoute
 	}
-	return &m.byRoute
+	out.parents.Equal = share.SameParent
+	return out
 }
 
 // begin forgets everything that rests on other surroundings.
@@ -218,7 +222,7 @@ func (t *translator) restoreCluster(known *clusterMemo) {
 }
 
 // addCluster adds a cluster for a port of a Service.
-func (t *translator) addCluster(c config.Cluster, svc *corev1.Service, port corev1.ServicePort) *clusterMemo {
+func (t *translator) addCluster(c config.Cluster, svc *corev1.Service, port *corev1.ServicePort) *clusterMemo {
 	if known := t.routesKnown.clusters[c.Name]; known != nil {
 		t.restoreCluster(known)
 		return known
@@ -238,7 +242,7 @@ func (t *translator) endpointsFor(c *clusterMemo) {
 	present := t.in.slices[keyOf(c.service)]
 	if c.slices == nil || !slices.Equal(c.slices, present) {
 		c.slices = present
-		c.endpoints, c.missing = EndpointsOf(c.service, c.port, present, t.opt)
+		c.endpoints, c.missing = EndpointsOf(c.service, *c.port, present, t.opt)
 	}
 	t.clusterProblems = append(t.clusterProblems, c.missing...)
 	if len(c.endpoints) > 0 {

@@ -67,7 +67,7 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 	}
 	leads := t.routesKnown.present(name)
 	if leads == nil {
-		leads = t.addCluster(config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}, svc, port)
+		leads = t.addCluster(config.Cluster{Name: name, Protocol: how.protocol, TLS: how.tls, Policy: config.PolicyP2C}, svc, &svc.Spec.Ports[at])
 	}
 	if t.recording != nil {
 		t.recording.clusters = append(t.recording.clusters, leads)

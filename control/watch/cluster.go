@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 
+	"rauta.io/rauta/control/share"
 	"rauta.io/rauta/control/translate"
 )
 
@@ -53,8 +54,10 @@ type Cluster struct {
 	pending    Change
 	// services are those of pending.
 	services map[ServiceName]struct{}
-	// slices are the EndpointSlices of each Service.
-	slices map[name]map[name]*discoveryv1.EndpointSlice
+	// slices are the EndpointSlices of each Service, in no order. Most have one.
+	slices map[name][]*discoveryv1.EndpointSlice
+	// common is what objects have in common.
+	common *share.Pool
 }
 
 // table is everything that is known of one kind.
@@ -94,7 +97,7 @@ func NewCluster(cfg *rest.Config, opt ClusterOptions) (*Cluster, error) {
 	}
 	c := &Cluster{
 		opt: opt, changes: make(chan struct{}, 1), look: make(chan struct{}, 1),
-		services: map[ServiceName]struct{}{}, slices: map[name]map[name]*discoveryv1.EndpointSlice{},
+		services: map[ServiceName]struct{}{}, slices: map[name][]*discoveryv1.EndpointSlice{}, common: share.NewPool(),
 	}
 	c.trouble = newTrouble(opt.Log, c.discoverNow)
 	var err error
@@ -226,18 +229,15 @@ func (c *Cluster) changed(t *table, before, after object) {
 	}
 	if old != nil {
 		service := serviceOf(old)
-		delete(c.slices[service], nameOf(old))
-		if len(c.slices[service]) == 0 {
+		left := slices.DeleteFunc(c.slices[service], func(s *discoveryv1.EndpointSlice) bool { return nameOf(s) == nameOf(old) })
+		if c.slices[service] = left; len(left) == 0 {
 			delete(c.slices, service)
 		}
 		c.services[ServiceName{service.namespace, service.name}] = struct{}{}
 	}
 	if fresh != nil {
 		service := serviceOf(fresh)
-		if c.slices[service] == nil {
-			c.slices[service] = map[name]*discoveryv1.EndpointSlice{}
-		}
-		c.slices[service][nameOf(fresh)] = fresh
+		c.slices[service] = append(c.slices[service], fresh)
 		c.services[ServiceName{service.namespace, service.name}] = struct{}{}
 	}
 	c.note()
@@ -373,11 +373,7 @@ func (c *Cluster) EndpointSlices(of ServiceName) (*corev1.Service, []*discoveryv
 	if admitted := c.admitted(); admitted != nil && !admitted[of.Namespace] {
 		return nil, nil, false
 	}
-	out := make([]*discoveryv1.EndpointSlice, 0, len(c.slices[k]))
-	for _, s := range c.slices[k] {
-		out = append(out, s)
-	}
-	return svc, out, true
+	return svc, slices.Clone(c.slices[k]), true
 }
 
 // find returns an object of a kind, or nil; c.mu is held.

@@ -129,15 +129,15 @@ func resources() []*resource {
 
 func routeResources(gateway func(kind, plural string, versions ...string) resource) []*resource {
 	return []*resource{
-		read(gateway("HTTPRoute", "httproutes", "v1", "v1beta1"), &gatewayv1.HTTPRouteList{}, nothing[*gatewayv1.HTTPRoute], always,
+		read(gateway("HTTPRoute", "httproutes", "v1", "v1beta1"), &gatewayv1.HTTPRouteList{}, stripRoute[*gatewayv1.HTTPRoute], always,
 			func(o *translate.Objects) *[]*gatewayv1.HTTPRoute { return &o.HTTPRoutes }),
-		read(gateway("GRPCRoute", "grpcroutes", "v1"), &gatewayv1.GRPCRouteList{}, nothing[*gatewayv1.GRPCRoute], always,
+		read(gateway("GRPCRoute", "grpcroutes", "v1"), &gatewayv1.GRPCRouteList{}, stripRoute[*gatewayv1.GRPCRoute], always,
 			func(o *translate.Objects) *[]*gatewayv1.GRPCRoute { return &o.GRPCRoutes }),
-		read(gateway("TLSRoute", "tlsroutes", "v1", "v1alpha3", "v1alpha2"), &gatewayv1.TLSRouteList{}, nothing[*gatewayv1.TLSRoute], always,
+		read(gateway("TLSRoute", "tlsroutes", "v1", "v1alpha3", "v1alpha2"), &gatewayv1.TLSRouteList{}, stripRoute[*gatewayv1.TLSRoute], always,
 			func(o *translate.Objects) *[]*gatewayv1.TLSRoute { return &o.TLSRoutes }),
-		read(gateway("TCPRoute", "tcproutes", "v1", "v1alpha2"), &gatewayv1.TCPRouteList{}, nothing[*gatewayv1.TCPRoute], always,
+		read(gateway("TCPRoute", "tcproutes", "v1", "v1alpha2"), &gatewayv1.TCPRouteList{}, stripRoute[*gatewayv1.TCPRoute], always,
 			func(o *translate.Objects) *[]*gatewayv1.TCPRoute { return &o.TCPRoutes }),
-		read(gateway("UDPRoute", "udproutes", "v1", "v1alpha2"), &gatewayv1.UDPRouteList{}, nothing[*gatewayv1.UDPRoute], always,
+		read(gateway("UDPRoute", "udproutes", "v1", "v1alpha2"), &gatewayv1.UDPRouteList{}, stripRoute[*gatewayv1.UDPRoute], always,
 			func(o *translate.Objects) *[]*gatewayv1.UDPRoute { return &o.UDPRoutes }),
 	}
 }

@@ -203,10 +203,11 @@ func (s *source) unreadChanged() {
 	}
 }
 
-// put is Update of a stripped object; cluster.mu is held.
+// put is Update of a stripped object, which has not been put before; cluster.mu is held.
 func (s *source) put(fresh object) {
 	k := nameOf(fresh)
 	before, known := s.objects[k]
+	s.cluster.common.Object(fresh)
 	s.objects[k] = fresh
 	delete(s.doubted, k)
 	s.table.replace(before, fresh)

@@ -46,6 +46,12 @@ func onlyOurs(o metav1.Object) {
 	}
 }
 
+// stripRoute leaves a route its specification and its status: Translate looks at no label of it, and at no annotation of others.
+func stripRoute[P metav1.Object](r P) {
+	onlyOurs(r)
+	r.SetLabels(nil)
+}
+
 // stripNamespace keeps the labels, which allowedRoutes select by.
 func stripNamespace(n *corev1.Namespace) {
 	onlyOurs(n)

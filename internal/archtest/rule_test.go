@@ -29,9 +29,10 @@ func allowed() map[string][]string {
 		"proxy/server": {"proxy/...", "fastpath/...", "h2/..."},
 		"bpf":          {"proxy/observe"},
 
-		"control/translate": {"proxy/config"},
-		"control/watch":     {"control/fair", "control/translate"},
-		"control/status":    {"control/fair", "control/translate"},
+		"control/translate": {"control/share", "proxy/config"},
+		"control/watch":     {"control/fair", "control/share", "control/translate"},
+		"control/status":    {"control/fair", "control/share", "control/translate"},
+		"control/share":     {},
 		"control/fair":      {},
 		"control/lead":      {},
 		"control/store":     {"proxy/config"},

@@ -28,9 +28,10 @@ type Tuning struct {
 	ContainerLimit int64
 }
 
-// gcPercent is GOGC unless the environment says otherwise, from gcHeadroomBytes / gcPercent of live heap on. Requests
-// allocate nothing, so the collector runs for configuration changes and handshakes only; running it a little earlier costs
-// nothing that anyone notices and keeps the heap small.
+// gcPercent is GOGC unless the environment says otherwise, where half of the live heap is between gcHeadroomBytes and
+// gcHeadroomBytesMax: the former is more of a smaller heap, the latter less of a larger one. Requests allocate nothing, so the
+// collector runs for configuration changes and handshakes only; running it a little earlier costs nothing that anyone notices
+// and keeps the heap small.
 const gcPercent = 50
 
 // Tune fits the Go runtime to this many workers and to the container's memory. Call it once, before the workers run.

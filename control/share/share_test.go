@@ -1,0 +1,100 @@
+package share
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+	"unsafe"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// fresh makes a text of its own.
+func fresh(text string) string { return string([]byte(text)) }
+
+func route(name string, second int64) *gatewayv1.HTTPRoute {
+	ref := func() gatewayv1.ParentReference {
+		return gatewayv1.ParentReference{Kind: ptr(gatewayv1.Kind(fresh("Gateway"))), Name: gatewayv1.ObjectName(fresh("edge")), Port: ptr(gatewayv1.PortNumber(80))}
+	}
+	r := &gatewayv1.HTTPRoute{}
+	r.Name, r.Namespace = name, fresh("team")
+	r.Spec.ParentRefs = append(make([]gatewayv1.ParentReference, 0, 4), ref())
+	r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(name)}
+	r.Spec.Rules = []gatewayv1.HTTPRouteRule{{Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{
+		Type: ptr(gatewayv1.PathMatchType(fresh("PathPrefix"))), Value: ptr(fresh("/"))}}}}}
+	r.Status.Parents = []gatewayv1.RouteParentStatus{{ParentRef: ref(), ControllerName: "c", Conditions: []metav1.Condition{
+		{Type: fresh("Accepted"), Status: "True", LastTransitionTime: metav1.Time{Time: time.Unix(second, 0)}}}}}
+	return r
+}
+
+func TestEqualPartsOfObjectsHaveOneMemory(t *testing.T) {
+	p := NewPool()
+	a, b, later := route("a", 1), route("b", 1), route("c", 2)
+	for _, r := range []*gatewayv1.HTTPRoute{a, b, later} {
+		before := r.DeepCopy()
+		if p.Object(r); !reflect.DeepEqual(r, before) {
+			t.Fatalf("%s says something else now", r.Name)
+		}
+	}
+	if &a.Spec.ParentRefs[0] != &b.Spec.ParentRefs[0] || &a.Status.Parents[0] != &b.Status.Parents[0] {
+		t.Error("two references, or two statuses, are kept twice")
+	}
+	if &a.Status.Parents[0] == &later.Status.Parents[0] {
+		t.Error("a status with another time is the same")
+	}
+	if x, y := a.Status.Parents[0].Conditions[0].Type, later.Status.Parents[0].Conditions[0].Type; unsafe.StringData(x) != unsafe.StringData(y) {
+		t.Error("a text is kept twice")
+	}
+	m, n := a.Spec.Rules[0].Matches[0].Path, b.Spec.Rules[0].Matches[0].Path
+	if m == n || m.Type != n.Type || m.Value != n.Value {
+		t.Error("a pointer to a text is kept twice, or something larger once")
+	}
+	if a.Spec.Rules[0].Matches[0].Path.Type == nil || cap(a.Spec.ParentRefs) != 1 {
+		t.Error("a list has more memory than it needs")
+	}
+}
+
+func TestPointersOfDifferentTypesAreNotOne(t *testing.T) {
+	p := NewPool()
+	ports := &discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Name: ptr("8080"), Port: ptr(int32(8080)), AppProtocol: ptr("8080")}, {Port: ptr(int32(1))}}}
+	before := ports.DeepCopy()
+	if p.Object(ports); !reflect.DeepEqual(ports, before) || ports.Ports[0].Name != ports.Ports[0].AppProtocol {
+		t.Error("a value was exchanged, or kept twice")
+	}
+}
+
+// TestMoreThanIsRememberedIsRight: slots are taken over by others all the time.
+func TestMoreThanIsRememberedIsRight(t *testing.T) {
+	p := NewPool()
+	for round := range 2 {
+		for i := range 2 * slotCount {
+			r := route(fmt.Sprint("r", i), int64(i))
+			r.Spec.Rules[0].Matches[0].Path.Value = ptr(fmt.Sprint("/", i))
+			before := r.DeepCopy()
+			if p.Object(r); !reflect.DeepEqual(r, before) {
+				t.Fatalf("round %d: %s says something else now", round, r.Name)
+			}
+		}
+	}
+}
+
+func BenchmarkObject(b *testing.B) {
+	p := NewPool()
+	list := make([]*gatewayv1.HTTPRoute, 1000)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if i%len(list) == 0 {
+			b.StopTimer()
+			for j := range list {
+				list[j] = route(fmt.Sprint("r", j), int64(j/200))
+			}
+			b.StartTimer()
+		}
+		p.Object(list[i%len(list)])
+	}
+}
