@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"rauta.io/rauta/control"
+	"rauta.io/rauta/control/status"
 	"rauta.io/rauta/control/watch"
 	"rauta.io/rauta/proxy/observe"
 )
@@ -19,14 +20,17 @@ type clusterOptions struct {
 	namespaces []string
 	selector   string
 
+	eventsPerSecond float64
+
 	// Filled in by validate.
 	reading watch.ClusterOptions
 }
 
 func (o *clusterOptions) flags(f *pflag.FlagSet) {
 	o.readingFlags(f, "kubeconfig of the cluster to serve (default without --config: the cluster that RAUTA runs in)")
-	f.Float32Var(&o.access.QPS, "kube-api-qps", 50, "requests per second to the API server, with the exception of reading")
+	f.Float32Var(&o.access.QPS, "kube-api-qps", 50, "requests per second to the API server about Leases and nodes")
 	f.IntVar(&o.access.Burst, "kube-api-burst", 100, "the same in a burst")
+	f.Float64Var(&o.eventsPerSecond, "event-qps", status.EventsPerSecond, "Events written in a second; others wait")
 }
 
 // readingFlags say what is read, and where; check and explain have them too.
@@ -61,6 +65,8 @@ func (o *clusterOptions) validate(files bool) error {
 	switch {
 	case !(o.access.QPS > 0):
 		return usagef("--kube-api-qps %v: must be positive", o.access.QPS)
+	case !(o.eventsPerSecond > 0):
+		return usagef("--event-qps %v: must be positive", o.eventsPerSecond)
 	case o.access.Burst < 1:
 		return usagef("--kube-api-burst %d: must be at least 1", o.access.Burst)
 	}

@@ -120,6 +120,7 @@ func TestWrongCommandLinesExitWithTwoAndSayWhatIsExpected(t *testing.T) {
 		"serve --watch-namespace=":                           "--watch-namespace is empty",
 		"serve --watch-selector ==":                          `--watch-selector "=="`,
 		"serve --kube-api-qps 0":                             "--kube-api-qps 0: must be positive",
+		"serve --event-qps 0":                                "--event-qps 0: must be positive",
 		"serve --kube-api-burst 0":                           "--kube-api-burst 0: must be at least 1",
 		"serve --config x --state-dir y":                     "--state-dir is about a cluster",
 		"serve --kubeconfig x --state-key-file y":            "--state-key-file: has no use without --state-dir",

@@ -124,6 +124,7 @@ func (p *process) openReports() (*reports, error) {
 	}
 	r.writer, err = status.New(access, status.Options{
 		ControllerName: p.opt.translate.ControllerName, Identity: o.lease.Identity, Addresses: r.addresses, Log: p.log,
+		EventsPerSecond: p.opt.cluster.eventsPerSecond,
 	})
 	if err != nil {
 		return nil, err

@@ -1,10 +1,12 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -21,10 +23,10 @@ import (
 )
 
 const (
-	// eventsPerSecond and eventsBurst bound what Events ask of the API server. They are for people: an Event that comes
-	// seconds later is as good.
-	eventsPerSecond = 25
-	eventsBurst     = 100
+	// EventsPerSecond is how many Events are written unless Options say otherwise, and eventsBurst times as many at once.
+	// They are for people: an Event that comes seconds later is as good.
+	EventsPerSecond = 25
+	eventsBurst     = 4
 	// eventsPerObject is how many problems of one object get an Event each; one more says how many others there are.
 	eventsPerObject = 8
 	// eventsMax bounds the Events that are kept alive, and with them memory; statuses and the log have the rest.
@@ -83,9 +85,11 @@ type sentEvent struct {
 }
 
 func newEvents(client eventClient, opt Options, c *counters) *events {
+	perSecond := cmp.Or(opt.EventsPerSecond, EventsPerSecond)
 	return &events{
-		client: client, identity: opt.Identity, log: opt.Log, limit: rate.NewLimiter(eventsPerSecond, eventsBurst), counters: c,
-		now: time.Now, poke: make(chan struct{}, 1), sent: map[string]*sentEvent{},
+		client: client, identity: opt.Identity, log: opt.Log, counters: c,
+		limit: rate.NewLimiter(rate.Limit(perSecond), int(math.Ceil(perSecond*eventsBurst))),
+		now:   time.Now, poke: make(chan struct{}, 1), sent: map[string]*sentEvent{},
 	}
 }
 

@@ -219,7 +219,7 @@ func TestANewProblemDoesNotWaitForThousandsOfOthers(t *testing.T) {
 	b := newBench(s)
 	flood := &translate.Objects{}
 	var problems []translate.Problem
-	for i := range eventsBurst + 1000 {
+	for i := range eventsBurst*EventsPerSecond + 1000 {
 		r := route(fmt.Sprintf("r%05d", i))
 		s.add(kindHTTPRoute, r, "")
 		flood.HTTPRoutes = append(flood.HTTPRoutes, r)
@@ -316,4 +316,16 @@ func TestStatusesWaitForTheAddresses(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+func TestHowManyEventsAreWrittenInASecondCanBeSaid(t *testing.T) {
+	for said, want := range map[float64]struct {
+		limit float64
+		burst int
+	}{0: {25, 100}, 0.1: {0.1, 1}, 400: {400, 1600}} {
+		e := newEvents(nil, Options{EventsPerSecond: said}, nil)
+		if got := float64(e.limit.Limit()); got != want.limit || e.limit.Burst() != want.burst {
+			t.Errorf("%v: %v a second and %d at once, want %v", said, got, e.limit.Burst(), want)
+		}
+	}
 }

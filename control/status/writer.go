@@ -48,6 +48,8 @@ type Options struct {
 	ControllerName string
 	// Identity is the name of this replica; it goes into Events.
 	Identity string
+	// EventsPerSecond bounds the Events that are written; 0 for EventsPerSecond.
+	EventsPerSecond float64
 	// Addresses are waited for, for a while, before the first status of a term is written: what is not known yet would take
 	// the place of what the last leader has written. Nil to wait for none.
 	Addresses *Addresses

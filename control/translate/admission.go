@@ -64,6 +64,7 @@ func celDuration(none bool) string {
 
 // admissionHead is what both policies begin with. Only what a request changes is looked at: an object from before the
 // policies can still be changed in other respects, by its finalizers for one.
+// Defaults of lists stand there in so many words, or every kubectl apply would find a difference.
 const admissionHead = `---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -74,12 +75,13 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - {apiGroups: [""], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: [services]}
-    - {apiGroups: [networking.k8s.io], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: [ingresses]}
+    - {apiGroups: [""], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: [services], scope: "*"}
+    - {apiGroups: [networking.k8s.io], apiVersions: ["*"], operations: [CREATE, UPDATE], resources: [ingresses], scope: "*"}
     - apiGroups: [gateway.networking.k8s.io]
       apiVersions: ["*"]
       operations: [CREATE, UPDATE]
       resources: [gateways, grpcroutes, httproutes, tcproutes, tlsroutes, udproutes]
+      scope: "*"
   matchConditions:
   - name: has-annotations-of-rauta
     expression: object.metadata.?annotations.orValue({}).exists(k, k.startsWith("rauta.io/"))

@@ -22,7 +22,7 @@ func nameOf(o metav1.Object) name { return name{o.GetNamespace(), o.GetName()} }
 // outage, and long enough for some thousand replicas not to be a load.
 const (
 	retryTimeMin = 200 * time.Millisecond
-	retryTimeMax = 3 * time.Second
+	retryTimeMax = 2500 * time.Millisecond
 )
 
 // An API server that has just come back may say that there are no objects of a kind before it knows better. A list that is

@@ -23,8 +23,7 @@ import (
 	cluster "rauta.io/rauta/test/cluster"
 )
 
-// poisonsOfAKind is how many objects of each kind are made, and poisonEventsTime how long their Events may take: there are
-// 25 in a second.
+// poisonsOfAKind is how many objects of each kind are made, and poisonEventsTime how long their Events may take.
 const (
 	poisonsOfAKind   = 500
 	poisonEventsTime = 8 * time.Minute

@@ -55,6 +55,12 @@ func guide(t *testing.T, title string) string {
 func TestTheGuideLeadsToTheFirstRoute(t *testing.T) {
 	w := deployed(t)
 	w.kubectl(t, "", "apply", "--dry-run=server", "-k", deployFolder+"/daemonset")
+	w.kubectl(t, "", "apply", "-k", deployFolder+"/base")
+	for line := range strings.Lines(w.kubectl(t, "", "apply", "-k", deployFolder+"/base")) {
+		if !strings.HasSuffix(line, " unchanged\n") { // a default that the manifest does not have looks like a change for ever
+			t.Errorf("applied again: %s", line)
+		}
+	}
 
 	const ns = "first-route"
 	w.kubectl(t, "", "create", "namespace", ns)
