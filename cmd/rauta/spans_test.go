@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 	service "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -69,6 +71,9 @@ spec:
   rules:
   - matches: [{path: {value: /slow}}]
     timeouts: {request: 300ms}
+    backendRefs: [{name: app, port: 80}]
+  - matches: [{path: {value: /mirrored}}]
+    filters: [{type: RequestMirror, requestMirror: {backendRef: {name: app, port: 80}}}]
     backendRefs: [{name: app, port: 80}]
   - matches: [{path: {value: /flaky}}]
     retry: {codes: [503], attempts: 2, backoff: 1ms}
@@ -243,12 +248,18 @@ func want(t *testing.T, s collector.Span, attributes map[string]string) {
 	}
 }
 
-func TestATraceGoesThroughEveryProtocol(t *testing.T) {
-	x := startTraced(t)
+// overHTTP2 is a client that speaks nothing else.
+func overHTTP2(t *testing.T) *http.Client {
 	protocols := &http.Protocols{}
 	protocols.SetUnencryptedHTTP2(true)
-	h2 := &http.Client{Transport: &http.Transport{Protocols: protocols}}
-	t.Cleanup(h2.CloseIdleConnections)
+	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+func TestATraceGoesThroughEveryProtocol(t *testing.T) {
+	x := startTraced(t)
+	h2 := overHTTP2(t)
 	for name, c := range map[string]struct {
 		client  *http.Client
 		path    string
@@ -330,6 +341,80 @@ func TestATraceGoesThroughAWebSocketAndEndsWithIt(t *testing.T) {
 	spans := x.wantChain(trace, "/socket", 1)
 	want(t, spans[0], map[string]string{"http.response.status_code": "101"})
 	want(t, spans[1], map[string]string{"http.response.status_code": "101"})
+}
+
+// TestATraceGoesThroughATunnelOfHTTP2: a WebSocket that is asked for with extended CONNECT (RFC 8441).
+func TestATraceGoesThroughATunnelOfHTTP2(t *testing.T) {
+	x := startTraced(t)
+	// That of net/http refuses the field ":protocol".
+	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	trace := x.trace()
+	in, out := io.Pipe()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, x.url("/socket"), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = contextOf(trace, "01")
+	req.Header[":protocol"] = []string{"websocket"}
+	req.Header.Set("Sec-Websocket-Version", "13")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != 200 {
+		t.Fatalf("status %d", resp.StatusCode)
+	}
+	hello := []byte("\x81\x85\x00\x00\x00\x00hello") // a frame of text, masked with zeros
+	if _, err := out.Write(hello); err != nil {
+		t.Fatal(err)
+	}
+	back := make([]byte, 7)
+	if _, err := io.ReadFull(resp.Body, back); err != nil || string(back) != "\x81\x05hello" {
+		t.Fatalf("%q, %v", back, err)
+	}
+	if early := x.collector.Spans(trace); len(early) != 0 {
+		t.Errorf("it has ended before it was closed: %+v", early)
+	}
+	out.Close()
+	spans := x.wantChain(trace, "/socket", 1)
+	// As in the access log, and as rules see it: the upgrade that it stands for (docs/tracing.md).
+	want(t, spans[0], map[string]string{"http.request.method": "GET", "http.response.status_code": "101", "network.protocol.version": "2"})
+	want(t, spans[1], map[string]string{"http.request.method": "GET", "http.response.status_code": "101", "network.protocol.version": "1.1"})
+}
+
+// TestAMirrorHasASpanBelowTheRequest: the collector can tell it from the attempts, and the mirror's back end has it as its
+// parent.
+func TestAMirrorHasASpanBelowTheRequest(t *testing.T) {
+	x := startTraced(t)
+	trace := x.trace()
+	if got := x.do(http.DefaultClient, "/mirrored", contextOf(trace, "01")); got != 200 {
+		t.Fatalf("status %d", got)
+	}
+	spans := x.collector.Wait(trace, 3)
+	seen := map[string]bool{}
+	for _, h := range x.got("/mirrored") {
+		seen[strings.Split(h.Get("Traceparent"), "-")[2]] = true
+	}
+	mirrors := 0
+	for _, s := range spans {
+		if s.Kind == tracepb.Span_SPAN_KIND_SERVER {
+			continue
+		}
+		if !seen[s.ID] || len(seen) != 2 {
+			t.Errorf("back ends have the parents %v, none has %s", seen, s.ID)
+		}
+		want(t, s, map[string]string{"http.request.method": "GET", "http.response.status_code": "200", "rauta.cluster": "default/app:80"})
+		if s.Attributes["rauta.mirror"] == "true" {
+			mirrors++
+		}
+	}
+	if len(spans) != 3 || mirrors != 1 {
+		t.Errorf("want a request, an attempt and a mirror: %+v", spans)
+	}
 }
 
 func TestSpansGoToACollectorByTLSAndNameThePod(t *testing.T) {

@@ -116,7 +116,19 @@ func (x *Exchange) sendGRPCWebAnswer(code int, text string) {
 // readGRPCStatus notes the status that a back end gives, in the head of a response of trailers only or in trailers. It
 // returns the code, or -1 if there is none.
 func (x *Exchange) readGRPCStatus(h *message.Head) int {
-	if x.grpc == message.NotGRPC || h == nil {
+	if x.grpc == message.NotGRPC {
+		return -1
+	}
+	code := grpcStatusIn(h)
+	if code >= 0 {
+		x.rec.GRPCStatus = observe.GRPCCode(code)
+	}
+	return code
+}
+
+// grpcStatusIn returns the status that a head or trailers have, -1 for none; h may be nil.
+func grpcStatusIn(h *message.Head) int {
+	if h == nil {
 		return -1
 	}
 	value, ok := h.Get(message.GRPCStatus)
@@ -125,9 +137,8 @@ func (x *Exchange) readGRPCStatus(h *message.Head) int {
 	}
 	code, err := strconv.Atoi(message.String(value))
 	if err != nil {
-		code = grpcUnknown
+		return grpcUnknown
 	}
-	x.rec.GRPCStatus = observe.GRPCCode(code)
 	return code
 }
 

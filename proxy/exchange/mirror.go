@@ -44,7 +44,8 @@ type mirror struct {
 	trailers *message.Head // nil for none
 	status   int           // of the answer
 	answered int           // bytes of it
-	next     *mirror       // of the exchange, or free list
+	span     mirrorSpan
+	next     *mirror // of the exchange, or free list
 }
 
 // mirrors is what a worker keeps for them.
@@ -53,6 +54,7 @@ type mirrors struct {
 	frees    int
 	underWay map[string]int   // by cluster
 	space    filter.BodySpace // for edits of heads
+	record   observe.Record   // of a mirror that ends, for its span
 }
 
 // mirrorTo copies the request for those mirrors that it is to go to. They begin with beginMirrors.
@@ -70,6 +72,9 @@ func (x *Exchange) mirrorTo(list []snapshot.Mirror) {
 			continue
 		}
 		m.copy(&x.Req)
+		if x.spans != nil {
+			m.span.open(x)
+		}
 		m.next, x.mirrors = x.mirrors, m
 	}
 }
@@ -157,6 +162,7 @@ func (w *Worker) putMirror(m *mirror) {
 	} else {
 		delete(p.underWay, m.cluster.Name()) // of clusters that are gone nothing stays
 	}
+	m.span.close(m.w)
 	m.cluster, m.pool, m.endpoint, m.stream, m.trailers = nil, nil, nil, nil, nil
 	m.waiting, m.over, m.ended, m.full = false, false, false, false
 	m.status, m.answered, m.body = 0, 0, m.body[:0]
@@ -186,6 +192,9 @@ func (m *mirror) begin() {
 	}
 	m.pool = m.endpoint.PoolFor(m.w.Upstream, false)
 	m.waiting = true
+	if m.span.spans != nil {
+		m.span.begin(m)
+	}
 	m.pool.Acquire(&m.waiter)
 }
 
@@ -213,6 +222,7 @@ func (m *mirror) end(trailers *message.Head) {
 	case m.req.Framing == message.NoBody:
 	case m.stream != nil && len(m.body) == 0:
 		m.stream.SendEnd(trailers)
+		m.span.sent(m.w)
 	case trailers != nil:
 		m.trailers = new(message.Head)
 		m.trailers.Copy(trailers)
@@ -228,11 +238,15 @@ func (m *mirror) flush() {
 	if m.ended && m.req.Framing != message.NoBody {
 		m.stream.SendEnd(m.trailers)
 	}
+	if m.ended {
+		m.span.sent(m.w)
+	}
 }
 
 // OnStream implements upstream.Sink.
 func (m *mirror) OnStream(s upstream.Stream) {
 	m.waiting, m.stream = false, s
+	m.span.connected(m.w)
 	s.SendHead(&m.req)
 	m.flush()
 }
@@ -247,6 +261,7 @@ func (m *mirror) OnWritable() {
 
 // OnHead implements upstream.Sink.
 func (m *mirror) OnHead(resp *message.Response) {
+	m.span.answered(m.w, resp)
 	if m.status = resp.Status; m.status == 101 { // nobody has asked for it
 		m.giveUp(observe.MirrorFailed)
 	}
@@ -261,7 +276,8 @@ func (m *mirror) OnData(p []byte) {
 }
 
 // OnEnd implements upstream.Sink.
-func (m *mirror) OnEnd(*message.Head) {
+func (m *mirror) OnEnd(trailers *message.Head) {
+	m.span.ended(trailers)
 	m.stream = nil
 	m.finish(observe.MirrorAnswered)
 }
@@ -269,6 +285,7 @@ func (m *mirror) OnEnd(*message.Head) {
 // OnFailure implements upstream.Sink. There is no other attempt: a mirror that fails is no loss.
 func (m *mirror) OnFailure(f upstream.Failure) {
 	m.stream, m.waiting = nil, false
+	m.span.failed(f)
 	if f.Cause == upstream.CauseOverflow {
 		m.finish(observe.MirrorDropped)
 		return
@@ -309,6 +326,9 @@ func (m *mirror) finish(result observe.MirrorResult) {
 		e = m.endpoint.Stats
 	}
 	m.w.Shard.Mirrored(result, e, m.status)
+	if m.span.spans != nil {
+		m.span.finish(m, result)
+	}
 	m.over = true
 	if !m.attached {
 		m.w.putMirror(m)

@@ -372,13 +372,27 @@ func TestAMirrorThatSwitchesProtocolsUnaskedIsGivenUp(t *testing.T) {
 }
 
 func TestAMirrorAllocatesNothing(t *testing.T) {
-	s := mirroring(t, 1, nil)
+	t.Run("plain", func(t *testing.T) { mirrorWithoutAllocations(t, mirroring(t, 1, nil), "user-agent: test") })
+	t.Run("sampled", func(t *testing.T) {
+		s := mirroring(t, 1, nil)
+		spans, taken, total := tracing(s), make([]observe.Span, 64), 0
+		mirrorWithoutAllocations(t, s, "user-agent: test", "traceparent: "+traceParent)
+		for n := spans.Take(taken); n > 0; n = spans.Take(taken) {
+			total += n
+		}
+		if total < 1000 {
+			t.Errorf("%d spans were kept", total)
+		}
+	})
+}
+
+func mirrorWithoutAllocations(t *testing.T, s *sim, lines ...string) {
 	s.dialer.atOnce = true
 	c := &fakeClient{s: s, silent: true}
 	c.peer = s.w.NewPeer(s.request("GET /").peer.Client, message.SchemeHTTP, s.port)
 	resp := &message.Response{}
 	resp.Fields = make([]message.Field, 0, 32)
-	target, body, lines := "POST "+strings.Repeat("/x", 100), []byte("abc"), []string{"user-agent: test"}
+	target, body := "POST "+strings.Repeat("/x", 100), []byte("abc")
 	once := func() {
 		c.status, c.over, c.data = 0, false, 0
 		s.fill(c, target, lines...)

@@ -33,14 +33,7 @@ func (x *Exchange) joinTrace(path *config.PathMatch) {
 	if !c.Own {
 		return
 	}
-	s := w.freeSpans
-	if s != nil {
-		w.freeSpans, s.next = s.next, nil
-		w.freeSpansCount--
-	} else {
-		s = new(spans)
-	}
-	s.context = c
+	s := w.newSpans(c)
 	s.SpanID, s.ParentID, s.Peer = c.SpanID, c.ParentID, x.peer.Client
 	if path != nil {
 		s.PathRule, s.PathBelow = path.Value, path.Kind == config.PathPrefix
@@ -81,7 +74,20 @@ func (s *spans) answeredIn(v message.Version) {
 	}
 }
 
-// putSpans gives the spans of an exchange back.
+// newSpans returns empty ones.
+func (w *Worker) newSpans(c trace.Context) *spans {
+	s := w.freeSpans
+	if s != nil {
+		w.freeSpans, s.next = s.next, nil
+		w.freeSpansCount--
+	} else {
+		s = new(spans)
+	}
+	s.context = c
+	return s
+}
+
+// putSpans gives the spans of an exchange or a mirror back.
 func (w *Worker) putSpans(s *spans) {
 	if w.freeSpansCount >= freeMax {
 		return

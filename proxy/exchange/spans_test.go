@@ -185,22 +185,64 @@ func TestATunnelHasASpanUntilItCloses(t *testing.T) {
 	}
 }
 
-func TestAMirrorIsAChildOfTheRequest(t *testing.T) {
-	s := newSim(t, 1, func(c *config.Config) {
-		c.Clusters = append(c.Clusters, config.Cluster{Name: "ns/mirror:80"})
-		c.Routes[0].Rules[0].Filters = []config.Filter{{Mirror: &config.Mirror{Cluster: "ns/mirror:80", Numerator: 1, Denominator: 1}}}
-	})
+func TestAMirrorIsAChildOfTheRequestWithASpanOfItsOwn(t *testing.T) {
+	s := mirroring(t, 1, nil)
 	spans := tracing(s)
-	if err := s.w.Live.SetEndpoints("ns/mirror:80", []config.Endpoint{{Address: "10.9.9.9:80"}}); err != nil {
-		t.Fatal(err)
-	}
 	s.request("GET /", "traceparent: "+traceParent).start()
-	b, m := s.dialer.connect(), s.dialer.connect()
+	b, m := s.app(), s.mirror(0)
 	mirrored, sent := parentSeen(m), parentSeen(b)
+	s.advance(3 * time.Millisecond)
 	b.answer(200, "ok")
 	got := onlySpan(t, spans)
-	if a := got.Attempts()[0]; mirrored != hexOf(got.SpanID[:]) || sent != hexOf(a.ID[:]) {
-		t.Errorf("the mirror has the parent %s, the back end %s; the request is %x, the attempt %x", mirrored, sent, got.SpanID, a.ID)
+	if a := got.Attempts(); got.Mirror || len(a) != 1 || sent != hexOf(a[0].ID[:]) {
+		t.Errorf("the back end has the parent %s, the attempts are %+v", sent, a)
+	}
+	s.advance(4 * time.Millisecond) // it outlives the request
+	m.answer(404, "no")
+	copied := onlySpan(t, spans)
+	a := copied.Attempts()
+	if !copied.Mirror || copied.SpanID != got.SpanID || copied.TraceID != got.TraceID || len(a) != 1 {
+		t.Fatalf("%+v", copied)
+	}
+	if a[0].ID == got.Attempts()[0].ID || mirrored != hexOf(a[0].ID[:]) || a[0].Status != 404 || a[0].Reason != "" ||
+		a[0].Address != "10.0.1.1:80" || a[0].Version != "1.1" {
+		t.Errorf("the mirror has the parent %s, its span is %+v", mirrored, a[0])
+	}
+	if a[0].FirstByteAt < 7e6 || a[0].EndAt < a[0].FirstByteAt || a[0].SentAt < a[0].StreamAt || a[0].StreamAt < a[0].BeganAt {
+		t.Errorf("%+v", a[0])
+	}
+}
+
+func TestMirrorsThatFailSayWhyInTheirSpans(t *testing.T) {
+	for _, c := range []struct {
+		reason string
+		fail   func(s *sim)
+	}{
+		{"connect_failed", func(s *sim) { s.dialer.refuse(upstream.CauseConnectFailed) }},
+		{"mirror_timeout", func(s *sim) { s.mirror(0); s.advance(mirrorTimeout + time.Second) }},
+	} {
+		t.Run(c.reason, func(t *testing.T) {
+			s := mirroring(t, 1, nil)
+			spans := tracing(s)
+			s.request("GET /", "traceparent: "+traceParent).start()
+			s.app().answer(200, "ok")
+			onlySpan(t, spans)
+			c.fail(s)
+			if a := onlySpan(t, spans).Attempts(); len(a) != 1 || a[0].Reason != c.reason || a[0].Status != 0 || a[0].EndAt == 0 {
+				t.Errorf("%+v", a)
+			}
+		})
+	}
+}
+
+func TestAMirrorOfARequestThatIsNotSampledHasNoSpan(t *testing.T) {
+	s := mirroring(t, 1, nil)
+	spans := tracing(s)
+	s.request("GET /", "traceparent: "+traceParent[:53]+"00").start()
+	s.app().answer(200, "ok")
+	s.mirror(0).answer(200, "ok")
+	if n := spans.Take(make([]observe.Span, 2)); n != 0 {
+		t.Errorf("%d", n)
 	}
 }
 

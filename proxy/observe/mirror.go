@@ -26,6 +26,14 @@ func (s *Shard) Mirrored(result MirrorResult, e *Endpoint, status int) {
 	}
 }
 
+// MirrorSpan keeps the span of a mirror, if spans are exported. Of the Record it takes Spans, with one attempt, TraceID,
+// ReceivedAt and EndAt, and of the request ReceivedMethod, EffectivePath and EffectiveQuery.
+func (s *Shard) MirrorSpan(rec *Record) {
+	if ring := s.spans.Load(); ring != nil {
+		ring.put(rec)
+	}
+}
+
 // sumMirrors adds up what all workers have counted.
 func (r *Registry) sumMirrors() map[string]uint64 {
 	sum := map[string]uint64{}

@@ -11,6 +11,8 @@ const spanAttemptsMax = 4
 type RequestSpans struct {
 	// SpanID is the id of the request's own span, ParentID that of the client's, zero if the trace begins here.
 	SpanID, ParentID [8]byte
+	// Mirror: it is that of a copy of the request, with one attempt. The request's own span is told elsewhere.
+	Mirror bool
 	// PathRule is the path that the rule asks for, "" if none has matched; PathBelow says that all below it belongs to it.
 	PathRule  string
 	PathBelow bool
@@ -53,6 +55,14 @@ func (s *RequestSpans) Begin() *AttemptSpan {
 // Attempts returns those attempts that have a span, in order.
 func (s *RequestSpans) Attempts() []AttemptSpan { return s.attempts[:min(s.begun, spanAttemptsMax)] }
 
+// count is the number of spans.
+func (s *RequestSpans) count() int {
+	if s.Mirror {
+		return len(s.Attempts())
+	}
+	return 1 + len(s.Attempts())
+}
+
 // Last returns the span of the last attempt, nil for none.
 func (s *RequestSpans) Last() *AttemptSpan {
 	if s.begun == 0 {
@@ -63,5 +73,5 @@ func (s *RequestSpans) Last() *AttemptSpan {
 
 // Reset empties s.
 func (s *RequestSpans) Reset() {
-	s.ParentID, s.PathRule, s.PathBelow, s.begun = [8]byte{}, "", false, 0
+	s.ParentID, s.Mirror, s.PathRule, s.PathBelow, s.begun = [8]byte{}, false, "", false, 0
 }

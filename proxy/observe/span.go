@@ -101,7 +101,7 @@ func (s *Span) fill(rec *Record) {
 
 // copy overwrites s, without the attempts that there are not.
 func (s *RequestSpans) copy(from *RequestSpans) {
-	s.SpanID, s.ParentID, s.PathRule, s.PathBelow = from.SpanID, from.ParentID, from.PathRule, from.PathBelow
+	s.SpanID, s.ParentID, s.Mirror, s.PathRule, s.PathBelow = from.SpanID, from.ParentID, from.Mirror, from.PathRule, from.PathBelow
 	s.Scheme, s.GRPC, s.Peer, s.begun = from.Scheme, from.GRPC, from.Peer, from.begun
 	copy(s.attempts[:], from.Attempts())
 }
@@ -171,7 +171,7 @@ func (r *spanRing) put(rec *Record) {
 	tail := r.tail.Load()
 	used := tail - r.head.Load()
 	if used >= spanRingSlots {
-		r.spans.dropped.Add(uint64(1 + len(rec.Spans.Attempts())))
+		r.spans.dropped.Add(uint64(rec.Spans.count()))
 		return
 	}
 	r.slots[tail%spanRingSlots].fill(rec)

@@ -24,6 +24,9 @@ func (m *maker) attempt(s *observe.Span, t *observe.AttemptSpan) sdktrace.ReadOn
 	if t.Resend > 0 {
 		a = append(a, attribute.Int("http.request.resend_count", t.Resend))
 	}
+	if s.Mirror {
+		a = append(a, attribute.Bool("rauta.mirror", true))
+	}
 	a = appendCall(a, s)
 	a = appendTarget(a, t.Endpoint)
 	a, status := appendAnswer(a, t)

@@ -129,6 +129,26 @@ func TestSpansFollowTheConventionsForHTTP(t *testing.T) {
 	}
 }
 
+func TestAMirrorIsToldWithoutItsRequest(t *testing.T) {
+	rec := attempted(200, "")
+	rec.Spans.Mirror = true
+	r := observe.NewRegistry(observe.Options{})
+	spans := r.CollectSpans()
+	r.Shard(0).MirrorSpan(rec)
+	var taken [1]observe.Span
+	if spans.Take(taken[:]) != 1 {
+		t.Fatal("no span")
+	}
+	m := newMaker(resource.Empty(), "1")
+	all := m.appendSpans(nil, &taken[0])
+	if len(all) != 1 || all[0].SpanKind() != trace.SpanKindClient || all[0].Parent().SpanID() != (trace.SpanID{2}) {
+		t.Fatalf("%+v", all)
+	}
+	wantAttributes(t, all[0], map[string]string{"rauta.mirror": "true", "url.full": "http://10.0.0.1:8080/b?q=REDACTED&REDACTED", "http.response.status_code": "200"})
+	_, attempts := made(t, attempted(200, ""))
+	wantAttributes(t, attempts[0], map[string]string{"rauta.mirror": ""})
+}
+
 func TestSpansFollowTheConventionsForCalls(t *testing.T) {
 	rec := attempted(200, "")
 	rec.Spans.GRPC, rec.GRPCStatus, rec.ReceivedTarget, rec.ReceivedMethod = true, observe.GRPCCode(5), []byte("/p.Echo/Ping"), []byte("POST")

@@ -40,7 +40,9 @@ func newMaker(r *resource.Resource, version string) maker {
 
 // appendSpans appends the span of a request and those of its attempts.
 func (m *maker) appendSpans(to []sdktrace.ReadOnlySpan, s *observe.Span) []sdktrace.ReadOnlySpan {
-	to = append(to, m.request(s))
+	if !s.Mirror {
+		to = append(to, m.request(s))
+	}
 	attempts := s.Attempts()
 	for i := range attempts {
 		to = append(to, m.attempt(s, &attempts[i]))

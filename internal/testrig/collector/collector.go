@@ -176,6 +176,10 @@ func attributesOf(list []*commonpb.KeyValue) map[string]string {
 			out[a.Key] = v.StringValue
 		case *commonpb.AnyValue_IntValue:
 			out[a.Key] = strconv.FormatInt(v.IntValue, 10)
+		case *commonpb.AnyValue_BoolValue:
+			out[a.Key] = strconv.FormatBool(v.BoolValue)
+		case *commonpb.AnyValue_DoubleValue:
+			out[a.Key] = strconv.FormatFloat(v.DoubleValue, 'g', -1, 64)
 		default:
 			out[a.Key] = a.Value.String()
 		}
