@@ -58,6 +58,7 @@ func exitOn(err error) {
 var childRoles = map[string]func([]string) error{
 	"generator": func([]string) error { return generator.Run() },
 	"bareloop":  runBareLoop,
+	"collector": runCollector,
 }
 
 func runBareLoop(arguments []string) error {

@@ -182,11 +182,11 @@ func TestTurnsAndRequestsAreSummedOverTheirLabelsOnly(t *testing.T) {
 	text := "# TYPE rauta_requests_total counter\nrauta_requests_total{code=\"2xx\"} 30\nrauta_requests_total{code=\"5xx\"} 2\n" +
 		"rauta_requests_total_other{a=\"b\"} 7\nrauta_loop_turns_total{worker=\"0\"} 8\n"
 	counts, err := parseCounts(bufio.NewScanner(strings.NewReader(text)))
-	if want := (loopCounts{32, 8}); err != nil || counts != want {
+	if want := (loopCounts{requests: 32, turns: 8}); err != nil || counts != want {
 		t.Errorf("got %+v, %v; want %+v", counts, err, want)
 	}
 	var sum loopCounts
-	sum.add(loopCounts{2, 3}, counts)
+	sum.add(loopCounts{requests: 2, turns: 3}, counts)
 	if sum.perTurn() != 6 || (&loopCounts{}).perTurn() != 0 {
 		t.Errorf("%v and %v for each turn, want 6 and none", sum.perTurn(), (&loopCounts{}).perTurn())
 	}

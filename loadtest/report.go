@@ -37,7 +37,7 @@ type Row struct {
 }
 
 // bases are the contenders that others are compared with, in the order of the columns.
-var bases = []string{bareLoopName, nginxName, haproxyName, baseName}
+var bases = []string{bareLoopName, nginxName, haproxyName, baseName, untracedName}
 
 const (
 	bareLoopName = "bare loop"
@@ -53,7 +53,7 @@ const (
 )
 
 var tableColumns = []string{"scenario", "contender", "CPU µs/request", "user µs", "system µs", "to bare loop [95% CI]", "to nginx [95% CI]",
-	"to haproxy [95% CI]", "to base [95% CI]", "requests/s", "core busy", "core taken", "requests/turn", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
+	"to haproxy [95% CI]", "to base [95% CI]", "to no tracing [95% CI]", "requests/s", "core busy", "core taken", "requests/turn", "p50 µs", "p99 µs", "p99.9 µs", "RSS MB", "B/idle conn", "ready ms", "requests", "failed", "remarks"}
 
 // unreportedColumns are of no interest once a run has been found to be sound.
 var unreportedColumns = []string{"core taken", "requests"}
@@ -94,7 +94,7 @@ func summaryTable(rows []Row) string {
 	var b strings.Builder
 	compared := bases[1:3]
 	if slices.ContainsFunc(rows, func(r Row) bool { return r.Contender == baseName }) {
-		compared = bases[3:]
+		compared = bases[3:4]
 	}
 	b.WriteString("| scenario | CPU µs/request |")
 	for _, base := range compared {

@@ -42,6 +42,7 @@ var scenarios = []scenario{
 	{"websocket", "WebSockets that send one message and wait for the answer, saturating", runWebSocket},
 	{"websocket-h2", "the same in streams of HTTP/2, saturating", runTunnels},
 	{"fixed", "HTTP/2 and gRPC at a rate that all hold, half of the slowest's most", runFixed},
+	{"tracing", "the first again, with each way of tracing, and collectors of spans that work and that do not", runTracing},
 	{"idle-tls", "10,000 idle keep-alive connections with TLS", runIdleTLS},
 }
 

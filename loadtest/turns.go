@@ -12,11 +12,16 @@ import (
 )
 
 // loopCounts say how well a loop gathers: what is done once for each turn is shared by the requests of the turn.
-type loopCounts struct{ requests, turns float64 }
+type loopCounts struct {
+	requests, turns   float64
+	exported, dropped float64 // spans
+}
 
 func (c *loopCounts) add(before, after loopCounts) {
 	c.requests += after.requests - before.requests
 	c.turns += after.turns - before.turns
+	c.exported += after.exported - before.exported
+	c.dropped += after.dropped - before.dropped
 }
 
 // perTurnMin: where the loop hardly sees requests, as with WebSockets, there is nothing to report.
@@ -83,8 +88,10 @@ func readPage(ctx context.Context, url string, read func(io.Reader) error) error
 // parseCounts sums over the label sets.
 func parseCounts(lines *bufio.Scanner) (counts loopCounts, err error) {
 	for lines.Scan() {
-		name, rest, _ := strings.Cut(lines.Text(), "{")
-		sum := map[string]*float64{"rauta_requests_total": &counts.requests, "rauta_loop_turns_total": &counts.turns}[name]
+		rest := lines.Text()
+		name := rest[:max(0, strings.IndexAny(rest, "{ "))] // with labels or without
+		sum := map[string]*float64{"rauta_requests_total": &counts.requests, "rauta_loop_turns_total": &counts.turns,
+			"rauta_trace_exported_total": &counts.exported, "rauta_trace_dropped_total": &counts.dropped}[name]
 		if sum == nil {
 			continue
 		}

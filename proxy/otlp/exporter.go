@@ -27,6 +27,9 @@ const (
 	pauseMax = time.Second
 	// closeWaitMax bounds what Close waits for, whatever the collector does.
 	closeWaitMax = 3 * time.Second
+	// backOffMin and backOffMax bound how long a collector is left alone that has not taken a batch; each failure doubles it.
+	// Making spans costs more than serving the requests (PERF.md), which is too much for a collector that refuses at once.
+	backOffMin, backOffMax = time.Second, 8 * time.Second
 	// warnPauseMin is the least time between two warnings: a collector may take every other batch.
 	warnPauseMin = time.Minute
 )
@@ -61,8 +64,9 @@ type Exporter struct {
 
 	// owned by the goroutine
 	taken   [batchMax]observe.Span
-	failing bool      // the log says that spans are lost
-	warned  time.Time // when it was last told so
+	backOff time.Duration // until the next batch; 0 unless the last one failed
+	failing bool          // the log says that spans are lost
+	warned  time.Time     // when it was last told so
 
 	exported, failed, rejected atomic.Uint64
 	closeOnce                  sync.Once
@@ -175,32 +179,43 @@ func (e *Exporter) Close() {
 func (e *Exporter) run() {
 	defer close(e.done)
 	defer e.client.Shutdown(e.ctx)
-	pause := time.NewTicker(pauseMax)
+	pause := time.NewTimer(pauseMax)
 	defer pause.Stop()
 	for {
+		urgent := e.spans.Urgent()
+		if e.backOff > 0 {
+			urgent = nil // the rings fill up meanwhile, and drop what comes then
+		}
 		select {
 		case <-pause.C:
-		case <-e.spans.Urgent():
+		case <-urgent:
 		case <-e.closing:
-			e.drain()
+			for e.exportNext() {
+			}
 			return
 		}
-		e.drain()
+		for e.exportNext() && e.backOff == 0 {
+		}
+		pause.Reset(max(pauseMax, e.backOff))
 	}
 }
 
-// drain exports what is in the rings.
-func (e *Exporter) drain() {
-	for {
-		n := e.spans.Take(e.taken[:])
-		if n == 0 {
-			return
-		}
-		e.export(e.taken[:n])
+// exportNext exports a batch of what is in the rings, if there is anything, and notes for how long to wait if that fails.
+func (e *Exporter) exportNext() bool {
+	n := e.spans.Take(e.taken[:])
+	if n == 0 {
+		return false
 	}
+	if e.export(e.taken[:n]) {
+		e.backOff = 0
+	} else {
+		e.backOff = min(max(2*e.backOff, backOffMin), backOffMax)
+	}
+	return true
 }
 
-func (e *Exporter) export(requests []observe.Span) {
+// export reports whether the collector has taken the batch, if not all spans of it.
+func (e *Exporter) export(requests []observe.Span) bool {
 	batch := make([]sdktrace.ReadOnlySpan, 0, 2*len(requests))
 	for i := range requests {
 		batch = e.maker.appendSpans(batch, &requests[i])
@@ -214,7 +229,7 @@ func (e *Exporter) export(requests []observe.Span) {
 			e.log.Info("spans are taken by the collector again")
 		}
 		e.failing = false
-		return
+		return true
 	}
 	lost, partly := rejectedOf(err, len(batch))
 	if partly {
@@ -227,4 +242,5 @@ func (e *Exporter) export(requests []observe.Span) {
 		e.failing, e.warned = true, time.Now()
 		e.log.Warn("spans are not taken by the collector: they are dropped and counted until they are; see --trace-endpoint", "error", err)
 	}
+	return partly
 }

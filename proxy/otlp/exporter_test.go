@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -306,6 +307,44 @@ func TestBadCollectorsCostSpansOnly(t *testing.T) {
 			t.Errorf("%s: %d exported, %d failed, %d dropped, %d left; together not %d", endpoint, e.Exported(), e.Failed(), spans.Dropped(), waiting, all)
 		}
 	}
+}
+
+// TestACollectorThatRefusesAtOnceIsLeftAlone: the spans of a batch cost more than its requests.
+func TestACollectorThatRefusesAtOnceIsLeftAlone(t *testing.T) {
+	var asked atomic.Int64
+	var mended atomic.Bool
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if !mended.Load() {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	t.Cleanup(s.Close)
+	e, shard, spans := started(t, s.URL)
+	const batches = 4
+	for range batches * batchMax { // what the ring holds
+		shard.Finish(record())
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for ; !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(what)
+			}
+		}
+	}
+	until("nobody has asked", func() bool { return e.Failed() > 0 })
+	time.Sleep(backOffMin / 4) // in which it would ask for all of them
+	if n := asked.Load(); n >= batches {
+		t.Errorf("it was asked %d times at once", n)
+	}
+	mended.Store(true)
+	until("it is not asked again", func() bool { return e.Exported() > 0 })
+	for range batchMax { // it is as before
+		shard.Finish(record())
+	}
+	until("the rest has not come", func() bool { return e.Exported()+e.Failed()+spans.Dropped() == (batches+1)*batchMax })
 }
 
 func TestEndpointsAreURLs(t *testing.T) {
