@@ -346,11 +346,11 @@ func TestATraceGoesThroughAWebSocketAndEndsWithIt(t *testing.T) {
 // TestATraceGoesThroughATunnelOfHTTP2: a WebSocket that is asked for with extended CONNECT (RFC 8441).
 func TestATraceGoesThroughATunnelOfHTTP2(t *testing.T) {
 	x := startTraced(t)
-	// That of net/http refuses the field ":protocol".
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
+	//lint:ignore SA1019 the transport of net/http refuses the field ":protocol"
+	client := &http.Client{Transport: &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
-	}}
-	t.Cleanup(transport.CloseIdleConnections)
+	}}}
+	t.Cleanup(client.CloseIdleConnections)
 	trace := x.trace()
 	in, out := io.Pipe()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodConnect, x.url("/socket"), in)
@@ -360,7 +360,7 @@ func TestATraceGoesThroughATunnelOfHTTP2(t *testing.T) {
 	req.Header = contextOf(trace, "01")
 	req.Header[":protocol"] = []string{"websocket"}
 	req.Header.Set("Sec-Websocket-Version", "13")
-	resp, err := transport.RoundTrip(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
