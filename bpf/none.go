@@ -23,3 +23,30 @@ func (*Kernel) Start() {}
 
 // Close does nothing.
 func (*Kernel) Close() {}
+
+// Late is a Kernel that comes late. Here none does.
+type Late struct{}
+
+// Later has load called, which says why there is none.
+func Later(load func() *Kernel) *Late {
+	load()
+	return &Late{}
+}
+
+// Close does nothing.
+func (*Late) Close() {}
+
+// Listening implements observe.Kernel.
+func (*Late) Listening(int) {}
+
+// Accepted implements observe.Kernel.
+func (*Late) Accepted(int) int64 { return 0 }
+
+// Connecting implements observe.Kernel.
+func (*Late) Connecting(int, *observe.Endpoint) {}
+
+// Queued implements observe.Kernel.
+func (*Late) Queued(int64) {}
+
+// Requests implements observe.Kernel.
+func (*Late) Requests(int) observe.Requests { return nil }

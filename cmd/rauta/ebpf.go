@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"sync/atomic"
 
 	"rauta.io/rauta/bpf"
+	"rauta.io/rauta/proxy/observe"
 )
 
 // Values of --ebpf.
@@ -30,26 +32,50 @@ func sampling(s string) bpf.Sampling {
 
 func ebpfModes() []string { return []string{ebpfAuto, ebpfOff, ebpfRequire} }
 
-// openKernel loads the programs that count in the kernel, if it is to and can. Only --ebpf require makes a failure of it one
-// of the start.
+// kernel is told of sockets. It is *bpf.Kernel or *bpf.Late.
+type kernel interface {
+	observe.Kernel
+	Close()
+}
+
+// openKernel has the programs loaded that count in the kernel, if it is to and can. That takes its time, beside which
+// connections are served. Only --ebpf require waits for it, and makes a failure of it one of the start.
 func (p *process) openKernel() error {
-	tier := bpf.Tier{Name: bpf.TierNone, Reason: "--ebpf off"}
+	var tier atomic.Pointer[bpf.Tier]
+	tier.Store(&bpf.Tier{Name: bpf.TierPending, Reason: "the programs are being loaded"})
+	bpf.RegisterTier(p.registry, func() bpf.Tier { return *tier.Load() })
+	tell := func(t bpf.Tier) {
+		tier.Store(&t)
+		p.log.Info("metrics from the kernel", "tier", t.Name, "reason", t.Reason)
+	}
 	switch {
 	case p.opt.engine != engineLoop:
-		tier.Reason = "the engine " + p.opt.engine + " does not use it"
-	case p.opt.ebpf != ebpfOff:
-		p.kernel, tier = bpf.Open(p.registry)
-		if p.kernel != nil && p.opt.ebpfSample != ebpfOff {
-			tier = p.kernel.WatchRequests(p.opt.workers, sampling(p.opt.ebpfSample), tier)
+		tell(bpf.Tier{Name: bpf.TierNone, Reason: "the engine " + p.opt.engine + " does not use it"})
+	case p.opt.ebpf == ebpfOff:
+		tell(bpf.Tier{Name: bpf.TierNone, Reason: "--ebpf off"})
+	case p.opt.ebpf == ebpfRequire:
+		k, t := p.loadKernel()
+		if k == nil {
+			return fmt.Errorf("--ebpf require: the programs for the kernel could not be loaded: %s (auto starts without them)", t.Reason)
 		}
-	}
-	tier.Register(p.registry)
-	if p.opt.ebpf == ebpfRequire && tier.Name == bpf.TierNone {
-		return fmt.Errorf("--ebpf require: the programs for the kernel could not be loaded: %s (auto starts without them)", tier.Reason)
-	}
-	p.log.Info("metrics from the kernel", "tier", tier.Name, "reason", tier.Reason)
-	if p.kernel != nil {
-		p.kernel.Start()
+		tell(t)
+		k.Start()
+		p.kernel = k
+	default:
+		p.kernel = bpf.Later(func() *bpf.Kernel {
+			k, t := p.loadKernel()
+			tell(t)
+			return k
+		})
 	}
 	return nil
+}
+
+// loadKernel returns nil where the kernel tells nothing.
+func (p *process) loadKernel() (*bpf.Kernel, bpf.Tier) {
+	k, tier := bpf.Open(p.registry)
+	if k != nil && p.opt.ebpfSample != ebpfOff {
+		tier = k.WatchRequests(p.opt.workers, sampling(p.opt.ebpfSample), tier)
+	}
+	return k, tier
 }

@@ -15,10 +15,19 @@ import (
 // watchedRoute is the route of the configuration that tests begin with.
 const watchedRoute = "httproute/default/all"
 
+// startLoaded starts RAUTA with the programs there before the first connection, or skips the test where there are none.
+func startLoaded(t *testing.T, flags ...string) *instance {
+	t.Helper()
+	if i := start(t, echoBackend(t), flags...); i.metric("rauta_ebpf_tier", `tier="none"`) > 0 {
+		t.Skip("the kernel tells nothing here")
+	}
+	return start(t, echoBackend(t), append(flags, "--ebpf", "require")...)
+}
+
 // startWatched starts RAUTA with all requests watched in the kernel, if it can.
 func startWatched(t *testing.T) *instance {
 	t.Helper()
-	i := start(t, echoBackend(t), "--ebpf-sample", "1")
+	i := startLoaded(t, "--ebpf-sample", "1")
 	if text := i.get(i.metrics, "/metrics"); !strings.Contains(text, "\nrauta_kernel_request_interval{") {
 		t.Skip("the kernel does not watch requests here")
 	}

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"syscall"
 
-	"rauta.io/rauta/bpf"
 	"rauta.io/rauta/control"
 	"rauta.io/rauta/control/store"
 	"rauta.io/rauta/fastpath"
@@ -57,7 +56,7 @@ type process struct {
 
 	registry  *observe.Registry
 	server    *server.Server
-	kernel    *bpf.Kernel      // nil where the kernel tells nothing
+	kernel    kernel           // nil where the kernel is not to tell anything
 	files     *control.Files   // nil without --config
 	cluster   *control.Cluster // nil with it
 	keeper    *store.Keeper    // nil without --state-dir

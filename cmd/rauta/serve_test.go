@@ -135,6 +135,8 @@ func startAs(t *testing.T, by []string, backend string, flags ...string) *instan
 	})
 	i.until("the first answer", func() bool { return i.state() == "first" })
 	i.until("readiness", func() bool { return strings.Contains(i.get(i.metrics, "/readyz"), "ok") }) // after its sockets
+	// What the kernel counts begins beside serving.
+	i.until("the programs for the kernel", func() bool { return !strings.Contains(i.get(i.metrics, "/metrics"), `rauta_ebpf_tier{tier="pending"`) })
 	return i
 }
 

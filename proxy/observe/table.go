@@ -154,7 +154,7 @@ func workerMetrics() []Metric {
 		{"rauta_leader", "gauge", nil, "1 while this replica is the one that writes statuses and Events."},
 		{"rauta_leader_terms_total", "counter", nil, "How often this replica has become that one."},
 		{"rauta_ebpf_tier", "gauge", []string{"tier", "reason"},
-			`Always 1; how much the kernel tells ("full", "reduced", "states", "none"), and why not more.`},
+			`Always 1; how much the kernel tells ("full", "reduced", "states", "none"; "pending" for a moment after the start), and why not more.`},
 		{"rauta_ebpf_failures_total", "counter", nil, "Sockets that could not be tagged or looked at; they are missing in the numbers from the kernel."},
 		{"rauta_accept_queue_seconds", "histogram", []string{"le"},
 			"From the kernel: time from the end of the handshake of a client's connection to its being accepted."},

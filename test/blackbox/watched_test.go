@@ -197,3 +197,41 @@ func TestConnectionsThatGoOnAsHTTP2AreNotWatched(t *testing.T) {
 		t.Errorf("%v requests are counted, not %d", all, 3*n)
 	}
 }
+
+// TestNobodyWaitsForTheProgramsOfTheKernel: what loads them hangs, and everything is served; connections from then on are
+// watched when they come at last.
+func TestNobodyWaitsForTheProgramsOfTheKernel(t *testing.T) {
+	b := newBackend(t, answering(ok))
+	come := make(chan struct{})
+	var late *bpf.Late
+	r := start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) {
+		kernel, tier := bpf.Open(o.Registry)
+		if kernel == nil {
+			t.Skipf("the kernel takes no programs here: %s", tier.Reason)
+		}
+		if tier = kernel.WatchRequests(o.Workers, 1, tier); kernel.Requests(0) == nil {
+			t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
+		}
+		late = bpf.Later(func() *bpf.Kernel {
+			<-come
+			return kernel
+		})
+		t.Cleanup(late.Close)
+		o.Kernel = late
+	})
+	early := r.dial()
+	defer early.Close()
+	early.gets(watchedEach)
+	close(come)
+	until(t, "the programs", func() bool { return late.Requests(0) != nil })
+	early.gets(watchedEach)
+	n := watchedEach * r.onConns(func() {
+		c := r.dial()
+		defer c.Close()
+		c.gets(watchedEach)
+	})
+	r.wantWatched(n, n)
+	if n := r.series(`rauta_accept_queue_seconds_count`); n == 0 {
+		t.Error("the sockets that listened before are not tagged")
+	}
+}

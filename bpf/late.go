@@ -1,0 +1,120 @@
+//go:build linux && (amd64 || arm64)
+
+package bpf
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/proxy/observe"
+)
+
+// Late implements observe.Kernel with a Kernel that comes while connections are served already, or never: to load programs
+// takes most of a second, and seconds on a busy machine. Connections that are accepted before are not watched.
+type Late struct {
+	kernel atomic.Pointer[Kernel] // nil: not yet
+
+	mu        sync.Mutex
+	listening []listening // that the Kernel is to be told of
+	over      bool        // nothing more comes
+}
+
+// listening is a socket that listens, as long as the descriptor is that of the socket.
+type listening struct {
+	fd     int
+	cookie uint64
+}
+
+// Later has load called and returns at once. load returns nil where the kernel tells nothing.
+func Later(load func() *Kernel) *Late {
+	l := new(Late)
+	go func() {
+		if k := load(); !l.take(k) && k != nil {
+			k.Close()
+		}
+	}()
+	return l
+}
+
+// take reports whether the Kernel is used.
+func (l *Late) take(k *Kernel) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	use := k != nil && !l.over
+	if use {
+		for _, s := range l.listening {
+			if cookie, err := cookieOf(s.fd); err == nil && cookie == s.cookie {
+				k.Listening(s.fd)
+			}
+		}
+		k.Start()
+		l.kernel.Store(k)
+	}
+	l.listening, l.over = nil, true
+	return use
+}
+
+// cookieOf returns the number of a socket that no other has.
+func cookieOf(fd int) (uint64, error) {
+	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+}
+
+// Close detaches the programs, or has them detached when they come: it does not wait for them. The data plane must have
+// stopped.
+func (l *Late) Close() {
+	l.mu.Lock()
+	l.listening, l.over = nil, true
+	l.mu.Unlock()
+	if k := l.kernel.Load(); k != nil {
+		k.Close()
+	}
+}
+
+// Listening implements observe.Kernel.
+func (l *Late) Listening(fd int) {
+	if k := l.kernel.Load(); k != nil {
+		k.Listening(fd)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k := l.kernel.Load(); k != nil {
+		k.Listening(fd)
+		return
+	}
+	if cookie, err := cookieOf(fd); err == nil && !l.over {
+		l.listening = append(l.listening, listening{fd, cookie})
+	}
+}
+
+// Accepted implements observe.Kernel.
+func (l *Late) Accepted(fd int) int64 {
+	if k := l.kernel.Load(); k != nil {
+		return k.Accepted(fd)
+	}
+	return 0
+}
+
+// Connecting implements observe.Kernel.
+func (l *Late) Connecting(fd int, e *observe.Endpoint) {
+	if k := l.kernel.Load(); k != nil {
+		k.Connecting(fd, e)
+	}
+}
+
+// Queued implements observe.Kernel.
+func (l *Late) Queued(ns int64) {
+	if k := l.kernel.Load(); k != nil {
+		k.Queued(ns)
+	}
+}
+
+// Requests implements observe.Kernel.
+func (l *Late) Requests(worker int) observe.Requests {
+	if k := l.kernel.Load(); k != nil {
+		return k.Requests(worker)
+	}
+	return nil
+}
