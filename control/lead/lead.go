@@ -8,18 +8,14 @@ package lead
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
-	"github.com/go-logr/logr"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
-	"k8s.io/klog/v2"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // Defaults of a term. A leader that vanished is followed by another one after the lease and at most two jittered retries,
@@ -55,34 +51,34 @@ type Election struct {
 	terms   atomic.Uint64
 }
 
-// New prepares a campaign; Run leads it.
-func New(leases coordinationv1.LeasesGetter, opt Options) (*Election, error) {
+// New prepares a campaign for one of the Leases, which are those of the namespace; Run leads it.
+func New(leases Leases, opt Options) (*Election, error) {
 	opt.Lease = cmp.Or(opt.Lease, DefaultLease)
 	opt.Renew = cmp.Or(opt.Renew, DefaultRenew)
 	opt.Retry = cmp.Or(opt.Retry, DefaultRetry)
 	opt.Name = cmp.Or(opt.Name, DefaultName)
-	e := &Election{opt: opt, lock: &watchedLock{
-		Interface: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: opt.Namespace, Name: opt.Name},
-			Client:     leases,
-			LockConfig: resourcelock.ResourceLockConfig{Identity: opt.Identity},
-		},
-		lease: opt.Namespace + "/" + opt.Name, log: opt.Log,
-	}}
-	// What the elector refuses now it would refuse later, too.
-	if _, err := e.elector(nil); err != nil {
-		return nil, err
+	switch {
+	case opt.Identity == "":
+		return nil, errors.New("preparing the election: this replica has no identity")
+	case opt.Retry <= 0:
+		return nil, errors.New("preparing the election: the time between two tries must be positive")
+	case opt.Lease < time.Second:
+		return nil, errors.New("preparing the election: a lease must last a second or longer")
+	case opt.Lease <= opt.Renew:
+		return nil, errors.New("preparing the election: a lease must last longer than it is tried to renew it")
+	case float64(opt.Renew) <= jitterMax*float64(opt.Retry):
+		return nil, errors.New("preparing the election: renewing must be tried for longer than 1.2 times the time between two tries")
 	}
-	return e, nil
+	return &Election{opt: opt, lock: &watchedLock{leases: leases, name: opt.Name, lease: opt.Namespace + "/" + opt.Name, log: opt.Log}}, nil
 }
 
 // ForCluster is New for an API server. It asks nobody.
 func ForCluster(cfg *rest.Config, opt Options) (*Election, error) {
-	client, err := coordinationv1.NewForConfig(cfg)
+	client, err := kube.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the client for leases: %w", err)
+		return nil, err
 	}
-	return New(client, opt)
+	return New(client.Leases(opt.Namespace), opt)
 }
 
 // Leading reports whether this replica has the Lease and works.
@@ -101,60 +97,35 @@ func (e *Election) Run(ctx context.Context, work func(context.Context)) {
 
 // term waits for leadership and works until it ends.
 func (e *Election) term(ctx context.Context, work func(context.Context)) {
-	// The elector outlives ctx: it gives the Lease back when it ends, and that must be after the work.
-	electing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	won := make(chan context.Context, 1)
-	elector, err := e.elector(won)
-	if err != nil {
-		panic("lead: options that New has accepted: " + err.Error())
+	c := &candidate{opt: &e.opt, lock: e.lock, now: time.Now}
+	if !c.campaign(ctx) {
+		return
 	}
+	// The Lease is renewed for as long as the work takes, also when ctx is done, and given back after it.
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	term, end := context.WithCancel(ctx)
+	defer end()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		// The library's own lines are dropped: watchedLock says the same in a form that tells what to do.
-		elector.Run(klog.NewContext(electing, logr.Discard()))
+		defer end()
+		c.renew(renewing)
 	}()
-	select {
-	case <-ctx.Done():
-	case term := <-won:
-		e.lead(ctx, term, work)
-	}
+	e.lead(ctx, term, work)
 	stop()
 	<-ended
+	c.release()
 }
 
-// lead works until ctx or the term is done.
+// lead works until the term is done, which ends with ctx.
 func (e *Election) lead(ctx, term context.Context, work func(context.Context)) {
-	working, end := context.WithCancel(term)
-	defer end()
-	defer context.AfterFunc(ctx, end)()
 	e.leading.Store(true)
 	e.terms.Add(1)
 	e.opt.Log.Info("this replica leads: it writes statuses and events", "lease", e.lock.lease, "identity", e.opt.Identity)
-	work(working)
+	work(term)
 	e.leading.Store(false)
 	if ctx.Err() == nil {
 		e.opt.Log.Warn("this replica does not lead any more", "lease", e.lock.lease, "identity", e.opt.Identity)
 	}
-}
-
-func (e *Election) elector(won chan<- context.Context) (*leaderelection.LeaderElector, error) {
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: e.lock, LeaseDuration: e.opt.Lease, RenewDeadline: e.opt.Renew, RetryPeriod: e.opt.Retry,
-		ReleaseOnCancel: true, Name: e.opt.Name,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(term context.Context) { won <- term },
-			OnStoppedLeading: func() {},
-			OnNewLeader: func(identity string) {
-				if identity != e.opt.Identity && identity != "" {
-					e.opt.Log.Info("another replica leads", "lease", e.lock.lease, "leader", identity)
-				}
-			},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("preparing the election: %w", err)
-	}
-	return elector, nil
 }

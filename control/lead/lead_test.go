@@ -44,7 +44,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 
 func election(t *testing.T, client *fake.Clientset, opt Options) *Election {
 	t.Helper()
-	e, err := New(client.CoordinationV1(), opt)
+	e, err := New(client.CoordinationV1().Leases(opt.Namespace), opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,12 +193,12 @@ func TestWithoutPermissionTheLogSaysWhatToAllowAndOnlyOnce(t *testing.T) {
 
 func TestOptionsThatCanNotWorkAreRefused(t *testing.T) {
 	opt := quick("", &bytes.Buffer{})
-	if _, err := New(fake.NewClientset().CoordinationV1(), opt); err == nil {
+	if _, err := New(fake.NewClientset().CoordinationV1().Leases(opt.Namespace), opt); err == nil {
 		t.Error("an election without identity is accepted")
 	}
 	opt = quick("a", &bytes.Buffer{})
 	opt.Lease = opt.Renew
-	if _, err := New(fake.NewClientset().CoordinationV1(), opt); err == nil {
+	if _, err := New(fake.NewClientset().CoordinationV1().Leases(opt.Namespace), opt); err == nil {
 		t.Error("a lease that is not longer than its renewal is accepted")
 	}
 }

@@ -6,47 +6,55 @@ import (
 	"sync"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // repeatAfter is how long the same failure is not logged again: replicas try every second.
 const repeatAfter = time.Minute
 
-// watchedLock logs what keeps a replica from taking part in the election.
+// Leases are those of a namespace.
+type Leases interface {
+	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
+	Create(context.Context, *coordinationv1.Lease, metav1.CreateOptions) (*coordinationv1.Lease, error)
+	Update(context.Context, *coordinationv1.Lease, metav1.UpdateOptions) (*coordinationv1.Lease, error)
+}
+
+// watchedLock is the Lease that replicas share. It logs what keeps this replica from taking part in the election.
 type watchedLock struct {
-	resourcelock.Interface
-	lease string
-	log   *slog.Logger
+	leases Leases
+	name   string
+	lease  string // with its namespace
+	log    *slog.Logger
 
 	mu     sync.Mutex
 	last   string // the failure that was logged last; empty once the lock works again
 	logged time.Time
 }
 
-func (l *watchedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, raw, err := l.Interface.Get(ctx)
-	if apierrors.IsNotFound(err) {
-		return record, raw, err // Create says what is wrong
+func (l *watchedLock) get(ctx context.Context) (*coordinationv1.Lease, error) {
+	lease, err := l.leases.Get(ctx, l.name, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) { // otherwise creating it says what is wrong
+		l.note(ctx, err)
 	}
-	l.note(ctx, err)
-	return record, raw, err
+	return lease, err
 }
 
-func (l *watchedLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	err := l.Interface.Create(ctx, record)
+func (l *watchedLock) create(ctx context.Context, lease *coordinationv1.Lease) (*coordinationv1.Lease, error) {
+	lease, err := l.leases.Create(ctx, lease, metav1.CreateOptions{})
 	if !apierrors.IsAlreadyExists(err) {
 		l.note(ctx, err)
 	}
-	return err
+	return lease, err
 }
 
-func (l *watchedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	err := l.Interface.Update(ctx, record)
+func (l *watchedLock) update(ctx context.Context, lease *coordinationv1.Lease) (*coordinationv1.Lease, error) {
+	lease, err := l.leases.Update(ctx, lease, metav1.UpdateOptions{})
 	if !apierrors.IsConflict(err) { // another replica was faster
 		l.note(ctx, err)
 	}
-	return err
+	return lease, err
 }
 
 func (l *watchedLock) note(ctx context.Context, err error) {

@@ -124,7 +124,7 @@ func TestTheAddressesOfAServiceAreFollowed(t *testing.T) {
 // replica is one of several, whose steps a test takes one by one.
 func replica(client *fake.Clientset, identity string, hostIPs ...string) (*Replicas, *bool) {
 	ready := true
-	r := newReplicas(client.CoordinationV1(), client.CoreV1(), NewAddresses(), ReplicaOptions{
+	r := newReplicas(client.CoordinationV1().Leases("rauta-system"), client.CoreV1().Nodes(), NewAddresses(), ReplicaOptions{
 		Namespace: "rauta-system", Group: "rauta", Identity: identity, HostIPs: hostIPs, Log: quiet(),
 		Ready: func() bool { return ready }, Leading: func() bool { return identity == "a" },
 	})

@@ -9,15 +9,13 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/discovery/cached/memory"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/restmapper"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // fieldManager is who the API server says has written.
@@ -41,75 +39,107 @@ type api interface {
 	patch(ctx context.Context, o id, version string, status map[string]any) error
 }
 
-// cluster is an API server behind the dynamic client: which version of a kind is served shows at run time, and fields that
-// this program does not know survive.
+// cluster is an API server. Which version of a kind is served shows at run time, and objects are read and written as JSON, so
+// that fields that this program does not know survive.
 type cluster struct {
-	client dynamic.Interface
-	mapper meta.ResettableRESTMapper
+	client rest.Interface
 
-	mu    sync.Mutex
-	reset time.Time // when what is known of the served versions was last forgotten
+	mu     sync.Mutex
+	groups map[string][]kube.Version // by name, as far as they have been looked up
+	reset  time.Time                 // when what is known of the served versions was last forgotten
 }
 
 func newCluster(cfg *rest.Config) (*cluster, error) {
-	client, err := dynamic.NewForConfig(cfg)
+	// Of kinds that it does not know, the client needs errors only.
+	connection, err := kube.Connect(cfg, serializer.NewCodecFactory(kube.Scheme(nil)).WithoutConversion())
 	if err != nil {
-		return nil, fmt.Errorf("prepare the client for statuses: %w", err)
+		return nil, err
 	}
-	versions, err := discovery.NewDiscoveryClientForConfig(cfg)
+	client, err := connection.Group(gatewayv1.SchemeGroupVersion, false)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the client for API versions: %w", err)
+		return nil, err
 	}
-	return &cluster{client: client, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(versions))}, nil
+	return &cluster{client: client, groups: map[string][]kube.Version{}}, nil
 }
 
-func (c *cluster) resource(o id) (dynamic.ResourceInterface, error) {
-	kind := schema.GroupKind{Group: groupOf(o.Kind), Kind: o.Kind}
-	mapping, err := c.mapper.RESTMapping(kind)
+// path is where a kind is served.
+type path struct {
+	prefix, plural string
+	namespaced     bool
+}
+
+// about fills in what a request is about.
+func (p *path) about(r *rest.Request, o id) *rest.Request {
+	return r.AbsPath(p.prefix).NamespaceIfScoped(o.Namespace, p.namespaced).Resource(p.plural).Name(o.Name)
+}
+
+func (c *cluster) path(ctx context.Context, o id) (*path, error) {
+	p, err := c.find(ctx, o)
 	if meta.IsNoMatchError(err) { // its definition may have been made since
 		c.forget(kindsAfter)
-		mapping, err = c.mapper.RESTMapping(kind)
+		p, err = c.find(ctx, o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find the API version of %s: %w", o.Kind, err)
 	}
-	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-		return c.client.Resource(mapping.Resource).Namespace(o.Namespace), nil
+	return p, nil
+}
+
+// find looks for a kind in the versions of its group, of which the server's order decides. Whoever needs the same group
+// meanwhile waits for the answer.
+func (c *cluster) find(ctx context.Context, o id) (*path, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	group := groupOf(o.Kind)
+	versions, known := c.groups[group]
+	if !known {
+		var err error
+		if versions, err = kube.Versions(ctx, c.client, group); err != nil {
+			return nil, err
+		}
+		c.groups[group] = versions
 	}
-	return c.client.Resource(mapping.Resource), nil
+	for _, v := range versions {
+		for i := range v.Kinds {
+			if r := &v.Kinds[i]; r.Kind == o.Kind {
+				return &path{prefix: "/apis/" + group + "/" + v.Name, plural: r.Name, namespaced: r.Namespaced}, nil
+			}
+		}
+	}
+	return nil, &meta.NoKindMatchError{GroupKind: schema.GroupKind{Group: group, Kind: o.Kind}}
 }
 
 func (c *cluster) get(ctx context.Context, o id) (live, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeMax)
 	defer cancel()
-	r, err := c.resource(o)
+	p, err := c.path(ctx, o)
 	if err != nil {
 		return live{}, err
 	}
-	object, err := r.Get(ctx, o.Name, metav1.GetOptions{})
+	text, err := p.about(c.client.Get(), o).Do(ctx).Raw()
 	if err != nil {
 		c.lookAgain(err)
 		return live{}, err
 	}
-	return liveOf(object)
-}
-
-func liveOf(object *unstructured.Unstructured) (live, error) {
-	out := live{uid: object.GetUID(), version: object.GetResourceVersion(), generation: object.GetGeneration()}
-	if status, ok := object.Object["status"]; ok {
-		text, err := json.Marshal(status)
-		if err != nil {
-			return live{}, fmt.Errorf("read the status: %w", err)
+	var object struct {
+		Metadata struct {
+			UID             types.UID
+			ResourceVersion string
+			Generation      int64
 		}
-		out.status = text
+		Status json.RawMessage
 	}
-	return out, nil
+	if err := json.Unmarshal(text, &object); err != nil {
+		return live{}, fmt.Errorf("read the status: %w", err)
+	}
+	m := &object.Metadata
+	return live{uid: m.UID, version: m.ResourceVersion, generation: m.Generation, status: object.Status}, nil
 }
 
 func (c *cluster) patch(ctx context.Context, o id, version string, status map[string]any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeMax)
 	defer cancel()
-	r, err := c.resource(o)
+	p, err := c.path(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -117,7 +147,7 @@ func (c *cluster) patch(ctx context.Context, o id, version string, status map[st
 	if err != nil {
 		return fmt.Errorf("write the status: %w", err)
 	}
-	_, err = r.Patch(ctx, o.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, "status")
+	err = p.about(c.client.Patch(types.MergePatchType), o).SubResource("status").Param("fieldManager", fieldManager).Body(body).Do(ctx).Error()
 	c.lookAgain(err)
 	return err
 }
@@ -142,6 +172,6 @@ func (c *cluster) forget(after time.Duration) {
 	defer c.mu.Unlock()
 	if now := time.Now(); now.Sub(c.reset) > after {
 		c.reset = now
-		c.mapper.Reset()
+		clear(c.groups)
 	}
 }

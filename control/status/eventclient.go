@@ -8,20 +8,12 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
-	"k8s.io/client-go/rest"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // clusterEvents sends Events to an API server.
-type clusterEvents struct{ client eventsclient.EventsGetter }
-
-func newEventClient(cfg *rest.Config) (*clusterEvents, error) {
-	client, err := eventsclient.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the client for events: %w", err)
-	}
-	return &clusterEvents{client: client}, nil
-}
+type clusterEvents struct{ client *kube.Client }
 
 func (c *clusterEvents) create(ctx context.Context, e *eventsv1.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeMax)

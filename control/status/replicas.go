@@ -2,7 +2,6 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -12,9 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // Each replica says in a Lease of its own where it is reached. This needs no more permission than the election, leaves no
@@ -54,12 +53,26 @@ type ReplicaOptions struct {
 	Log     *slog.Logger
 }
 
+// leases are those of the namespace.
+type leases interface {
+	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
+	List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error)
+	Create(context.Context, *coordinationv1.Lease, metav1.CreateOptions) (*coordinationv1.Lease, error)
+	Update(context.Context, *coordinationv1.Lease, metav1.UpdateOptions) (*coordinationv1.Lease, error)
+	Delete(context.Context, string, metav1.DeleteOptions) error
+}
+
+// nodes are those of the cluster.
+type nodes interface {
+	Get(context.Context, string, metav1.GetOptions) (*corev1.Node, error)
+}
+
 // Replicas keeps Addresses those of the nodes of all replicas.
 type Replicas struct {
 	// Immutable.
 	opt       ReplicaOptions
-	leases    coordinationclient.LeaseInterface
-	nodes     coreclient.NodeInterface
+	leases    leases
+	nodes     nodes
 	addresses *Addresses
 	now       func() time.Time
 
@@ -85,19 +98,15 @@ const (
 
 // NewReplicas prepares to announce this replica and to gather all; Run does it.
 func NewReplicas(cfg *rest.Config, addresses *Addresses, opt ReplicaOptions) (*Replicas, error) {
-	leases, err := coordinationclient.NewForConfig(cfg)
+	client, err := kube.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the client for leases: %w", err)
+		return nil, err
 	}
-	core, err := coreclient.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the client for nodes: %w", err)
-	}
-	return newReplicas(leases, core, addresses, opt), nil
+	return newReplicas(client.Leases(opt.Namespace), client.Nodes(), addresses, opt), nil
 }
 
-func newReplicas(leases coordinationclient.LeasesGetter, nodes coreclient.NodesGetter, addresses *Addresses, opt ReplicaOptions) *Replicas {
-	return &Replicas{opt: opt, leases: leases.Leases(opt.Namespace), nodes: nodes.Nodes(), addresses: addresses, now: time.Now, seen: map[string]sighting{}}
+func newReplicas(leases leases, nodes nodes, addresses *Addresses, opt ReplicaOptions) *Replicas {
+	return &Replicas{opt: opt, leases: leases, nodes: nodes, addresses: addresses, now: time.Now, seen: map[string]sighting{}}
 }
 
 // Run announces and gathers until ctx is done, and takes the announcement back then.

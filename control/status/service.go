@@ -2,16 +2,16 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // Service keeps Addresses those of a Service.
@@ -24,11 +24,11 @@ type Service struct {
 
 // NewService prepares to follow a Service; Run does it.
 func NewService(cfg *rest.Config, namespace, name string, addresses *Addresses, log *slog.Logger) (*Service, error) {
-	client, err := v1.NewForConfig(cfg)
+	client, err := kube.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("prepare the client for Service %s/%s: %w", namespace, name, err)
+		return nil, err
 	}
-	lister := cache.NewListWatchFromClient(client.RESTClient(), "services", namespace, fields.OneTermEqualSelector("metadata.name", name))
+	lister := client.Services(namespace).ListWatch(fields.OneTermEqualSelector("metadata.name", name))
 	return &Service{namespace: namespace, name: name, lister: lister, addresses: addresses, log: log}, nil
 }
 

@@ -16,10 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
-	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"rauta.io/rauta/control/kube"
 	"rauta.io/rauta/control/translate"
 )
 
@@ -210,16 +209,8 @@ func overlay(on *map[string]string, wanted map[string]string) (changed bool) {
 
 // clusterServices are the Services of an API server.
 type clusterServices struct {
-	client     coreclient.ServicesGetter
+	client     *kube.Client
 	controller string
-}
-
-func newServiceClient(cfg *rest.Config, controller string) (*clusterServices, error) {
-	client, err := coreclient.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("prepare the client for Services: %w", err)
-	}
-	return &clusterServices{client: client, controller: controller}, nil
 }
 
 func (c *clusterServices) list(ctx context.Context) ([]corev1.Service, error) {

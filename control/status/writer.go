@@ -1,7 +1,6 @@
 package status
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"rauta.io/rauta/control/kube"
 	"rauta.io/rauta/control/translate"
 )
 
@@ -105,16 +105,12 @@ func New(cfg *rest.Config, opt Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := newEventClient(own)
+	client, err := kube.New(own)
 	if err != nil {
 		return nil, err
 	}
-	s, err := newServiceClient(own, cmp.Or(opt.ControllerName, translate.DefaultControllerName))
-	if err != nil {
-		return nil, err
-	}
-	w := newWriter(a, e, opt)
-	w.services = newServices(s, opt.Log)
+	w := newWriter(a, &clusterEvents{client}, opt)
+	w.services = newServices(&clusterServices{client: client, controller: w.opt.ControllerName}, opt.Log)
 	return w, nil
 }
 

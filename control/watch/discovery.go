@@ -2,13 +2,13 @@ package watch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // The kinds of the Gateway API are installed into a cluster and may be removed, without a word to whoever is running.
@@ -93,34 +93,15 @@ func (c *Cluster) isDiscovered() bool {
 
 // served returns the plurals that the Gateway API has on this server, by version.
 func (c *Cluster) served(ctx context.Context) (map[string]map[string]bool, error) {
-	client := c.clients[gatewayGroup+"/v1"]
-	var group metav1.APIGroup
-	switch data, err := client.Get().AbsPath("/apis/" + gatewayGroup).DoRaw(ctx); {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
+	versions, err := kube.Versions(ctx, c.clients[gatewayGroup+"/v1"], gatewayGroup)
+	if err != nil {
 		return nil, err
-	default:
-		if err := json.Unmarshal(data, &group); err != nil {
-			return nil, fmt.Errorf("read the versions of %s: %w", gatewayGroup, err)
-		}
 	}
 	out := map[string]map[string]bool{}
-	for _, v := range group.Versions {
-		var list metav1.APIResourceList
-		data, err := client.Get().AbsPath("/apis/" + v.GroupVersion).DoRaw(ctx)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err == nil {
-			err = json.Unmarshal(data, &list)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the kinds of %s: %w", v.GroupVersion, err)
-		}
-		out[v.Version] = map[string]bool{}
-		for _, r := range list.APIResources {
-			out[v.Version][r.Name] = true
+	for _, v := range versions {
+		out[v.Name] = map[string]bool{}
+		for _, r := range v.Kinds {
+			out[v.Name][r.Name] = true
 		}
 	}
 	return out, nil

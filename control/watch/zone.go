@@ -2,15 +2,15 @@ package watch
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
+
+	"rauta.io/rauta/control/kube"
 )
 
 // zonePause is the time between two questions for a zone that has not been answered: what depends on it works without.
@@ -19,9 +19,9 @@ const zonePause = 10 * time.Second
 // Zone asks for the zone of a node, which is a label of it, until there is an answer or ctx is done. It is empty for a node
 // that has none. Zones of nodes do not change, so it is asked once.
 func Zone(ctx context.Context, cfg *rest.Config, node string, log *slog.Logger) (string, error) {
-	client, err := coreclient.NewForConfig(cfg)
+	client, err := kube.New(cfg)
 	if err != nil {
-		return "", fmt.Errorf("prepare the client for nodes: %w", err)
+		return "", err
 	}
 	told := false
 	for {

@@ -30,11 +30,12 @@ func allowed() map[string][]string {
 		"bpf":          {"proxy/observe"},
 
 		"control/translate": {"control/share", "proxy/config"},
-		"control/watch":     {"control/fair", "control/share", "control/translate"},
-		"control/status":    {"control/fair", "control/share", "control/translate"},
+		"control/watch":     {"control/fair", "control/kube", "control/share", "control/translate"},
+		"control/status":    {"control/fair", "control/kube", "control/share", "control/translate"},
 		"control/share":     {},
 		"control/fair":      {},
-		"control/lead":      {},
+		"control/kube":      {},
+		"control/lead":      {"control/kube"},
 		"control/store":     {"proxy/config"},
 		"control":           {"proxy/config", "control/..."},
 
@@ -128,7 +129,7 @@ type owner struct {
 
 func owners() []owner {
 	return []owner{
-		{"k8s.io/client-go", []string{"control", "control/lead", "control/watch", "control/status", "test/cluster/..."},
+		{"k8s.io/client-go", []string{"control", "control/kube", "control/lead", "control/watch", "control/status", "test/cluster/..."},
 			"translate is pure, and the data plane knows no cluster"},
 		{"sigs.k8s.io/gateway-api/pkg/client", []string{"control", "control/watch", "control/status"}, "the same"},
 		{"k8s.io", []string{"control/...", "test/cluster/..."}, "Kubernetes objects never reach the data plane"},
@@ -149,8 +150,8 @@ func owners() []owner {
 		{"charm.land", []string{"internal/top"}, "one live screen"},
 		{"github.com/prometheus", []string{"internal/top"}, "observe writes metrics, and only top reads them"},
 		{"github.com/coder/websocket", []string{"internal/demo"}, "tunnels need no WebSocket library"},
-		{"net/http", []string{"cmd/rauta", "internal/demo", "internal/testrig/collector", "internal/top", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
-			"the data plane has its own HTTP; admin adapts the standard profiles, exchange takes the texts of status codes only"},
+		{"net/http", []string{"cmd/rauta", "control/kube", "internal/demo", "internal/testrig/collector", "internal/top", "loadtest/...", "fastpath/reference", "proxy/admin", "proxy/exchange", "test/cluster/..."},
+			"the data plane has its own HTTP; admin adapts the standard profiles, exchange takes the texts of status codes only; client-go has its connections in it"},
 	}
 }
 
