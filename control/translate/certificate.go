@@ -36,7 +36,7 @@ func InCertificate(entry string) bool {
 // certificate is what a Secret holds, read once.
 type certificate struct {
 	config config.Certificate
-	leaf   *x509.Certificate
+	leaf   *x509.Certificate // read has had all of it, and leaves what is asked later
 	// failure says why the Secret can't be used, as the end of a sentence about it; it never shows what is there.
 	failure string
 	staple  *ocsp.Response // nil without one that can be used
@@ -119,6 +119,13 @@ func (c *certificate) read(s *corev1.Secret) {
 	if staple := secretData(s, secretOCSPStaple); len(staple) > 0 {
 		c.readStaple(staple)
 	}
+	c.leaf = namesAndDates(leaf)
+}
+
+// namesAndDates is as much of a certificate as is needed once it has been checked. The rest is some kilobytes that the Memo
+// would keep for each.
+func namesAndDates(c *x509.Certificate) *x509.Certificate {
+	return &x509.Certificate{DNSNames: c.DNSNames, IPAddresses: c.IPAddresses, NotBefore: c.NotBefore, NotAfter: c.NotAfter}
 }
 
 // secretData reads one entry; stringData wins, as it does when an API server takes a Secret.

@@ -124,3 +124,24 @@ func TestACertificateCoversWhatAClientAccepts(t *testing.T) {
 		}
 	}
 }
+
+func TestNoMoreOfACertificateIsRememberedThanIsAskedAgain(t *testing.T) {
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	secret := &corev1.Secret{Type: corev1.SecretTypeTLS, Data: map[string][]byte{
+		corev1.TLSCertKey: []byte(selfSigned(key, "a.example", "*.b.example")), corev1.TLSPrivateKeyKey: []byte(key8(key)),
+	}}
+	memo := &Memo{}
+	memo.begin()
+	for range 2 { // the second time it is known
+		c := memo.read(secret)
+		if c.failure != "" || !c.covers("a.example") || !c.covers("x.b.example") || c.covers("c.example") || c.describe() != "a.example, *.b.example" {
+			t.Fatalf("it is for %s, failure %q", c.describe(), c.failure)
+		}
+		if len(c.validity(time.Unix(2_000_000_001, 0))) == 0 || len(c.validity(time.Unix(1_500_000_000, 0))) != 0 {
+			t.Error("its dates are lost")
+		}
+		if c.leaf.Raw != nil || c.leaf.PublicKey != nil || c.leaf.Extensions != nil {
+			t.Error("the whole certificate is kept")
+		}
+	}
+}
