@@ -55,7 +55,7 @@ func newCluster(cfg *rest.Config) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := connection.Group(gatewayv1.SchemeGroupVersion, false)
+	client, err := connection.Group(schema.GroupVersion(gatewayv1.GroupVersion), false)
 	if err != nil {
 		return nil, err
 	}
