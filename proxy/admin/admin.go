@@ -7,7 +7,6 @@
 package admin
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -148,7 +147,7 @@ var profileIndex = fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index)
 // writeMetrics writes the page while it is being read: with many routes it is tens of megabytes, which nobody should hold.
 func (a *Admin) writeMetrics(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
-	ctx.SetBodyStreamWriter(func(w *bufio.Writer) { a.sources.Registry.WritePrometheus(w) })
+	ctx.SetBodyStream(&metricsPage{registry: a.sources.Registry}, -1)
 }
 
 // profiles serves net/http/pprof; fasthttp's handler for it has no page at the folder itself.

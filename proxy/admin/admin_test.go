@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -191,5 +192,30 @@ func TestAValueThatCannotBeShownIsAnError(t *testing.T) {
 	r := run(t, func(s *Sources) { s.Config = func() any { return func() {} } })
 	if resp, body := get(t, r.admin+"/config"); resp.StatusCode != 500 || !strings.HasPrefix(body, "encode: ") {
 		t.Errorf("%d %q", resp.StatusCode, body)
+	}
+}
+
+func TestThePageIsTheSameReadOrWritten(t *testing.T) {
+	r := observe.NewRegistry(observe.Options{})
+	r.Shard(0).Finish(&observe.Record{Status: 200, Route: r.Route("a")})
+	var written bytes.Buffer
+	n, err := (&metricsPage{registry: r}).WriteTo(&written)
+	if err != nil || n != int64(written.Len()) {
+		t.Fatalf("%d of %d bytes, %v", n, written.Len(), err)
+	}
+	p := &metricsPage{registry: r}
+	text, err := io.ReadAll(struct{ io.Reader }{p})
+	if err != nil || p.Close() != nil {
+		t.Fatal(err)
+	}
+	const line = `rauta_requests_total{route="a"`
+	if !bytes.Contains(text, []byte(line)) || !bytes.Contains(written.Bytes(), []byte(line)) || bytes.Count(text, []byte("\n")) != bytes.Count(written.Bytes(), []byte("\n")) {
+		t.Errorf("read\n%s\nwritten\n%s", text, &written)
+	}
+	p = &metricsPage{registry: r}
+	p.Read(make([]byte, 1))
+	p.Close() // ends the goroutine, which the client has left
+	if _, err := p.Read(make([]byte, 1)); err != io.ErrClosedPipe {
+		t.Errorf("%v", err)
 	}
 }
