@@ -20,7 +20,7 @@ import (
 // When a change is translated. Changes come in bursts, so it is waited until there is quiet for a moment; translating and
 // publishing may take at most half of one core, so the next time is as far away as the last one was long.
 const (
-	quietTime      = 2 * time.Millisecond
+	quietTime      = 500 * time.Microsecond
 	changeDelayMax = 8 * time.Millisecond
 	restTimeMax    = 500 * time.Millisecond
 	// statusTime bounds how often the sink is told of nothing but statuses, its own among them.

@@ -226,7 +226,10 @@ func (c *compiler) changedRoutes(digest config.Digest) {
 			continue
 		}
 		hash, ok := digest.Routes[i]
-		if !ok || last.hash == hash {
+		if !ok {
+			continue // the publisher keeps this memory, too
+		}
+		if last.hash == hash {
 			if !own {
 				own, c.next.Config.Routes = true, slices.Clone(given)
 			}
