@@ -105,11 +105,12 @@ type revision struct {
 	configured []*config.Route  // in place of those of the last configuration; nil while they are the same
 }
 
-// replaced are the places at which two lists differ; false if they are too many, or not the same objects in the same order.
+// replaced are the places at which two lists differ; false if they are more than limit, or not the same objects in the same
+// order.
 func replaced[T interface {
 	comparable
 	named
-}](before, after []T) (out []int, ok bool) {
+}](before, after []T, limit int) (out []int, ok bool) {
 	if len(before) != len(after) {
 		return nil, false
 	}
@@ -117,7 +118,7 @@ func replaced[T interface {
 		if before[i] == after[i] {
 			continue
 		}
-		if len(out) == revisionsMax || before[i].GetNamespace() != after[i].GetNamespace() || before[i].GetName() != after[i].GetName() {
+		if len(out) == limit || before[i].GetNamespace() != after[i].GetNamespace() || before[i].GetName() != after[i].GetName() {
 			return nil, false
 		}
 		out = append(out, i)
@@ -133,7 +134,7 @@ type named interface {
 // slices reads the endpoints of Services whose slices have changed. If there is anything to report it returns false.
 func (r *revision) slices(after []*discoveryv1.EndpointSlice) bool {
 	before := r.objects.EndpointSlices
-	changed, ok := replaced(before, after)
+	changed, ok := replaced(before, after, revisionsMax)
 	if !ok {
 		return false
 	}
@@ -166,7 +167,7 @@ func (r *revision) slices(after []*discoveryv1.EndpointSlice) bool {
 
 // routes translates the routes that have changed, and returns false if that may concern anything but themselves.
 func (r *revision) routes(o *Objects) bool {
-	changed, ok := replaced(r.objects.HTTPRoutes, o.HTTPRoutes)
+	changed, ok := replaced(r.objects.HTTPRoutes, o.HTTPRoutes, len(o.HTTPRoutes)) // most may have got a status alone
 	if !ok || len(changed) == 0 {
 		return ok
 	}
@@ -176,7 +177,7 @@ func (r *revision) routes(o *Objects) bool {
 		gateways[keyOf(g.object)] = g
 	}
 	byName := r.list.byName
-	all := make([]*routeObject, len(changed))
+	all, revisions := make([]*routeObject, len(changed)), 0
 	for n, i := range changed {
 		if i >= len(byName) || byName[i].Object != named(r.objects.HTTPRoutes[i]) { // they are not in order, or some are ignored
 			return false
@@ -187,7 +188,7 @@ func (r *revision) routes(o *Objects) bool {
 		}
 		if statusWritten(last, fresh) {
 			fresh.known = last.known
-		} else if !r.route(last, fresh, gateways) {
+		} else if revisions++; revisions > revisionsMax || !r.route(last, fresh, gateways) {
 			return false
 		}
 		all[n] = fresh

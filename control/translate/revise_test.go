@@ -208,6 +208,33 @@ func TestTheOwnerOfAResultMayChangeItsEndpoints(t *testing.T) {
 	}
 }
 
+// TestAChangeAfterManyStatusesWereWrittenGoesOnWithTheLastRun: RAUTA writes the statuses of all routes after its start, and the
+// first change after that is not to take the time of all.
+func TestAChangeAfterManyStatusesWereWrittenGoesOnWithTheLastRun(t *testing.T) {
+	o, opt := town(t, revisionsMax+10)
+	opt.Memo = &Memo{}
+	Translate(o, opt)
+	change := func(generations int) *Result {
+		next := *o
+		next.HTTPRoutes = slices.Clone(o.HTTPRoutes)
+		for i, r := range next.HTTPRoutes {
+			next.HTTPRoutes[i] = r.DeepCopy()
+			next.HTTPRoutes[i].ResourceVersion += "1"
+			if i < generations {
+				next.HTTPRoutes[i].Generation++
+			}
+		}
+		o = &next
+		return Translate(o, opt)
+	}
+	if !change(1).Revised {
+		t.Error("one change among many statuses that were written is a run of its own")
+	}
+	if change(revisionsMax + 1).Revised {
+		t.Error("more changes than permitted go on with the last run")
+	}
+}
+
 func TestWhatARouteDoesNotConcernStaysInItsMemory(t *testing.T) {
 	o, opt := town(t, 20)
 	opt.Memo = &Memo{}
