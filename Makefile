@@ -61,7 +61,7 @@ h2spec: ## run the conformance suite of HTTP/2 (pinned in test/h2spec)
 	H2SPEC=$(CURDIR)/bin/h2spec $(GO) test -count=1 ./test/blackbox -run H2spec
 
 .PHONY: clients
-clients: ## have curl, nghttp, h2load, openssl, testssl, grpcurl, chromium and prometheus, as far as they are there, use what make run serves
+clients: ## have curl, nghttp, h2load, openssl, testssl, grpcurl and chromium, as far as they are there, use what make run serves
 	cd test/grpctools && CGO_ENABLED=0 $(GO) build -o ../../bin/grpcurl github.com/fullstorydev/grpcurl/cmd/grpcurl
 	GRPCURL=$(CURDIR)/bin/grpcurl $(GO) test -count=1 -v ./test/clients
 

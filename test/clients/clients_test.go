@@ -1,5 +1,5 @@
 // Package clients has the programs that people have talk to RAUTA as `make run` serves it: curl, nghttp, h2load, openssl,
-// testssl.sh, grpcurl, Chromium and Prometheus. A program that is missing skips its test with a line that says so.
+// testssl.sh, grpcurl and Chromium. A program that is missing skips its test with a line that says so.
 package clients
 
 import (
@@ -38,7 +38,6 @@ const (
 // quickstart is what make run runs, on ports that nobody else has.
 type quickstart struct {
 	plain, secure string // addresses
-	metrics       string // address
 	certificate   string // file
 }
 
@@ -106,7 +105,7 @@ func startQuickstart(folder string) (q quickstart, stop func(), err error) {
 		command.Wait()
 		servers.Stop()
 	}
-	q = quickstart{plain: "127.0.0.1:" + ports["8080"], secure: "127.0.0.1:" + ports["8443"], metrics: "127.0.0.1:" + ports["metrics"], certificate: certificate.File}
+	q = quickstart{plain: "127.0.0.1:" + ports["8080"], secure: "127.0.0.1:" + ports["8443"], certificate: certificate.File}
 	return q, stop, untilServed(q)
 }
 
