@@ -11,9 +11,8 @@ const (
 	// handshake allocates 50 KiB; with gcPercent alone a process that has little else to hold collects every hundred
 	// handshakes, and that cost a third of each (380 to 245 µs of CPU, full handshakes with ECDSA P-256).
 	gcHeadroomBytes = 16 << 20
-	// gcHeadroomBytesMax is where the headroom stops growing with the heap. One change among 10,000 routes allocates some
-	// megabytes: a heap of 100 MB would be collected every ten changes with half of it, and is every eight with this, for
-	// 10 MB less of resident memory.
+	// gcHeadroomBytesMax is where the headroom stops growing with the heap: with 100 MB in use, 10 MB less of resident memory
+	// for a quarter more collections, which only changes of the configuration and handshakes cause.
 	gcHeadroomBytesMax = 40 << 20
 	// gcPercentMin bounds what collecting costs with very large heaps.
 	gcPercentMin = 20
