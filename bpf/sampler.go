@@ -48,15 +48,20 @@ func (s *sampler) Watching() bool { return s.window.open.Load() != 0 }
 func (s *sampler) Open(t *observe.RequestTap, fd int, _, since int64) {
 	s.phase = (s.phase + 1) % s.every
 	*t = observe.RequestTap{State: observe.TapIdle, Left: s.phase}
-	switch {
-	case t.Left > 0 || !s.Watching():
-	case unread(fd): // when exactly it came is not known, but it was with the connection
-		if since != 0 {
+	if t.Left > 0 || !s.Watching() {
+		return
+	}
+	came := unread(fd)
+	if !came {
+		if s.arm(t, fd) {
 			s.next(t)
-			t.Since = since
+			return
 		}
-	case s.arm(t, fd):
+		came = t.Left == 0 && unread(fd) // meanwhile, or there is no slot
+	}
+	if came && since != 0 { // when exactly it came is not known, but it was with the connection
 		s.next(t)
+		t.Since = since
 	}
 }
 

@@ -154,7 +154,6 @@ func TestTheTimeThatARequestLiesInTheSocketIsItsOwnStage(t *testing.T) {
 }
 
 func TestCountsOfTheKernelOutliveAReload(t *testing.T) {
-	t.Skip("fails since requests are counted in user space: the first requests of some short connections are missing; being looked into")
 	i := startWatched(t)
 	i.settled()
 	before := i.kernelCount()
