@@ -37,7 +37,8 @@ func plane(t *testing.T) *Plane {
 	return p
 }
 
-// namespace makes a namespace for a test.
+// namespace makes a namespace for a test. Its Ingresses end with the test: one for all hosts would take the requests of those
+// that come later.
 func namespace(t *testing.T, p *Plane) string {
 	t.Helper()
 	name := strings.ToLower(t.Name())
@@ -45,6 +46,12 @@ func namespace(t *testing.T, p *Plane) string {
 		name = name[:60]
 	}
 	p.Apply(t, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s}", name))
+	t.Cleanup(func() {
+		ingresses := p.Client().NetworkingV1().Ingresses(name)
+		if err := ingresses.DeleteCollection(context.WithoutCancel(t.Context()), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
 	Eventually(t, "a service account", func() error {
 		_, err := p.Client().CoreV1().ServiceAccounts(name).Get(t.Context(), "default", metav1.GetOptions{})
 		return err

@@ -35,7 +35,6 @@ func shipped(t *testing.T, file string) string {
 // TestTheDeploymentServesBehindItsLoadBalancer runs what deploy/deployment has, with one pod: pods share one network here, in
 // which two of them cannot have the same port.
 func TestTheDeploymentServesBehindItsLoadBalancer(t *testing.T) {
-	t.Skip("fails beside the other tests of this package: 503 from the pod; being looked into")
 	p := plane(t)
 	permitted(t, p)
 	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })

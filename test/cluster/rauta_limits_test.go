@@ -93,9 +93,7 @@ func TestWhatIsBeyondALimitIsToldToWhoeverRefersToItAndTheRestIsServed(t *testin
 	time.Sleep(1100 * time.Millisecond) // the age of objects has whole seconds
 	p.Apply(t, fmt.Sprintf(loser, quiet))
 
-	// Other tests of this package have left Ingresses, which are older and might have what these ask for.
-	defer alone(t, kubeconfig, "--http-port=8087", "--https-port=8447", "--publish-address=198.51.100.4",
-		"--watch-namespace="+ns, "--watch-namespace="+crowded, "--watch-namespace="+quiet)()
+	defer alone(t, kubeconfig, "--http-port=8087", "--https-port=8447", "--publish-address=198.51.100.4")()
 	Eventually(t, "whoever is concerned to be told", func() error {
 		beyond := 0
 		for name, note := range notes(t, p, crowded) {
