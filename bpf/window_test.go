@@ -196,10 +196,7 @@ func TestWindowsAreAsMuchOfTheTimeAsTheBudgetAllows(t *testing.T) {
 }
 
 func TestUnderLoadWindowsOpenAndCloseAndWithoutItOneStaysOpen(t *testing.T) {
-	r := newRig(t)
-	if tier := r.WatchRequests(1, 0, Tier{Name: TierFull}); tier.Name != TierFull {
-		t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
-	}
+	r := newWatch(t, 0)
 	w := r.requests.window
 	w.length = 5 * time.Millisecond
 	r.Start()
@@ -225,10 +222,7 @@ func TestUnderLoadWindowsOpenAndCloseAndWithoutItOneStaysOpen(t *testing.T) {
 }
 
 func TestWithAFixedIntervalTheWindowNeverCloses(t *testing.T) {
-	r := newRig(t)
-	if tier := r.WatchRequests(1, 7, Tier{Name: TierFull}); tier.Name != TierFull {
-		t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
-	}
+	r := newWatch(t, 7)
 	w := r.requests.window
 	w.length = time.Millisecond
 	r.Start()

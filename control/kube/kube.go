@@ -20,9 +20,6 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Protobuf is what API servers speak best about kinds of their own.
-const Protobuf = "application/vnd.kubernetes.protobuf"
-
 // Kinds are the objects of one version of a group, with their lists, by kind.
 type Kinds map[schema.GroupVersion]map[string]runtime.Object
 
@@ -65,7 +62,7 @@ func (c *Connection) Group(gv schema.GroupVersion, protobuf bool) (rest.Interfac
 	}
 	own.ContentType, own.AcceptContentTypes = runtime.ContentTypeJSON, runtime.ContentTypeJSON
 	if protobuf {
-		own.ContentType, own.AcceptContentTypes = Protobuf, Protobuf+","+runtime.ContentTypeJSON
+		own.ContentType, own.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	}
 	client, err := rest.RESTClientForConfigAndClient(own, c.transport)
 	if err != nil {

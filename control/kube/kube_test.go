@@ -16,6 +16,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
@@ -106,7 +107,7 @@ func TestRequestsAreThoseOfClientGo(t *testing.T) {
 	if !slices.Equal(s.asked, want) {
 		t.Errorf("requests:\n%s\nwant:\n%s", strings.Join(s.asked, "\n"), strings.Join(want, "\n"))
 	}
-	if !strings.HasPrefix(s.bodies[1], Protobuf+" k8s\x00") {
+	if !strings.HasPrefix(s.bodies[1], runtime.ContentTypeProtobuf+" k8s\x00") {
 		t.Errorf("an update is sent as %.60q", s.bodies[1])
 	}
 	if !strings.Contains(s.bodies[4], "u1") {

@@ -8,6 +8,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 )
 
 // jitterMax is how much longer than Options.Retry a replica waits at most before it looks again, as a part of it: replicas
@@ -35,10 +36,10 @@ type candidate struct {
 
 // holder is who holds a Lease; nobody holds one that is not there.
 func holder(lease *coordinationv1.Lease) string {
-	if lease == nil || lease.Spec.HolderIdentity == nil {
+	if lease == nil {
 		return ""
 	}
-	return *lease.Spec.HolderIdentity
+	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
 // holds reports whether this replica is the holder as far as it knows.
@@ -68,15 +69,8 @@ func (c *candidate) see(lease *coordinationv1.Lease, now time.Time) {
 
 // sameTerm reports whether nothing has happened between two states of the Lease: its holder has not renewed it.
 func sameTerm(a, b *coordinationv1.LeaseSpec) bool {
-	return deref(a.HolderIdentity) == deref(b.HolderIdentity) && deref(a.LeaseDurationSeconds) == deref(b.LeaseDurationSeconds) &&
-		deref(a.LeaseTransitions) == deref(b.LeaseTransitions) && a.RenewTime.Equal(b.RenewTime) && a.AcquireTime.Equal(b.AcquireTime)
-}
-
-func deref[T any](p *T) (value T) {
-	if p != nil {
-		value = *p
-	}
-	return value
+	return ptr.Deref(a.HolderIdentity, "") == ptr.Deref(b.HolderIdentity, "") && ptr.Deref(a.LeaseDurationSeconds, 0) == ptr.Deref(b.LeaseDurationSeconds, 0) &&
+		ptr.Deref(a.LeaseTransitions, 0) == ptr.Deref(b.LeaseTransitions, 0) && a.RenewTime.Equal(b.RenewTime) && a.AcquireTime.Equal(b.AcquireTime)
 }
 
 // campaign looks at the Lease again and again until this replica holds it; false if ctx is done before.
@@ -157,7 +151,7 @@ func (c *candidate) write(ctx context.Context, old *coordinationv1.Lease, now ti
 	fresh := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: c.opt.Namespace, Name: c.opt.Name}}
 	acquired := &at
 	if old != nil {
-		fresh, transitions = old.DeepCopy(), deref(old.Spec.LeaseTransitions)
+		fresh, transitions = old.DeepCopy(), ptr.Deref(old.Spec.LeaseTransitions, 0)
 		if holder(old) != c.opt.Identity {
 			transitions++
 		} else if old.Spec.AcquireTime != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -171,14 +172,11 @@ func (r *Recent[T]) add(list []T) {
 
 // SameReference reports whether two references say the same, word for word.
 func SameReference(a, b gatewayv1.ParentReference) bool {
-	return a.Name == b.Name && Same(a.Namespace, b.Namespace) && Same(a.SectionName, b.SectionName) &&
-		Same(a.Port, b.Port) && Same(a.Kind, b.Kind) && Same(a.Group, b.Group)
+	return a.Name == b.Name && ptr.Equal(a.Namespace, b.Namespace) && ptr.Equal(a.SectionName, b.SectionName) &&
+		ptr.Equal(a.Port, b.Port) && ptr.Equal(a.Kind, b.Kind) && ptr.Equal(a.Group, b.Group)
 }
 
 // SameParent reports whether two entries of a status are equal, times included.
 func SameParent(a, b gatewayv1.RouteParentStatus) bool {
 	return a.ControllerName == b.ControllerName && slices.Equal(a.Conditions, b.Conditions) && SameReference(a.ParentRef, b.ParentRef)
 }
-
-// Same compares optional values.
-func Same[T comparable](a, b *T) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }

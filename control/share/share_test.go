@@ -9,24 +9,23 @@ import (
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
-
-func ptr[T any](v T) *T { return &v }
 
 // fresh makes a text of its own.
 func fresh(text string) string { return string([]byte(text)) }
 
 func route(name string, second int64) *gatewayv1.HTTPRoute {
 	ref := func() gatewayv1.ParentReference {
-		return gatewayv1.ParentReference{Kind: ptr(gatewayv1.Kind(fresh("Gateway"))), Name: gatewayv1.ObjectName(fresh("edge")), Port: ptr(gatewayv1.PortNumber(80))}
+		return gatewayv1.ParentReference{Kind: ptr.To(gatewayv1.Kind(fresh("Gateway"))), Name: gatewayv1.ObjectName(fresh("edge")), Port: ptr.To(gatewayv1.PortNumber(80))}
 	}
 	r := &gatewayv1.HTTPRoute{}
 	r.Name, r.Namespace = name, fresh("team")
 	r.Spec.ParentRefs = append(make([]gatewayv1.ParentReference, 0, 4), ref())
 	r.Spec.Hostnames = []gatewayv1.Hostname{gatewayv1.Hostname(name)}
 	r.Spec.Rules = []gatewayv1.HTTPRouteRule{{Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{
-		Type: ptr(gatewayv1.PathMatchType(fresh("PathPrefix"))), Value: ptr(fresh("/"))}}}}}
+		Type: ptr.To(gatewayv1.PathMatchType(fresh("PathPrefix"))), Value: ptr.To(fresh("/"))}}}}}
 	r.Status.Parents = []gatewayv1.RouteParentStatus{{ParentRef: ref(), ControllerName: "c", Conditions: []metav1.Condition{
 		{Type: fresh("Accepted"), Status: "True", LastTransitionTime: metav1.Time{Time: time.Unix(second, 0)}}}}}
 	return r
@@ -61,7 +60,7 @@ func TestEqualPartsOfObjectsHaveOneMemory(t *testing.T) {
 
 func TestPointersOfDifferentTypesAreNotOne(t *testing.T) {
 	p := NewPool()
-	ports := &discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Name: ptr("8080"), Port: ptr(int32(8080)), AppProtocol: ptr("8080")}, {Port: ptr(int32(1))}}}
+	ports := &discoveryv1.EndpointSlice{Ports: []discoveryv1.EndpointPort{{Name: ptr.To("8080"), Port: ptr.To(int32(8080)), AppProtocol: ptr.To("8080")}, {Port: ptr.To(int32(1))}}}
 	before := ports.DeepCopy()
 	if p.Object(ports); !reflect.DeepEqual(ports, before) || ports.Ports[0].Name != ports.Ports[0].AppProtocol {
 		t.Error("a value was exchanged, or kept twice")
@@ -74,7 +73,7 @@ func TestMoreThanIsRememberedIsRight(t *testing.T) {
 	for round := range 2 {
 		for i := range 2 * slotCount {
 			r := route(fmt.Sprint("r", i), int64(i))
-			r.Spec.Rules[0].Matches[0].Path.Value = ptr(fmt.Sprint("/", i))
+			r.Spec.Rules[0].Matches[0].Path.Value = ptr.To(fmt.Sprint("/", i))
 			before := r.DeepCopy()
 			if p.Object(r); !reflect.DeepEqual(r, before) {
 				t.Fatalf("round %d: %s says something else now", round, r.Name)

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"rauta.io/rauta/control/kube"
 )
@@ -246,7 +247,7 @@ func (r *Replicas) gather(ctx context.Context) {
 	for i := range list.Items {
 		lease := &list.Items[i]
 		s := r.seen[lease.Name]
-		if renewed := deref(lease.Spec.RenewTime); !s.renewed.Equal(&renewed) {
+		if renewed := ptr.Deref(lease.Spec.RenewTime, metav1.MicroTime{}); !s.renewed.Equal(&renewed) {
 			s = sighting{renewed: renewed}
 		}
 		s.times++
@@ -261,13 +262,6 @@ func (r *Replicas) gather(ctx context.Context) {
 	}
 	r.seen = seen
 	r.addresses.Set(all)
-}
-
-func deref[T any](p *T) (value T) {
-	if p != nil {
-		value = *p
-	}
-	return value
 }
 
 // announcedBy reads the addresses of one replica. Whoever may write Leases in the namespace decides about them; what is no

@@ -7,9 +7,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-
-	"rauta.io/rauta/control/share"
 )
 
 // Statuses that belong to one controller as a whole, but for conditions of others: those of GatewayClasses, Gateways,
@@ -33,7 +32,7 @@ func mergeClass(status json.RawMessage, want *gatewayv1.GatewayClassStatus, now 
 
 func gatewaySettled(have, want *gatewayv1.GatewayStatus) bool {
 	if !conditionsSettled(have.Conditions, want.Conditions) || !sameList(have.Addresses, want.Addresses) ||
-		!share.Same(have.AttachedListenerSets, want.AttachedListenerSets) || len(have.Listeners) != len(want.Listeners) {
+		!ptr.Equal(have.AttachedListenerSets, want.AttachedListenerSets) || len(have.Listeners) != len(want.Listeners) {
 		return false
 	}
 	for i := range want.Listeners {

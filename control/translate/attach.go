@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -121,7 +122,7 @@ func (t *translator) parents(o *routeObject, report reporter, gateways map[key]*
 	}
 	for i, ref := range o.spec.ParentRefs {
 		field := fmt.Sprintf("spec.parentRefs[%d]", i)
-		kind := string(deref(ref.Kind, kindGateway))
+		kind := string(ptr.Deref(ref.Kind, kindGateway))
 		if (ref.Group != nil && *ref.Group != gatewayv1.GroupName) || kind != kindGateway && kind != kindListenerSet {
 			report.warnf(field, "refer to a Gateway or a ListenerSet", "parents other than Gateways and ListenerSets are ignored")
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -49,7 +50,7 @@ func (c *routeCompiler) backends(r *gatewayv1.HTTPRouteRule, field string) ([]co
 
 // weighted resolves a reference with its weight; false means that the weight makes no sense.
 func (c *routeCompiler) weighted(ref *gatewayv1.BackendRef, where string) (b config.Backend, ok bool) {
-	weight := deref(ref.Weight, 1)
+	weight := ptr.Deref(ref.Weight, 1)
 	if weight < 0 || weight > weightMax {
 		c.defect(where+".weight", "use 0 to 1000000", "%d is not a weight", weight)
 		return b, false
@@ -107,7 +108,7 @@ func (c *routeCompiler) backend(ref *gatewayv1.BackendObjectReference, field str
 
 // backendElse is backend; effect says what becomes of what should have gone there.
 func (c *routeCompiler) backendElse(ref *gatewayv1.BackendObjectReference, field, effect string) config.Backend {
-	if group, kind := deref(ref.Group, ""), deref(ref.Kind, "Service"); (group != "" && group != "core") || kind != "Service" {
+	if group, kind := ptr.Deref(ref.Group, ""), ptr.Deref(ref.Kind, "Service"); (group != "" && group != "core") || kind != "Service" {
 		c.unresolved(gatewayv1.RouteReasonInvalidKind, field+".kind", "refer to a Service",
 			fmt.Sprintf("back ends of kind %q in group %q are not supported", kind, group))
 		return config.Backend{Invalid: invalidKind}

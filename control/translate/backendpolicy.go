@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -86,7 +87,7 @@ func (t *translator) policyTarget(p *backendPolicy, i int) (policyTarget, bool) 
 		p.report.warnf(field+".kind", "refer to a Service", "targets of kind %q in group %q are not supported; the policy has no effect on it", ref.Kind, ref.Group)
 		return policyTarget{}, false
 	}
-	target := policyTarget{service: key{p.object.Namespace, string(ref.Name)}, section: string(deref(ref.SectionName, ""))}
+	target := policyTarget{service: key{p.object.Namespace, string(ref.Name)}, section: string(ptr.Deref(ref.SectionName, ""))}
 	svc := t.in.services[target.service]
 	switch {
 	case svc == nil:
@@ -133,7 +134,7 @@ func (p *backendPolicy) read(t *translator) {
 	v := &p.object.Spec.Validation
 	const field = "spec.validation"
 	tls := &config.BackendTLS{ServerName: string(v.Hostname)}
-	known := deref(v.WellKnownCACertificates, "")
+	known := ptr.Deref(v.WellKnownCACertificates, "")
 	switch {
 	case known != "" && len(v.CACertificateRefs) > 0:
 		p.refuse(gatewayv1.PolicyReasonInvalid, field, "remove one of the two", "both caCertificateRefs and wellKnownCACertificates are set")

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -24,7 +25,7 @@ type spoken struct {
 // spokenTo works out how to speak to a port. The Service says what is spoken, a BackendTLSPolicy whom to trust; without
 // one the annotations of the Service do. What can't be used makes requests fail rather than leave in plain text.
 func (t *translator) spokenTo(svc *corev1.Service, port corev1.ServicePort, use backendUse) (spoken, *refFailure) {
-	app := strings.ToLower(deref(port.AppProtocol, ""))
+	app := strings.ToLower(ptr.Deref(port.AppProtocol, ""))
 	out := spoken{protocol: use.protocol, grpc: use.grpc || app == "grpc" || app == "grpcs"}
 	if p := protocolOf(app); p != "" && !use.opaque {
 		out.protocol = p
@@ -139,7 +140,7 @@ func (g *gateway) readClient(t *translator) {
 		g.report.errorf(field, hint, "%s; requests to back ends with TLS are answered 500", message)
 		g.client.reason, g.client.message = reason, field+": "+message
 	}
-	if group, kind := deref(ref.Group, ""), deref(ref.Kind, kindSecret); (group != "" && group != "core") || kind != kindSecret {
+	if group, kind := ptr.Deref(ref.Group, ""), ptr.Deref(ref.Kind, kindSecret); (group != "" && group != "core") || kind != kindSecret {
 		fail(gatewayv1.GatewayReasonInvalidClientCertificateRef, "refer to a Secret", fmt.Sprintf("certificates of kind %q in group %q are not supported", kind, group))
 		return
 	}

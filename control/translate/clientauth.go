@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -119,7 +120,7 @@ func (l *listener) clientAuthority(t *translator, ref *gatewayv1.ObjectReference
 			fmt.Sprintf("authorities of kind %q in group %q are not supported", ref.Kind, ref.Group))
 	}
 	own := gatewayv1.Namespace(l.gateway.object.Namespace)
-	target := key{string(deref(ref.Namespace, own)), string(ref.Name)}
+	target := key{string(ptr.Deref(ref.Namespace, own)), string(ref.Name)}
 	from := gatewayv1.ReferenceGrantFrom{Group: gatewayv1.GroupName, Kind: kindGateway, Namespace: own}
 	if !t.in.granted(from, "", kind, target) {
 		return unresolved(gatewayv1.ListenerReasonRefNotPermitted,

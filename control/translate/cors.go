@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -16,7 +17,7 @@ func (c *routeCompiler) cors(f *gatewayv1.HTTPCORSFilter, field string) config.F
 		c.missing(field)
 		return config.Filter{}
 	}
-	out := &config.CORS{AllowCredentials: deref(f.AllowCredentials, false), MaxAge: int(f.MaxAge)}
+	out := &config.CORS{AllowCredentials: ptr.Deref(f.AllowCredentials, false), MaxAge: int(f.MaxAge)}
 	for _, origin := range f.AllowOrigins {
 		out.AllowOrigins = append(out.AllowOrigins, strings.ToLower(string(origin)))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -148,10 +149,10 @@ func (c *routeCompiler) redirect(f *gatewayv1.HTTPRequestRedirectFilter, field s
 		return nil
 	}
 	out := &config.Redirect{
-		Scheme:   deref(f.Scheme, ""),
+		Scheme:   ptr.Deref(f.Scheme, ""),
 		Hostname: c.targetHostname(f.Hostname, field),
 		Path:     c.pathModifier(f.Path, field+".path", r),
-		Status:   deref(f.StatusCode, defaultRedirectStatus),
+		Status:   ptr.Deref(f.StatusCode, defaultRedirectStatus),
 	}
 	if f.Scheme != nil && *f.Scheme != "http" && *f.Scheme != "https" {
 		c.defect(field+".scheme", "use http or https", "the scheme %q is not supported", *f.Scheme)
@@ -200,7 +201,7 @@ func (c *routeCompiler) pathModifier(m *gatewayv1.HTTPPathModifier, field string
 	case gatewayv1.PrefixMatchHTTPPathModifier:
 		out.Kind, value, field = config.PathPrefix, m.ReplacePrefixMatch, field+".replacePrefixMatch"
 		for _, match := range r.Matches {
-			if match.Path != nil && deref(match.Path.Type, gatewayv1.PathMatchPathPrefix) != gatewayv1.PathMatchPathPrefix {
+			if match.Path != nil && ptr.Deref(match.Path.Type, gatewayv1.PathMatchPathPrefix) != gatewayv1.PathMatchPathPrefix {
 				c.defect(field, "use replaceFullPath, or matches of type PathPrefix only",
 					"a prefix can only be replaced where every match is a PathPrefix")
 				break

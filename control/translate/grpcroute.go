@@ -5,6 +5,7 @@ import (
 	"regexp/syntax"
 	"strings"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -70,7 +71,7 @@ func (c *routeCompiler) grpcMatches(r *gatewayv1.GRPCRouteRule, field string) []
 		one := config.Match{Path: c.grpcMethodMatch(m.Method, where+".method")}
 		for j, h := range m.Headers {
 			one.Headers = c.headerMatch(one.Headers, fmt.Sprintf("%s.headers[%d]", where, j), string(h.Name), h.Value,
-				string(deref(h.Type, gatewayv1.GRPCHeaderMatchExact)))
+				string(ptr.Deref(h.Type, gatewayv1.GRPCHeaderMatchExact)))
 		}
 		out = append(out, one)
 	}
@@ -84,12 +85,12 @@ func (c *routeCompiler) grpcMethodMatch(m *gatewayv1.GRPCMethodMatch, field stri
 	if m == nil {
 		return anyMatch()[0].Path
 	}
-	service, method := deref(m.Service, ""), deref(m.Method, "")
+	service, method := ptr.Deref(m.Service, ""), ptr.Deref(m.Method, "")
 	if service == "" && method == "" {
 		c.defect(field, "name a service, a method, or both", "neither a service nor a method is given")
 		return config.PathMatch{}
 	}
-	switch kind := deref(m.Type, gatewayv1.GRPCMethodMatchExact); kind {
+	switch kind := ptr.Deref(m.Type, gatewayv1.GRPCMethodMatchExact); kind {
 	case gatewayv1.GRPCMethodMatchExact:
 		return c.grpcExact(service, method, field)
 	case gatewayv1.GRPCMethodMatchRegularExpression:

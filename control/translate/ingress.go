@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/utils/ptr"
 
 	"rauta.io/rauta/proxy/config"
 )
@@ -83,7 +84,7 @@ func (t *translator) openForIngresses(l config.Listener, ours []*networkingv1.In
 
 // oursIngress decides by spec.ingressClassName, then the legacy annotation, then the default class.
 func (t *translator) oursIngress(o *networkingv1.Ingress) bool {
-	if name := deref(o.Spec.IngressClassName, ""); name != "" {
+	if name := ptr.Deref(o.Spec.IngressClassName, ""); name != "" {
 		class := t.in.ingressClasses[name]
 		if class == nil && name != t.opt.IngressClass {
 			t.reporter("Ingress", o).warnf("spec.ingressClassName",
@@ -221,7 +222,7 @@ func (c *ingressCompiler) rule(r *networkingv1.IngressRule, i int) {
 }
 
 func (c *ingressCompiler) path(p *networkingv1.HTTPIngressPath, field string) (config.PathMatch, bool) {
-	kind := deref(p.PathType, networkingv1.PathTypeImplementationSpecific)
+	kind := ptr.Deref(p.PathType, networkingv1.PathTypeImplementationSpecific)
 	value := p.Path
 	if value == "" && kind != networkingv1.PathTypeExact {
 		value = "/"

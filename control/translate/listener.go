@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -181,7 +182,7 @@ func (l *listener) readTLS(t *translator) {
 			fmt.Sprintf("a listener with protocol %s needs a certificate", l.spec.Protocol))
 		return
 	}
-	if mode := deref(l.spec.TLS.Mode, gatewayv1.TLSModeTerminate); mode == gatewayv1.TLSModePassthrough && l.spec.Protocol == gatewayv1.TLSProtocolType {
+	if mode := ptr.Deref(l.spec.TLS.Mode, gatewayv1.TLSModeTerminate); mode == gatewayv1.TLSModePassthrough && l.spec.Protocol == gatewayv1.TLSProtocolType {
 		l.tls, l.passthrough = nil, true
 		return
 	} else if mode != gatewayv1.TLSModeTerminate {
@@ -292,7 +293,7 @@ func (l *listener) readNamespaces() {
 		return
 	}
 	var err error
-	l.from, err = newNamespaceFilter(deref(a.Namespaces.From, gatewayv1.NamespacesFromSame), a.Namespaces.Selector, l.owner.GetNamespace())
+	l.from, err = newNamespaceFilter(ptr.Deref(a.Namespaces.From, gatewayv1.NamespacesFromSame), a.Namespaces.Selector, l.owner.GetNamespace())
 	if err != nil {
 		l.reject(gatewayv1.ListenerReasonUnsupportedValue, "allowedRoutes.namespaces.selector", "correct the selector",
 			"the selector is not valid: "+err.Error())

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
 
@@ -55,7 +56,7 @@ func (t *translator) listenerSets() {
 			report.warnf("spec.parentRef", "refer to a Gateway", "parents other than Gateways are ignored")
 			continue
 		}
-		k := key{string(deref(ref.Namespace, gatewayv1.Namespace(o.Namespace))), string(ref.Name)}
+		k := key{string(ptr.Deref(ref.Namespace, gatewayv1.Namespace(o.Namespace))), string(ref.Name)}
 		g := gateways[k]
 		if g == nil {
 			if !t.exists(k) {
@@ -168,7 +169,7 @@ func (g *gateway) readAllowedListeners() {
 		return
 	}
 	var err error
-	g.allowedSets, err = newNamespaceFilter(deref(a.Namespaces.From, gatewayv1.NamespacesFromNone), a.Namespaces.Selector, g.object.Namespace)
+	g.allowedSets, err = newNamespaceFilter(ptr.Deref(a.Namespaces.From, gatewayv1.NamespacesFromNone), a.Namespaces.Selector, g.object.Namespace)
 	if err != nil {
 		g.report.errorf("spec.allowedListeners.namespaces.selector", "correct the selector", "the selector is not valid; no ListenerSet is allowed: %v", err)
 	}

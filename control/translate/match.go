@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -57,12 +58,12 @@ func (c *routeCompiler) match(m *gatewayv1.HTTPRouteMatch, field string) config.
 	}
 	for i, h := range m.Headers {
 		out.Headers = c.headerMatch(out.Headers, fmt.Sprintf("%s.headers[%d]", field, i), string(h.Name), h.Value,
-			string(deref(h.Type, gatewayv1.HeaderMatchExact)))
+			string(ptr.Deref(h.Type, gatewayv1.HeaderMatchExact)))
 	}
 	for i, q := range m.QueryParams {
 		where := fmt.Sprintf("%s.queryParams[%d]", field, i)
 		out.Query = c.once(out.Query, c.valueMatch(where, string(q.Name), q.Value,
-			string(deref(q.Type, gatewayv1.QueryParamMatchExact)), queryValueBytesMax), where)
+			string(ptr.Deref(q.Type, gatewayv1.QueryParamMatchExact)), queryValueBytesMax), where)
 	}
 	return out
 }
@@ -88,17 +89,10 @@ func (c *routeCompiler) once(list []config.ValueMatch, v config.ValueMatch, fiel
 	return append(list, v)
 }
 
-func deref[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
-	}
-	return *p
-}
-
 func (c *routeCompiler) pathMatch(p *gatewayv1.HTTPPathMatch, field string) config.PathMatch {
 	kind, value := gatewayv1.PathMatchPathPrefix, "/"
 	if p != nil {
-		kind, value = deref(p.Type, kind), deref(p.Value, value)
+		kind, value = ptr.Deref(p.Type, kind), ptr.Deref(p.Value, value)
 	}
 	switch kind {
 	case gatewayv1.PathMatchExact, gatewayv1.PathMatchPathPrefix:

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -20,7 +21,7 @@ func (c *routeCompiler) mirror(f *gatewayv1.HTTPRequestMirrorFilter, field strin
 	case f.Percent != nil:
 		c.mirrorShare(out, *f.Percent, 100, field+".percent", "use 0 to 100")
 	case f.Fraction != nil:
-		c.mirrorShare(out, f.Fraction.Numerator, deref(f.Fraction.Denominator, 100), field+".fraction",
+		c.mirrorShare(out, f.Fraction.Numerator, ptr.Deref(f.Fraction.Denominator, 100), field+".fraction",
 			"use a denominator of 1 or more, and a numerator that is not larger")
 	}
 	b := c.backendElse(&f.BackendRef, field+".backendRef", "the requests are served without the mirror")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -19,7 +20,7 @@ func (c *routeCompiler) retry(r *gatewayv1.HTTPRouteRetry, field string) *config
 		return nil
 	}
 	before := len(c.defects)
-	out := &config.Retry{Attempts: deref(r.Attempts, retryAttemptsDefault)}
+	out := &config.Retry{Attempts: ptr.Deref(r.Attempts, retryAttemptsDefault)}
 	switch {
 	case out.Attempts < 0:
 		c.defect(field+".attempts", "use 0 to 100", "%d is not a number of attempts; the rule is served with the default retries", out.Attempts)

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
@@ -53,7 +54,7 @@ func (t *translator) cluster(target key, wanted func(*corev1.ServicePort) bool, 
 	if failure != nil && use.concerned() {
 		return none, failure
 	}
-	if p := deref(port.AppProtocol, ""); how.tls == nil && !how.explicit && !use.opaque && appProtocolNeedsTLS(p) {
+	if p := ptr.Deref(port.AppProtocol, ""); how.tls == nil && !how.explicit && !use.opaque && appProtocolNeedsTLS(p) {
 		return none, &refFailure{gatewayv1.RouteReasonUnsupportedProtocol, invalidProtocol,
 			fmt.Sprintf("port %s of Service %s/%s has appProtocol %q, and nothing says whom to trust", described, target.namespace, target.name, p),
 			"add a BackendTLSPolicy, or set " + annotationBackendProtocol + " on the Service: to HTTPS or GRPCS, or to HTTP or H2C if it also speaks plain text"}
@@ -188,7 +189,7 @@ func compareBool(a, b bool) int {
 func portsNamed(s *discoveryv1.EndpointSlice, name string, transport corev1.Protocol) []int32 {
 	var out []int32
 	for _, p := range s.Ports {
-		if deref(p.Name, "") == name && transportOf(deref(p.Protocol, "")) == transport && p.Port != nil && *p.Port >= 1 && *p.Port <= portMax {
+		if ptr.Deref(p.Name, "") == name && transportOf(ptr.Deref(p.Protocol, "")) == transport && p.Port != nil && *p.Port >= 1 && *p.Port <= portMax {
 			out = append(out, *p.Port)
 		}
 	}
@@ -199,9 +200,9 @@ func endpointsOf(s *discoveryv1.EndpointSlice, port int32, opt Options, report r
 	var out []located
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
-		ready := deref(e.Conditions.Ready, true)
-		serving := deref(e.Conditions.Serving, ready)
-		terminating := deref(e.Conditions.Terminating, false)
+		ready := ptr.Deref(e.Conditions.Ready, true)
+		serving := ptr.Deref(e.Conditions.Serving, ready)
+		terminating := ptr.Deref(e.Conditions.Terminating, false)
 		if !ready && !(serving && terminating) {
 			continue
 		}

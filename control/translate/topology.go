@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 
 	"rauta.io/rauta/proxy/config"
 )
@@ -16,7 +17,7 @@ type located struct {
 }
 
 func locate(e *discoveryv1.Endpoint) located {
-	out := located{Endpoint: config.Endpoint{Node: deref(e.NodeName, ""), Zone: deref(e.Zone, "")}}
+	out := located{Endpoint: config.Endpoint{Node: ptr.Deref(e.NodeName, ""), Zone: ptr.Deref(e.Zone, "")}}
 	if e.Hints != nil {
 		for _, n := range e.Hints.ForNodes {
 			out.forNodes = append(out.forNodes, n.Name)
@@ -38,7 +39,7 @@ func locate(e *discoveryv1.Endpoint) located {
 // A Service with a trafficDistribution whose slices were written without hints, by hand or by another controller, gets the
 // ones that Kubernetes would give it: endpoints are for their own node and zone.
 func byDistance(svc *corev1.Service, all []located, opt Options) []config.Endpoint {
-	distribution := deref(svc.Spec.TrafficDistribution, "")
+	distribution := ptr.Deref(svc.Spec.TrafficDistribution, "")
 	hinted := slices.ContainsFunc(all, func(e located) bool { return !e.Terminating && len(e.forNodes)+len(e.forZones) > 0 })
 	forNodes := func(e *located) []string {
 		if !hinted && distribution == corev1.ServiceTrafficDistributionPreferSameNode && e.Node != "" {

@@ -66,16 +66,22 @@ func wantRecord(t *testing.T, c *collector.Collector) {
 // made returns the spans of a record by name of their kind.
 func made(t *testing.T, rec *observe.Record) (request sdktrace.ReadOnlySpan, attempts []sdktrace.ReadOnlySpan) {
 	t.Helper()
+	all := madeBy(t, func(s *observe.Shard) { s.Finish(rec) })
+	return all[0], all[1:]
+}
+
+// madeBy returns the spans of what a shard is told.
+func madeBy(t *testing.T, tell func(*observe.Shard)) []sdktrace.ReadOnlySpan {
+	t.Helper()
 	r := observe.NewRegistry(observe.Options{})
 	spans := r.CollectSpans()
-	r.Shard(0).Finish(rec)
+	tell(r.Shard(0))
 	var taken [1]observe.Span
 	if spans.Take(taken[:]) != 1 {
 		t.Fatal("no span")
 	}
 	m := newMaker(resource.Empty(), "1")
-	all := m.appendSpans(nil, &taken[0])
-	return all[0], all[1:]
+	return m.appendSpans(nil, &taken[0])
 }
 
 // wantAttributes: "" says that there must be none of the name.
@@ -133,15 +139,7 @@ func TestSpansFollowTheConventionsForHTTP(t *testing.T) {
 func TestAMirrorIsToldWithoutItsRequest(t *testing.T) {
 	rec := attempted(200, "")
 	rec.Spans.Mirror = true
-	r := observe.NewRegistry(observe.Options{})
-	spans := r.CollectSpans()
-	r.Shard(0).MirrorSpan(rec)
-	var taken [1]observe.Span
-	if spans.Take(taken[:]) != 1 {
-		t.Fatal("no span")
-	}
-	m := newMaker(resource.Empty(), "1")
-	all := m.appendSpans(nil, &taken[0])
+	all := madeBy(t, func(s *observe.Shard) { s.MirrorSpan(rec) })
 	if len(all) != 1 || all[0].SpanKind() != trace.SpanKindClient || all[0].Parent().SpanID() != (trace.SpanID{2}) {
 		t.Fatalf("%+v", all)
 	}
