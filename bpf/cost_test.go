@@ -233,9 +233,32 @@ func (p *plane) watch(t *testing.T) (stop func() error) {
 // startPlane starts a data plane whose programs, if it has any, are detached.
 func startPlane(t *testing.T, name string, ways ways, backend int) *plane {
 	t.Helper()
-	p := &plane{name: name, ways: ways, port: testrig.FreePort(t)}
+	p := &plane{name: name, ways: ways, registry: observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()})}
+	var told observe.Kernel
+	if ways != unwatched {
+		kernel, tier := bpf.Open(p.registry)
+		if kernel == nil {
+			t.Skipf("the kernel takes no programs here: %s", tier.Reason)
+		}
+		t.Cleanup(kernel.Close)
+		if tier = kernel.WatchRequests(1, 1, tier); kernel.Requests(0) == nil {
+			t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
+		}
+		if err := kernel.Switch(false); err != nil {
+			t.Fatal(err)
+		}
+		p.kernel, told = kernel, kernel
+	}
+	p.port = serve(t, p.registry, told, 1, fmt.Sprintf("127.0.0.1:%d", backend))
+	return p
+}
+
+// serve starts a data plane with routes /r0, /r1 and so on to a back end, and returns its port.
+func serve(t *testing.T, registry *observe.Registry, kernel observe.Kernel, workers int, backend string) (port uint16) {
+	t.Helper()
+	port = testrig.FreePort(t)
 	cfg := &config.Config{
-		Listeners: []config.Listener{{Name: "default/gw/http", Port: p.port, Protocol: config.ProtocolHTTP}},
+		Listeners: []config.Listener{{Name: "default/gw/http", Port: port, Protocol: config.ProtocolHTTP}},
 		Clusters:  []config.Cluster{{Name: "default/app:80"}},
 	}
 	for i := range costRoutes {
@@ -250,31 +273,15 @@ func startPlane(t *testing.T, name string, ways ways, backend int) *plane {
 			}},
 		})
 	}
-	p.registry = observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()})
-	opt := server.Options{
-		Workers: 1, Registry: p.registry, Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), Gather: 50 * time.Microsecond,
+	s, err := server.New(server.Options{
+		Workers: workers, Registry: registry, Kernel: kernel, Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), Gather: 50 * time.Microsecond,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	}
-	if ways != unwatched {
-		kernel, tier := bpf.Open(p.registry)
-		if kernel == nil {
-			t.Skipf("the kernel takes no programs here: %s", tier.Reason)
-		}
-		t.Cleanup(kernel.Close)
-		if tier = kernel.WatchRequests(1, 1, tier); kernel.Requests(0) == nil {
-			t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
-		}
-		if err := kernel.Switch(false); err != nil {
-			t.Fatal(err)
-		}
-		p.kernel, opt.Kernel = kernel, kernel
-	}
-	s, err := server.New(opt)
+	})
 	if err == nil {
 		err = s.Start()
 	}
 	if err == nil {
-		err = s.Publish(cfg, config.Endpoints{"default/app:80": {{Address: fmt.Sprintf("127.0.0.1:%d", backend)}}})
+		err = s.Publish(cfg, config.Endpoints{"default/app:80": {{Address: backend}}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +291,7 @@ func startPlane(t *testing.T, name string, ways ways, backend int) *plane {
 		cancel()
 		s.Drain(ctx)
 	})
-	return p
+	return port
 }
 
 func TestWhatWatchingCosts(t *testing.T) {

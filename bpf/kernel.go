@@ -85,13 +85,13 @@ func (k *Kernel) Listening(fd int) {
 		k.tagPort(fd)
 		return
 	}
-	k.tag(fd, cellClients, 0)
+	k.tag(fd, kernelConn{Cell: cellClients}, unix.BPF_ANY)
 }
 
 // Connecting implements observe.Kernel.
 func (k *Kernel) Connecting(fd int, e *observe.Endpoint) {
 	cell, generation := k.cellOf(e)
-	k.tag(fd, cell, generation)
+	k.tag(fd, kernelConn{Cell: cell, Generation: generation}, unix.BPF_ANY)
 }
 
 // Queued implements observe.Kernel.
@@ -108,23 +108,44 @@ func (k *Kernel) Accepted(fd int) int64 {
 	}
 	c := k.calls.Get().(*call)
 	defer k.calls.Put(c)
-	if !k.element(unix.BPF_MAP_LOOKUP_ELEM, k.connsFD, fd, c) {
-		return 0
+	switch e := c.make(unix.BPF_MAP_LOOKUP_ELEM, 0, k.connsFD, fd, unsafe.Pointer(&c.conn)); e {
+	case 0:
+		return int64(c.conn.Opened)
+	case unix.ENOENT: // it was queued before its listener had a tag
+		k.Found(fd, true, nil, 0)
+	default:
+		k.failures.Add(1)
 	}
-	return int64(c.conn.Opened)
+	return 0
 }
 
-func (k *Kernel) tag(fd int, cell, generation uint32) {
+// WhenThere implements observe.Kernel.
+func (k *Kernel) WhenThere(func()) {}
+
+// Found implements observe.Kernel. A tag that is there stays, with what it knows of the socket.
+func (k *Kernel) Found(fd int, accepted bool, e *observe.Endpoint, since int64) {
+	conn := kernelConn{Cell: cellClients, Opened: uint64(since)}
+	switch {
+	case !accepted:
+		conn.Cell, conn.Generation = k.cellOf(e)
+	case k.loaded.by == byCookie:
+		return // clients are known by their port
+	}
+	k.tag(fd, conn, unix.BPF_NOEXIST)
+}
+
+// tag tags a socket that is no listener where tags are by cookie.
+func (k *Kernel) tag(fd int, conn kernelConn, flags uint64) {
 	key := fd
 	if k.loaded.by == byCookie {
-		cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+		cookie, err := cookieOf(fd)
 		if err != nil {
 			k.failures.Add(1)
 			return
 		}
 		key = int(cookie)
 	}
-	k.update(k.connsFD, key, kernelConn{Cell: cell, Generation: generation})
+	k.update(k.connsFD, key, conn, flags)
 }
 
 // tagPort says that who comes to the port of a socket is a client.
@@ -134,7 +155,7 @@ func (k *Kernel) tagPort(fd int) {
 		k.failures.Add(1)
 		return
 	}
-	k.update(k.portsFD, port, kernelConn{Cell: cellClients})
+	k.update(k.portsFD, port, kernelConn{Cell: cellClients}, unix.BPF_ANY)
 }
 
 // portOf returns the key of struct port in src/rauta.c for a bound socket of this process.
@@ -156,25 +177,19 @@ func portOf(fd int) (key int, err error) {
 	return int(network.Ino) | key<<32, nil
 }
 
-func (k *Kernel) update(mapFD, key int, conn kernelConn) {
+func (k *Kernel) update(mapFD, key int, conn kernelConn, flags uint64) {
 	c := k.calls.Get().(*call)
 	defer k.calls.Put(c)
 	c.conn = conn
-	k.element(unix.BPF_MAP_UPDATE_ELEM, mapFD, key, c)
+	if e := c.make(unix.BPF_MAP_UPDATE_ELEM, flags, mapFD, key, unsafe.Pointer(&c.conn)); e != 0 && (flags != unix.BPF_NOEXIST || e != unix.EEXIST) {
+		k.failures.Add(1)
+	}
 }
 
 // call is a call about the tag of a socket.
 type call struct {
 	elementCall
 	conn kernelConn
-}
-
-func (k *Kernel) element(command uintptr, mapFD, key int, c *call) bool {
-	if !c.make(command, mapFD, key, unsafe.Pointer(&c.conn)) {
-		k.failures.Add(1)
-		return false
-	}
-	return true
 }
 
 // elementCall holds what the kernel is pointed to. It lives on the heap, which does not move.
@@ -194,9 +209,9 @@ type elementAttr struct {
 // make makes one raw system call about an element of a map: the library's would go through the scheduler, for a call that
 // does not block. key is a file descriptor where the map is storage of sockets: the kernel then reads its lower 4 bytes,
 // which come first on every platform of these programs. value belongs to what the call is part of.
-func (c *elementCall) make(command uintptr, mapFD, key int, value unsafe.Pointer) bool {
+func (c *elementCall) make(command uintptr, flags uint64, mapFD, key int, value unsafe.Pointer) syscall.Errno {
 	c.key = uint64(key)
-	c.attr = elementAttr{mapFD: uint32(mapFD), key: uint64(uintptr(unsafe.Pointer(&c.key))), value: uint64(uintptr(value))}
+	c.attr = elementAttr{mapFD: uint32(mapFD), key: uint64(uintptr(unsafe.Pointer(&c.key))), value: uint64(uintptr(value)), flags: flags}
 	_, _, e := syscall.RawSyscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(&c.attr)), unsafe.Sizeof(c.attr))
-	return e == 0
+	return e
 }

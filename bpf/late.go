@@ -12,12 +12,13 @@ import (
 )
 
 // Late implements observe.Kernel with a Kernel that comes while connections are served already, or never: to load programs
-// takes most of a second, and seconds on a busy machine. Connections that are accepted before are not watched.
+// takes most of a second, and seconds on a busy machine. Whoever has sockets is told then (WhenThere).
 type Late struct {
 	kernel atomic.Pointer[Kernel] // nil: not yet
 
 	mu        sync.Mutex
 	listening []listening // that the Kernel is to be told of
+	waiting   []func()    // to be called when it is there
 	over      bool        // nothing more comes
 }
 
@@ -40,10 +41,20 @@ func Later(load func() *Kernel) *Late {
 
 // take reports whether the Kernel is used.
 func (l *Late) take(k *Kernel) bool {
+	use, waiting := l.use(k)
+	for _, f := range waiting {
+		f()
+	}
+	return use
+}
+
+// use begins with the Kernel, if it is wanted, and returns who waits for it.
+func (l *Late) use(k *Kernel) (use bool, waiting []func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	use := k != nil && !l.over
+	use = k != nil && !l.over
 	if use {
+		waiting = l.waiting
 		for _, s := range l.listening {
 			if cookie, err := cookieOf(s.fd); err == nil && cookie == s.cookie {
 				k.Listening(s.fd)
@@ -52,8 +63,8 @@ func (l *Late) take(k *Kernel) bool {
 		k.Start()
 		l.kernel.Store(k)
 	}
-	l.listening, l.over = nil, true
-	return use
+	l.listening, l.waiting, l.over = nil, nil, true
+	return use, waiting
 }
 
 // cookieOf returns the number of a socket that no other has.
@@ -65,7 +76,7 @@ func cookieOf(fd int) (uint64, error) {
 // stopped.
 func (l *Late) Close() {
 	l.mu.Lock()
-	l.listening, l.over = nil, true
+	l.listening, l.waiting, l.over = nil, nil, true
 	l.mu.Unlock()
 	if k := l.kernel.Load(); k != nil {
 		k.Close()
@@ -86,6 +97,22 @@ func (l *Late) Listening(fd int) {
 	}
 	if cookie, err := cookieOf(fd); err == nil && !l.over {
 		l.listening = append(l.listening, listening{fd, cookie})
+	}
+}
+
+// WhenThere implements observe.Kernel.
+func (l *Late) WhenThere(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.over {
+		l.waiting = append(l.waiting, f)
+	}
+}
+
+// Found implements observe.Kernel.
+func (l *Late) Found(fd int, accepted bool, e *observe.Endpoint, since int64) {
+	if k := l.kernel.Load(); k != nil {
+		k.Found(fd, accepted, e, since)
 	}
 }
 

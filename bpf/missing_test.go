@@ -47,7 +47,7 @@ func TestWithoutAProgramThatWatchesRequestsEverythingElseCounts(t *testing.T) {
 	if tier.Name != TierReduced || !strings.HasPrefix(tier.Reason, "without on_error: the kernel lacks an event; without on_bytes: ") {
 		t.Errorf("tier %q: %s", tier.Name, tier.Reason)
 	}
-	if now := heldOfKernel(t); now != held {
+	if now := heldOfKernel(t); now > held { // what tests before this one have left is closed in its own time
 		t.Errorf("%d maps, programs and links are open, %d were", now, held)
 	}
 	if r.Requests(0) != nil {

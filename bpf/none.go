@@ -45,6 +45,12 @@ func (*Late) Accepted(int) int64 { return 0 }
 // Connecting implements observe.Kernel.
 func (*Late) Connecting(int, *observe.Endpoint) {}
 
+// WhenThere implements observe.Kernel.
+func (*Late) WhenThere(func()) {}
+
+// Found implements observe.Kernel.
+func (*Late) Found(int, bool, *observe.Endpoint, int64) {}
+
 // Queued implements observe.Kernel.
 func (*Late) Queued(int64) {}
 

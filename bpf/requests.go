@@ -132,7 +132,7 @@ func (r *requests) register(registry *observe.Registry) {
 // stamp gives the socket the stamp of a slot.
 func (r *requests) stamp(c *stampCall, fd int, slot uint32) bool {
 	c.stamp = requestsStamp{Slot: slot, Generation: r.slots[slot].Generation, Awaited: r.slots[slot].Awaited}
-	if !c.make(unix.BPF_MAP_UPDATE_ELEM, r.stampsFD, fd, unsafe.Pointer(&c.stamp)) {
+	if c.make(unix.BPF_MAP_UPDATE_ELEM, unix.BPF_ANY, r.stampsFD, fd, unsafe.Pointer(&c.stamp)) != 0 {
 		r.failures.Add(1)
 		return false
 	}

@@ -65,6 +65,12 @@ func (s *sampler) Open(t *observe.RequestTap, fd int, _, since int64) {
 	}
 }
 
+// Join implements observe.Requests.
+func (s *sampler) Join(t *observe.RequestTap) {
+	s.phase = (s.phase + 1) % s.every
+	*t = observe.RequestTap{State: observe.TapIdle, Left: s.phase}
+}
+
 // arm awaits the request after the last one, if it is the turn of it.
 func (s *sampler) arm(t *observe.RequestTap, fd int) bool {
 	due := t.Left == 0 || t.Left == 1 && t.State == observe.TapIdle // the request that is over was the last to pass

@@ -176,7 +176,13 @@ func (w *Worker) queued(k observe.Kernel, fd int) int64 {
 type arrival Conn
 
 // OnMessage implements Receiver.
-func (a *arrival) OnMessage() { (*Conn)(a).enter() }
+func (a *arrival) OnMessage() {
+	c := (*Conn)(a)
+	if c.queued == 0 {
+		c.w.tellOf(c) // the kernel's programs may have come while it was on its way, and tellOfAll before it
+	}
+	c.enter()
+}
 
 // enter begins the life of an accepted connection on its owner's thread.
 func (c *Conn) enter() {

@@ -54,22 +54,24 @@ type Conn struct {
 	listener *Listener // nil for a connected socket
 	remote   netip.AddrPort
 	fd       int
+	began    clock.Time        // accepted or connected
+	queued   int64             // nanoseconds before it was accepted; 0: not known
+	endpoint *observe.Endpoint // that it is connected to; nil: none that is counted
 	priority bool
 	datagram bool
-	lasting  bool       // outlives a panic of its handler: it belongs to many
-	began    clock.Time // accepted or connected
-	queued   int64      // nanoseconds before it was accepted; 0: not known
+	lasting  bool // outlives a panic of its handler: it belongs to many
 
-	// Owned by the worker.
+	// Owned by the worker. What follows fills up the word that the bools above begin.
+	closed     bool
+	untapped   bool // its requests are to be watched once the kernel can
 	handler    Handler
 	local      netip.AddrPort
 	closing    *Conn // next in the worker's list of descriptors to close
 	generation uint32
 	slot       int32 // noSlot: not registered
 	errno      syscall.Errno
-	readyEv    Events // what the ready list will deliver
-	missed     Events // what came while there was no handler
-	closed     bool
+	readyEv    Events     // what the ready list will deliver
+	missed     Events     // what came while there was no handler
 	tls        *secure    // nil: plain text
 	shake      *handshake // under way
 	ahead      ahead

@@ -44,7 +44,7 @@ func (w *Worker) ConnectTo(addr netip.AddrPort, e *observe.Endpoint, h Handler) 
 		unix.Close(fd)
 		return nil, fmt.Errorf("connect to %s: %w", addr, e)
 	}
-	c := &Conn{w: w, fd: fd, remote: addr, handler: h, priority: true, slot: noSlot, began: w.Now()}
+	c := &Conn{w: w, fd: fd, remote: addr, endpoint: e, handler: h, priority: true, slot: noSlot, began: w.Now()}
 	if err := w.register(c); err != nil {
 		unix.Close(fd)
 		return nil, err

@@ -38,6 +38,10 @@ func (k *kernelSpy) Accepted(int) int64 { return 1 }
 
 func (k *kernelSpy) Requests(int) observe.Requests { return nil }
 
+func (k *kernelSpy) WhenThere(func()) {}
+
+func (k *kernelSpy) Found(int, bool, *observe.Endpoint, int64) {}
+
 func (k *kernelSpy) Queued(ns int64) { k.queued <- ns }
 
 func TestTheKernelIsToldOfSocketsBeforeAnythingHappensOnThem(t *testing.T) {

@@ -7,6 +7,7 @@ import "rauta.io/rauta/proxy/observe"
 func (c *Conn) OpenRequests() {
 	r := c.w.watch()
 	if r == nil {
+		c.untapped = true
 		return
 	}
 	since := int64(0)
@@ -35,6 +36,7 @@ func (w *Worker) watch() observe.Requests {
 
 // EndRequests ends the watch: what comes from now on are not requests, one at a time.
 func (c *Conn) EndRequests() {
+	c.untapped = false
 	if c.tap.State != observe.TapOff {
 		c.w.requests.Release(&c.tap)
 	}

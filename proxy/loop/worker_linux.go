@@ -201,6 +201,9 @@ func (w *Worker) Run() error {
 	defer w.shutdown()
 	w.load.accepting.Store(!w.stopping.Load())
 	w.turnBegan = w.time.read()
+	if k := w.opt.Kernel; k != nil {
+		k.WhenThere(func() { w.Post(func() { w.tellOfAll(0) }) })
+	}
 	for !w.stopping.Load() {
 		if err := w.wait(); err != nil {
 			return fmt.Errorf("worker %d: wait for events: %w", w.id, err)

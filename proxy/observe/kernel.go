@@ -12,6 +12,12 @@ type Kernel interface {
 	Accepted(fd int) int64
 	// Connecting is called for a socket before it connects. e may be nil.
 	Connecting(fd int, e *Endpoint)
+	// WhenThere has f called, from some goroutine, when the Kernel comes to count: it has not been told of sockets before.
+	// f is never called by a Kernel that is there already.
+	WhenThere(f func())
+	// Found is Accepted or Connecting for an open socket that the Kernel may not have been told of. since is when it was
+	// accepted or began to connect, in nanoseconds of CLOCK_MONOTONIC.
+	Found(fd int, accepted bool, e *Endpoint, since int64)
 	// Queued counts how long a connection has waited to be accepted, in nanoseconds.
 	Queued(ns int64)
 	// Requests returns what watches requests on one worker's connections; nil: nothing does.

@@ -12,6 +12,8 @@ type Requests interface {
 	// Open begins with a connection. since is when it was there, on the clock of the loop; 0 if what it carried until now was
 	// not a request. It awaits the first request if that is to be watched.
 	Open(t *RequestTap, fd int, now, since int64)
+	// Join is Open in the middle of what a connection carries: it awaits no request before the next response has left.
+	Join(t *RequestTap)
 	// Read returns how long the first byte of the awaited request has lain in the socket until now, at least 1 ns; 0 if that
 	// is not known. t awaits one.
 	Read(t *RequestTap, now int64) int64
