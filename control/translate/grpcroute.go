@@ -146,7 +146,7 @@ func (c *routeCompiler) grpcPattern(service, method, field string) config.PathMa
 			return "[^/]+"
 		}
 		if problem := c.regexes.check(pattern, grpcNameBytesMax); problem != "" {
-			c.defect(field+"."+name, "write an RE2 pattern for the whole "+name, "the regular expression %q %s", clip(pattern), problem)
+			c.defect(field+"."+name, c.regexes.hint(problem, name), "the regular expression %q %s", clip(pattern), problem)
 			return ""
 		}
 		if strings.Contains(pattern, `\Q`) { // left open it would swallow the parenthesis

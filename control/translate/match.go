@@ -105,7 +105,7 @@ func (c *routeCompiler) pathMatch(p *gatewayv1.HTTPPathMatch, field string) conf
 		return config.PathMatch{Kind: config.PathPrefix, Value: value}
 	case gatewayv1.PathMatchRegularExpression:
 		if problem := c.regexes.check(value, pathBytesMax); problem != "" {
-			c.defect(field+".value", "write an RE2 pattern for the whole path", "the regular expression %q %s", clip(value), problem)
+			c.defect(field+".value", c.regexes.hint(problem, "path"), "the regular expression %q %s", clip(value), problem)
 		}
 		return config.PathMatch{Kind: config.PathRegex, Value: value}
 	}
@@ -127,7 +127,7 @@ func (c *routeCompiler) valueMatch(field, name, value, kind string, valueBytesMa
 	case string(gatewayv1.HeaderMatchRegularExpression):
 		out.Regex = true
 		if problem := c.regexes.check(value, min(valueBytesMax, regexBytesMax)); problem != "" {
-			c.defect(field+".value", "write an RE2 pattern for the whole value", "the regular expression %q %s", clip(value), problem)
+			c.defect(field+".value", c.regexes.hint(problem, "value"), "the regular expression %q %s", clip(value), problem)
 		}
 	default:
 		c.defect(field+".type", "use Exact or RegularExpression", "the type %q is not known", kind)

@@ -20,10 +20,27 @@ const (
 	runesPerInstruction = 10
 )
 
+// What is wrong with patterns that are valid.
+var (
+	tooLarge            = fmt.Sprintf("expands to more than %d instructions", regexInstructionsMax)
+	tooManyInstructions = fmt.Sprintf("makes the regular expressions of the route expand to more than %d instructions together", regexInstructionsRouteMax)
+)
+
 // regexes are the patterns of one route, each once, and what they cost together.
 type regexes struct {
 	seen         map[string]string // what is wrong with it
 	instructions int
+}
+
+// hint says what to do about what check says of the pattern of a place, such as the path.
+func (r *regexes) hint(problem, place string) string {
+	switch problem {
+	case tooManyInstructions:
+		return "use fewer or shorter regular expressions in this route, or several routes"
+	case tooLarge:
+		return "use a shorter pattern; x{1,500} counts as 500 times x"
+	}
+	return "write an RE2 pattern for the whole " + place
 }
 
 // check says what is wrong with an RE2 pattern.
@@ -34,7 +51,7 @@ func (r *regexes) check(pattern string, bytesMax int) string {
 	case len(pattern) > bytesMax:
 		return fmt.Sprintf("is longer than %d bytes", bytesMax)
 	case r.instructions > regexInstructionsRouteMax: // those that come then are not even parsed
-		return r.tooMany()
+		return tooManyInstructions
 	}
 	problem, known := r.seen[pattern]
 	if !known {
@@ -47,10 +64,6 @@ func (r *regexes) check(pattern string, bytesMax int) string {
 	return problem
 }
 
-func (r *regexes) tooMany() string {
-	return fmt.Sprintf("makes the regular expressions of the route expand to more than %d instructions together", regexInstructionsRouteMax)
-}
-
 func (r *regexes) weigh(pattern string) string {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
@@ -58,11 +71,11 @@ func (r *regexes) weigh(pattern string) string {
 	}
 	n := instructionsOf(parsed)
 	if n > regexInstructionsMax {
-		return fmt.Sprintf("expands to more than %d instructions", regexInstructionsMax)
+		return tooLarge
 	}
 	r.instructions += n + runesOf(parsed)/runesPerInstruction
 	if r.instructions > regexInstructionsRouteMax {
-		return r.tooMany()
+		return tooManyInstructions
 	}
 	if _, err := syntax.Compile(parsed.Simplify()); err != nil {
 		return "is not valid: " + err.Error()
