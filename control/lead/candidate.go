@@ -9,6 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"rauta.io/rauta/control/pause"
 )
 
 // jitterMax is how much longer than Options.Retry a replica waits at most before it looks again, as a part of it: replicas
@@ -79,7 +81,7 @@ func (c *candidate) campaign(ctx context.Context) bool {
 		if c.try(ctx) {
 			return true
 		}
-		if !pause(ctx, c.opt.Retry+time.Duration(rand.Float64()*jitterMax*float64(c.opt.Retry))) {
+		if !pause.For(ctx, c.opt.Retry+time.Duration(rand.Float64()*jitterMax*float64(c.opt.Retry))) {
 			break
 		}
 	}
@@ -88,7 +90,7 @@ func (c *candidate) campaign(ctx context.Context) bool {
 
 // renew keeps the Lease until ctx is done, or until it could not be renewed for Options.Renew.
 func (c *candidate) renew(ctx context.Context) {
-	for pause(ctx, c.opt.Retry) {
+	for pause.For(ctx, c.opt.Retry) {
 		if !c.renewOnce(ctx) {
 			return
 		}
@@ -103,23 +105,11 @@ func (c *candidate) renewOnce(ctx context.Context) bool {
 		if c.try(ctx) {
 			return true
 		}
-		if !pause(ctx, c.opt.Retry) {
+		if !pause.For(ctx, c.opt.Retry) {
 			break
 		}
 	}
 	return false
-}
-
-// pause waits; false if ctx is done before.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // try takes or renews the Lease if that is allowed, and reports whether this replica holds it now.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"rauta.io/rauta/control/kube"
+	"rauta.io/rauta/control/pause"
 	"rauta.io/rauta/control/translate"
 )
 
@@ -163,13 +164,11 @@ func (w *Writer) Run(ctx context.Context) {
 		case <-w.poke:
 		case <-next.C:
 		}
-		pause := w.round(ctx)
-		select {
-		case <-ctx.Done():
+		again := w.round(ctx)
+		if !pause.For(ctx, roundPause) {
 			return
-		case <-time.After(roundPause):
 		}
-		next.Reset(pause)
+		next.Reset(again)
 	}
 }
 
@@ -178,8 +177,8 @@ func (w *Writer) awaitAddresses(ctx context.Context) {
 		return
 	}
 	for end := time.Now().Add(addressPatience); time.Now().Before(end); {
-		if _, known := w.opt.Addresses.Current(); known || !sleep(ctx, roundPause) {
-			sleep(ctx, roundPause) // they are being translated
+		if _, known := w.opt.Addresses.Current(); known || !pause.For(ctx, roundPause) {
+			pause.For(ctx, roundPause) // they are being translated
 			return
 		}
 	}
@@ -293,7 +292,7 @@ func (w *Writer) write(ctx context.Context, j *job) error {
 			return err
 		}
 		w.counters.of(j.id.Kind).conflicts.Add(1)
-		if !sleep(ctx, conflictPause<<try) {
+		if !pause.For(ctx, conflictPause<<try) {
 			return ctx.Err()
 		}
 		have = live{}
@@ -381,15 +380,15 @@ func (w *Writer) refused(j *job, version string, err error, now time.Time) time.
 		f = &failure{version: version}
 		w.failed[j.id] = f
 	}
-	pause := min(retryMin<<min(f.tries, 10), retryMax)
+	again := min(retryMin<<min(f.tries, 10), retryMax)
 	f.tries++
-	f.until = now.Add(pause)
+	f.until = now.Add(again)
 	// The reason without the object's version and such, which differ each time.
 	if reason := string(apierrors.ReasonForError(err)); f.logged != reason || reason == "" && f.tries == 1 {
 		f.logged = reason
 		w.opt.Log.Warn("a status could not be written; it is tried again", "object", name(j.id), "error", err)
 	}
-	return pause
+	return again
 }
 
 func name(o id) string {
@@ -397,16 +396,4 @@ func name(o id) string {
 		return o.Kind + " " + o.Name
 	}
 	return o.Kind + " " + o.Namespace + "/" + o.Name
-}
-
-// sleep reports false if ctx is done before.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

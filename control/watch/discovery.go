@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"rauta.io/rauta/control/kube"
+	"rauta.io/rauta/control/pause"
 )
 
 // The kinds of the Gateway API are installed into a cluster and may be removed, without a word to whoever is running.
@@ -58,10 +59,8 @@ func (c *Cluster) discover(ctx context.Context) {
 			continue
 		case <-c.look:
 		}
-		select { // a kind that is missing is asked for again and again
-		case <-ctx.Done():
+		if !pause.For(ctx, min(wait, time.Second)) { // a kind that is missing is asked for again and again
 			return
-		case <-time.After(min(wait, time.Second)):
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"rauta.io/rauta/control/kube"
+	"rauta.io/rauta/control/pause"
 )
 
 // zonePause is the time between two questions for a zone that has not been answered: what depends on it works without.
@@ -34,10 +35,8 @@ func Zone(ctx context.Context, cfg *rest.Config, node string, log *slog.Logger) 
 			log.Warn("the zone of this node is not known, and Services that prefer near endpoints are served from all zones; it is asked for again",
 				"node", node, "error", err, "hint", "set --zone, or allow get of nodes")
 		}
-		select {
-		case <-ctx.Done():
+		if !pause.For(ctx, zonePause) {
 			return "", ctx.Err()
-		case <-time.After(zonePause):
 		}
 	}
 }

@@ -30,12 +30,13 @@ func allowed() map[string][]string {
 		"bpf":          {"proxy/observe"},
 
 		"control/translate": {"control/share", "proxy/config"},
-		"control/watch":     {"control/fair", "control/kube", "control/share", "control/translate"},
-		"control/status":    {"control/fair", "control/kube", "control/share", "control/translate"},
+		"control/watch":     {"control/fair", "control/kube", "control/pause", "control/share", "control/translate"},
+		"control/status":    {"control/fair", "control/kube", "control/pause", "control/share", "control/translate"},
 		"control/share":     {},
 		"control/fair":      {},
+		"control/pause":     {},
 		"control/kube":      {},
-		"control/lead":      {"control/kube"},
+		"control/lead":      {"control/kube", "control/pause"},
 		"control/store":     {"proxy/config"},
 		"control":           {"proxy/config", "control/..."},
 
