@@ -84,7 +84,7 @@ func openRequests(programs specified, registry *observe.Registry, failures *atom
 	}
 	r.stampsFD = r.collection.Maps[requestsMapRautaStamps].FD()
 	r.window = &window{
-		shared: &shared[0], program: r.collection.Programs[requestsProgOnBytes], length: windowTime, tallies: r.tallies, failures: failures,
+		shared: &shared[0], program: r.collection.Programs[requestsProgOnBytes], length: windowTime, tallies: r.tallies, failures: failures, used: processTime,
 	}
 	r.window.share.Store(math.Float64bits(1))
 	if err := r.window.attach(); err != nil {

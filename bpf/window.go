@@ -10,15 +10,18 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 const (
-	// windowBudget is what watching may cost of the workers' time in windows, in nanoseconds for each second of each worker:
-	// half a percent.
-	windowBudget = 5_000_000
+	// windowBudget is what watching in windows may cost, as a share of the CPU time that the process uses: half a percent.
+	windowBudget = 0.005
+	// windowFloor is what it may cost however little that is, in nanoseconds for each second of each worker: a thousandth.
+	windowFloor = 1_000_000
 	// Costs in nanoseconds: of a look at an arrival, in whatever socket, and of a watched request above the looks at its
-	// arrivals. As measured by TestWhatWatchingCosts on an AMD EPYC (PERF.md, "What watching costs").
-	lookCost, watchedCost = 150, 440
+	// arrivals. As measured by TestWhatWatchingCosts on an AMD EPYC (PERF.md, "What watching costs"), on a slow day: where
+	// they are less, so is what a request takes.
+	lookCost, watchedCost = 190, 440
 	// turnCost is what it costs to open and close a window, likewise: the kernel patches its code on every processor.
 	turnCost = 540_000
 	// windowTime is the length of a window when there is time between windows: many requests fit into it, and several of them
@@ -38,6 +41,7 @@ type window struct {
 	length   time.Duration
 	tallies  *tallies
 	failures *atomic.Uint64
+	used     func() time.Duration // CPU time of the process
 
 	// atomic
 	share atomic.Uint64 // for how much of the time windows are open, as math.Float64bits
@@ -105,6 +109,7 @@ func (w *window) looks() (n uint64) {
 
 // run opens and closes windows until it is to stop. One is open at first. into is how much of the first window is over.
 func (w *window) run(stop <-chan struct{}, into time.Duration) {
+	since, used := time.Now(), w.used()
 	for {
 		began, looks, counted := time.Now(), w.looks(), w.tallies.counted()
 		for w.attach() != nil {
@@ -120,7 +125,10 @@ func (w *window) run(stop <-chan struct{}, into time.Duration) {
 			}
 			into = 0
 			took := time.Since(began)
-			gap = gapFor(took, w.looks()-looks, w.tallies.counted()-counted, len(w.tallies.workers))
+			usedNow := w.used()
+			allowed := allowance(usedNow-used, began.Add(took).Sub(since), len(w.tallies.workers))
+			since, used = began.Add(took), usedNow
+			gap = gapFor(took, w.looks()-looks, w.tallies.counted()-counted, allowed)
 			w.share.Store(math.Float64bits(float64(took) / float64(took+gap)))
 			began, looks, counted = began.Add(took), w.looks(), w.tallies.counted()
 		}
@@ -131,10 +139,22 @@ func (w *window) run(stop <-chan struct{}, into time.Duration) {
 	}
 }
 
-// gapFor is how long no window may be open after what has happened in one, in order that all together keeps to the budget.
-func gapFor(took time.Duration, looks, counted uint64, workers int) time.Duration {
+// allowance is what watching may cost, in nanoseconds for each second, of a process that has used so much CPU time in some time.
+func allowance(used, in time.Duration, workers int) float64 {
+	return max(windowBudget*float64(time.Second)*used.Seconds()/in.Seconds(), float64(windowFloor*workers))
+}
+
+// processTime is the CPU time that the process has used.
+func processTime() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts) // 0 leaves windowFloor
+	return time.Duration(ts.Nano())
+}
+
+// gapFor is how long no window may be open after what has happened in one, in order that all together keeps to what is
+// allowed, in nanoseconds for each second.
+func gapFor(took time.Duration, looks, counted uint64, perSecond float64) time.Duration {
 	cost := float64(looks)*lookCost + float64(counted)*watchedCost
-	perSecond := float64(windowBudget * workers)
 	if cost <= perSecond*took.Seconds() {
 		return 0
 	}

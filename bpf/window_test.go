@@ -170,15 +170,15 @@ func TestARequestAwaitedAsTheWindowClosesIsNotTakenForOneOfTheNext(t *testing.T)
 }
 
 func TestWindowsAreAsMuchOfTheTimeAsTheBudgetAllows(t *testing.T) {
-	const took = windowTime
+	const took, busy = windowTime, windowBudget * 1e9 // of a process that uses a whole processor
 	for _, c := range []struct {
 		looks, counted uint64
-		workers        int
+		perSecond      float64
 		whole          bool // the window stays open
 	}{
-		{0, 0, 1, true}, {1000, 100, 1, true}, {10_000, 2000, 1, false}, {10_000, 2000, 4, false}, {10_000, 2000, 64, true},
+		{0, 0, busy, true}, {1000, 100, busy, true}, {10_000, 2000, busy, false}, {10_000, 2000, 4 * busy, false}, {10_000, 2000, 64 * busy, true},
 	} {
-		gap := gapFor(took, c.looks, c.counted, c.workers)
+		gap := gapFor(took, c.looks, c.counted, c.perSecond)
 		if c.whole {
 			if gap != 0 {
 				t.Errorf("%+v: a gap of %v", c, gap)
@@ -186,12 +186,33 @@ func TestWindowsAreAsMuchOfTheTimeAsTheBudgetAllows(t *testing.T) {
 			continue
 		}
 		cost := float64(c.looks*lookCost + c.counted*watchedCost + turnCost)
-		if spent := cost / (took + gap).Seconds() / float64(c.workers); spent > windowBudget*1.001 || spent < windowBudget*0.999 {
-			t.Errorf("%+v: with a gap of %v it costs %v ns a second, not %v", c, gap, spent, windowBudget)
+		if spent := cost / (took + gap).Seconds(); spent > c.perSecond*1.001 || spent < c.perSecond*0.999 {
+			t.Errorf("%+v: with a gap of %v it costs %v ns a second", c, gap, spent)
 		}
 	}
-	if gap := gapFor(took, 10_000_000, 0, 1); gap != gapMax {
+	if gap := gapFor(took, 10_000_000, 0, busy); gap != gapMax {
 		t.Errorf("a gap of %v, not of %v at most", gap, gapMax)
+	}
+}
+
+func TestTheBudgetIsAShareOfWhatTheProcessUsesAndAThousandthOfItsLoops(t *testing.T) {
+	for _, c := range []struct {
+		used, in time.Duration
+		workers  int
+		want     float64
+	}{
+		{time.Second, time.Second, 1, 5_000_000},
+		{3 * time.Second, time.Second, 4, 15_000_000},
+		{500 * time.Millisecond, 2 * time.Second, 1, 1_250_000},
+		{10 * time.Millisecond, time.Second, 1, 1_000_000},
+		{0, time.Second, 8, 8_000_000},
+	} {
+		if got := allowance(c.used, c.in, c.workers); got < c.want*0.999 || got > c.want*1.001 {
+			t.Errorf("%+v: %v ns a second", c, got)
+		}
+	}
+	before := processTime()
+	for processTime() == before { // it goes on while something is done
 	}
 }
 
