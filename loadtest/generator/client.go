@@ -3,6 +3,7 @@ package generator
 import (
 	"bytes"
 	"crypto/tls"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -225,6 +226,9 @@ func (t *target) answered(l *loop, now, due int64) {
 		t.result.Requests++
 	}
 	l.load.answered++
+	if p := l.load.progress; p != nil {
+		atomic.AddUint64(p, 1)
+	}
 	l.load.lastAnswer = now
 }
 

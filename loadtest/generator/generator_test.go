@@ -3,12 +3,14 @@ package generator
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -201,6 +203,25 @@ func TestTheBareLoopForwardsBodiesOfAllSizesBothWaysUnharmed(t *testing.T) {
 		if r := results[0]; r.Failed() > 0 || r.Requests == 0 || r.Requests != r.Latency.Count() {
 			t.Errorf("body %d, upload %d: %d answered, failures %v", c.body, c.upload, r.Requests, r.Failures)
 		}
+	}
+}
+
+func TestWhoeverMapsTheFileOfProgressSeesHowManyAreAnswered(t *testing.T) {
+	l := testLoop(t)
+	port := startBareLoop(t, l.backend.port)
+	l.backend.prepare(5, 0)
+	command := shortCommand(port)
+	command.Progress = filepath.Join(t.TempDir(), "progress")
+	results, err := l.run(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := os.ReadFile(command.Progress)
+	if err != nil || len(told) != 8 {
+		t.Fatal(told, err)
+	}
+	if n := binary.NativeEndian.Uint64(told); n != results[0].Requests || n == 0 {
+		t.Errorf("it says %d, and %d are answered", n, results[0].Requests)
 	}
 }
 

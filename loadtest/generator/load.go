@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"rauta.io/rauta/loadtest/procfs"
+	"rauta.io/rauta/loadtest/rawio"
 )
 
 const (
@@ -29,6 +30,7 @@ type load struct {
 	open       bool        // open loop: requests have a schedule
 	free       []requester // open loop: those without a request
 	backlog    []int64     // open loop: intended send times that found no free connection
+	progress   *uint64     // nil: nobody wants to know
 }
 
 func (l *loop) run(command *Command) ([]*Result, error) {
@@ -40,6 +42,14 @@ func (l *loop) run(command *Command) ([]*Result, error) {
 		return nil, nil
 	}
 	l.prepare(command)
+	if command.Progress != "" {
+		progress, unmap, err := rawio.MapCounter(command.Progress)
+		if err != nil {
+			return nil, fmt.Errorf("the file of progress: %w", err)
+		}
+		defer unmap()
+		l.load.progress = progress
+	}
 	results := make([]*Result, len(l.load.targets))
 	for i, t := range l.load.targets {
 		results[i] = t.result
@@ -205,7 +215,7 @@ func (l *loop) slice(t *target, command *Command) (Sample, error) {
 	case d.open:
 		err = l.sendOnSchedule(t, begin, end, command.PerSecond)
 	default:
-		err = l.saturate(t, end, command.WholeMachine)
+		err = l.saturate(t, end, command.WholeMachine || command.Progress != "")
 	}
 	d.active = nil
 	if err == nil {

@@ -61,6 +61,9 @@ type Command struct {
 	// WholeMachine has slices of Paired measured for the whole machine, too. The generator then sleeps where it would poll,
 	// because polling would count as work.
 	WholeMachine bool `json:"wholeMachine,omitempty"`
+	// Progress names a file of 8 bytes in which the number of correct answers so far stands, for whoever maps it, too. The
+	// generator then sleeps as for WholeMachine.
+	Progress string `json:"progress,omitempty"`
 }
 
 // Target is a proxy under test.
