@@ -221,6 +221,48 @@ func TestResetsAreCountedByDirectionAndEndpoint(t *testing.T) {
 	r.await(`rauta_client_tcp_resets_total{direction="sent"} 0`)
 }
 
+// deafen has the kernel drop whatever comes for a socket, as if the peer of its peer were gone.
+func deafen(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K} // keeps 0 bytes
+	if err := unix.SetsockoptSockFprog(fdOf(t, c), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// speak sends something on a connection that gives up when it has no answer for a while.
+func speak(t *testing.T, c *net.TCPConn) {
+	t.Helper()
+	const patience = 300 // ms, longer than to the first retransmit
+	if err := unix.SetsockoptInt(fdOf(t, c), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, patience); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAPeerThatAnswersNoMoreIsATimeoutOfItsEndpointOrOfAClient(t *testing.T) {
+	r := newRig(t)
+	l := r.listen(true)
+	ours := r.mustDial(l.Addr().String(), r.endpoint("silent"))
+	deafen(t, r.accept(l))
+	speak(t, ours)
+	r.await(`rauta_backend_tcp_timeouts_total{cluster="c",endpoint="silent"} 1`)
+	if text := r.metrics(); !strings.Contains(text, `rauta_backend_tcp_retransmits_total{cluster="c",endpoint="silent"} `) ||
+		!strings.Contains(text, "\nrauta_client_tcp_timeouts_total 0\n") {
+		t.Errorf("the metrics are\n%s", tcpLines(text))
+	}
+	client := r.mustDial(l.Addr().String(), nil)
+	accepted := r.accept(l)
+	deafen(t, client)
+	speak(t, accepted)
+	r.await("rauta_client_tcp_timeouts_total 1")
+	if text := r.metrics(); strings.Contains(text, "\nrauta_client_tcp_retransmits_total 0\n") {
+		t.Errorf("the metrics are\n%s", tcpLines(text))
+	}
+}
+
 func TestSocketsWithoutATagChangeNothing(t *testing.T) {
 	r := newRig(t)
 	l := r.listen(false)

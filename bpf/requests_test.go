@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -472,6 +473,25 @@ func TestEveryRouteHasATallyOfItsOwnAndChunksComeAsTheyAreNeeded(t *testing.T) {
 	}
 	if chunks != 3 {
 		t.Errorf("%d chunks for %d routes", chunks, routes)
+	}
+}
+
+// TestTenThousandRoutesOnSixtyFourLoopsTakeWhatIsSaid: docs/operations.md says 78 MiB.
+func TestTenThousandRoutesOnSixtyFourLoopsTakeWhatIsSaid(t *testing.T) {
+	const routes, loops, said = 10_000, 64, 79 << 20
+	registry := observe.NewRegistry(observe.Options{SeriesRoutesMax: 2 * routes})
+	tallies := newTallies(registry, 1)
+	for i := range routes {
+		tallies.workers[0].add(tallies.of(registry.Route(fmt.Sprint("r", i))), 1, 0, 0)
+	}
+	bytes := uintptr(0)
+	for i := range tallies.workers[0].chunks {
+		if chunk := tallies.workers[0].chunks[i].Load(); chunk != nil {
+			bytes += unsafe.Sizeof(*chunk)
+		}
+	}
+	if bytes *= loops; bytes > said || bytes < said/2 {
+		t.Errorf("they take %d bytes", bytes)
 	}
 }
 
