@@ -55,6 +55,20 @@ test: ## run all tests, those of the data plane also with the race detector and 
 	fi
 	@$(MAKE) --no-print-directory race
 
+# What is tested without programs in the kernel, and with every request watched. The tests of bpf know of neither.
+WHOLE := ./cmd/rauta ./test/blackbox
+
+.PHONY: test-ebpf
+test-ebpf: test-ebpf-off test-ebpf-all test-ordinary ## run the tests of the whole without programs in the kernel, with every request watched, and as an ordinary user
+
+.PHONY: test-ebpf-off test-ebpf-all
+test-ebpf-off test-ebpf-all: test-ebpf-%:
+	RAUTA_TEST_EBPF=$* $(GO) test -count=1 $(if $(RUN),-run '$(RUN)') $(WHOLE)
+
+.PHONY: test-ordinary
+test-ordinary: ## as root: run the tests of the whole, and those of bpf, as a user without permissions (RUN=regexp: a part)
+	@test/ordinary.sh '$(RUN)' $(WHOLE) ./bpf
+
 .PHONY: h2spec
 h2spec: ## run the conformance suite of HTTP/2 (pinned in test/h2spec)
 	cd test/h2spec && CGO_ENABLED=0 $(GO) build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec

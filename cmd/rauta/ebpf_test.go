@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 func TestTheKernelsTierIsAMetricAndOffIsOff(t *testing.T) {
@@ -30,6 +32,7 @@ func TestTheKernelsTierIsAMetricAndOffIsOff(t *testing.T) {
 }
 
 func TestWithoutPermissionsRequireDoesNotStart(t *testing.T) {
+	testrig.NeedsEBPF(t)
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil || os.Geteuid() != 0 {
 		t.Skip("permissions are taken away by setpriv, as root")
@@ -50,6 +53,7 @@ func TestWithoutPermissionsRequireDoesNotStart(t *testing.T) {
 }
 
 func TestWhateverKeepsTheKernelSilentRautaServesAndSaysItOnce(t *testing.T) {
+	testrig.NeedsEBPF(t)
 	if os.Geteuid() != 0 {
 		t.Skip("only root can take things away")
 	}

@@ -24,8 +24,11 @@ import (
 // waitMax is when a test gives up on something that must happen; nothing depends on how long it takes below that.
 const waitMax = 30 * time.Second
 
-// binary builds rauta once for all tests.
+// binary builds rauta once for all tests, unless the environment has one (RAUTA), for users who have no Go.
 var binary = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("RAUTA"); path != "" {
+		return path, nil
+	}
 	dir, err := os.MkdirTemp("", "rauta-test-")
 	if err != nil {
 		return "", err
@@ -39,7 +42,7 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
+	if path, err := binary(); err == nil && os.Getenv("RAUTA") == "" {
 		os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
@@ -121,6 +124,16 @@ func startAs(t *testing.T, by []string, backend string, flags ...string) *instan
 	args := append([]string{"serve", "--config", i.dir, "--bind", "127.0.0.1", "--admin", i.admin, "--metrics", i.metrics,
 		"--workers", "2", "--drain-delay", "0s"}, flags...)
 	args = append(append(slices.Clone(by), path), args...)
+	switch testrig.EBPF(t) {
+	case testrig.EBPFOff:
+		if !slices.Contains(args, "--ebpf") {
+			args = append(args, "--ebpf", "off")
+		}
+	case testrig.EBPFAll:
+		if !slices.Contains(args, "--ebpf-sample") {
+			args = append(args, "--ebpf-sample", "1")
+		}
+	}
 	i.cmd = exec.Command(args[0], args[1:]...)
 	i.cmd.Stderr, i.cmd.Stdout = i.log, i.log
 	if err := i.cmd.Start(); err != nil {

@@ -1,7 +1,7 @@
 // Package rawio is the one place of the load test that talks to the kernel without the Go scheduler in between.
 //
-// It owns the raw forms of recv, send and epoll_wait, and a number that two processes share. It does not own descriptors, readiness or any state.
-// The bare loop and the generator call it; both run on one locked thread and never block in here.
+// It owns the raw forms of recv, send and epoll_wait, and a number that two processes share. It does not own descriptors,
+// readiness or any state. The bare loop and the generator call it; both run on one locked thread and never block in here.
 package rawio
 
 import (

@@ -69,6 +69,9 @@ func start(t *testing.T, endpoints []string, options ...option) *rig {
 	for _, o := range options {
 		o(&opt, cfg)
 	}
+	if testrig.EBPF(t) == testrig.EBPFAll && opt.Kernel == nil && opt.Plane == nil {
+		watched(t)(&opt, cfg)
+	}
 	s, err := server.New(opt)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"rauta.io/rauta/bpf"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/server"
 )
@@ -15,17 +16,26 @@ import (
 // watched has the kernel watch every request, or skips the test where it can't.
 func watched(t *testing.T) option {
 	return func(o *server.Options, _ *config.Config) {
-		kernel, tier := bpf.Open(o.Registry)
-		if kernel == nil {
-			t.Skipf("the kernel takes no programs here: %s", tier.Reason)
-		}
+		kernel := watching(t, o)
 		t.Cleanup(kernel.Close)
-		if tier = kernel.WatchRequests(o.Workers, 1, tier); kernel.Requests(0) == nil {
-			t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
-		}
 		kernel.Start()
 		o.Kernel = kernel
 	}
+}
+
+// watching loads the programs that watch every request.
+func watching(t *testing.T, o *server.Options) *bpf.Kernel {
+	t.Helper()
+	testrig.NeedsEBPF(t)
+	kernel, tier := bpf.Open(o.Registry)
+	if kernel == nil {
+		t.Skipf("the kernel takes no programs here: %s", tier.Reason)
+	}
+	if tier = kernel.WatchRequests(o.Workers, 1, tier); kernel.Requests(0) == nil {
+		kernel.Close()
+		t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
+	}
+	return kernel
 }
 
 // series is the value of a metric, with its labels in the order of the exposition; 0 if it is not there.
@@ -198,20 +208,14 @@ func TestConnectionsThatGoOnAsHTTP2AreNotWatched(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForTheProgramsOfTheKernel: what loads them hangs, and everything is served; connections from then on are
-// watched when they come at last.
+// TestNobodyWaitsForTheProgramsOfTheKernel: what loads them hangs, and everything is served; connections are watched when
+// they come at last, and those that were there before from their next request but one.
 func TestNobodyWaitsForTheProgramsOfTheKernel(t *testing.T) {
 	b := newBackend(t, answering(ok))
 	come := make(chan struct{})
 	var late *bpf.Late
 	r := start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) {
-		kernel, tier := bpf.Open(o.Registry)
-		if kernel == nil {
-			t.Skipf("the kernel takes no programs here: %s", tier.Reason)
-		}
-		if tier = kernel.WatchRequests(o.Workers, 1, tier); kernel.Requests(0) == nil {
-			t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
-		}
+		kernel := watching(t, o)
 		late = bpf.Later(func() *bpf.Kernel {
 			<-come
 			return kernel
@@ -230,7 +234,7 @@ func TestNobodyWaitsForTheProgramsOfTheKernel(t *testing.T) {
 		defer c.Close()
 		c.gets(watchedEach)
 	})
-	r.wantWatched(n, n)
+	r.wantWatched(n, n+watchedEach-1)
 	if n := r.series(`rauta_accept_queue_seconds_count`); n == 0 {
 		t.Error("the sockets that listened before are not tagged")
 	}
