@@ -454,6 +454,28 @@ func TestATallyIsGivenAwayOnlyAfterWhoMayStillCountThere(t *testing.T) {
 	}
 }
 
+func TestWhoReadsTheMetricsSlowlyHoldsUpNoWorker(t *testing.T) {
+	registry := observe.NewRegistry(observe.Options{})
+	tallies := newTallies(registry, 1)
+	const routes = 3 * talliesInChunk
+	for i := range routes {
+		tallies.workers[0].add(tallies.of(registry.Route(fmt.Sprint("r", i))), 1, 2, 3)
+	}
+	seen := 0
+	tallies.each(func(c *counts, _ observe.Label) { // as one that waits for its client
+		if !tallies.mu.TryLock() {
+			t.Fatal("a worker that meets a new route would wait")
+		}
+		tallies.mu.Unlock()
+		if seen++; c.received != 2 {
+			t.Errorf("%d bytes received", c.received)
+		}
+	})
+	if seen != routes {
+		t.Errorf("%d routes of %d", seen, routes)
+	}
+}
+
 func TestEveryRouteHasATallyOfItsOwnAndChunksComeAsTheyAreNeeded(t *testing.T) {
 	w := newWatch(t, 1)
 	c := w.connect()

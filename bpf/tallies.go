@@ -27,7 +27,7 @@ type tallies struct {
 	registry *observe.Registry
 	workers  []*workerTallies
 
-	mu     sync.Mutex       // held for the first watched request of a route, and for a scrape
+	mu     sync.Mutex       // held by workers for the first watched request of a route, by others for a chunk at a time
 	owners []*observe.Route // by number; nil: nobody
 	free   []uint32
 	late   []uint32 // free when nobody counts any more who has looked for the number before
@@ -82,9 +82,13 @@ func (w *workerTallies) at(number int) *tally {
 
 // total is what all workers have counted for a route, and what they had counted when they were last read.
 type total struct {
+	counts
+	seen tally
+}
+
+type counts struct {
 	buckets            [buckets]uint64
 	ns, received, sent uint64
-	seen               tally
 }
 
 func newTallies(registry *observe.Registry, workers int) *tallies {
@@ -158,9 +162,9 @@ func (t *tallies) reclaimUntil(stop <-chan struct{}) {
 // reclaim takes the tallies of routes that are forgotten. What is counted for them late counts for others, or, by a worker
 // that had looked for the number just before, for nobody: the number is given away only at the next time.
 func (t *tallies) reclaim() {
+	t.fold()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fold()
 	t.free = append(t.free, t.late...)
 	t.late = t.late[:0]
 	for i := tallyFirst; i < len(t.owners); i++ {
@@ -172,12 +176,29 @@ func (t *tallies) reclaim() {
 	}
 }
 
-// fold adds what was counted since the last time. mu is held.
+// fold adds what was counted since the last time.
 func (t *tallies) fold() {
-	for number := range t.totals {
-		t.totals[number].add(t.read(number))
-	}
+	t.inChunks(func(from, to int) {
+		for number := from; number < to; number++ {
+			t.totals[number].add(t.read(number))
+		}
+	}, func() {})
+	t.mu.Lock()
 	t.folded = time.Now()
+	t.mu.Unlock()
+}
+
+// inChunks goes over all tallies, a chunk at a time: it calls held with mu and then free without it, since a worker may
+// wait for it.
+func (t *tallies) inChunks(held func(from, to int), free func()) {
+	for from, more := 0, true; more; from += talliesInChunk {
+		t.mu.Lock()
+		to := min(from+talliesInChunk, len(t.totals))
+		held(from, to)
+		more = to < len(t.totals)
+		t.mu.Unlock()
+		free()
+	}
 }
 
 // read adds up what the workers have counted.
@@ -208,47 +229,63 @@ func (s *total) add(now tally) {
 
 func (t *tallies) register(registry *observe.Registry) {
 	registry.Counters("rauta_kernel_request_bytes_total", func(emit emit) {
-		t.each(func(s *total, route observe.Label) {
+		t.each(func(s *counts, route observe.Label) {
 			emit(float64(s.received), route, received())
 			emit(float64(s.sent), route, sent())
 		})
 	})
 	bounds := bucketBounds()
 	registry.Histograms("rauta_kernel_request_seconds", func(emit func(*observe.BoundedHistogram, ...observe.Label)) {
-		t.each(func(s *total, route observe.Label) {
+		t.each(func(s *counts, route observe.Label) {
 			emit(&observe.BoundedHistogram{Bounds: bounds, Buckets: s.buckets[:], SumNs: s.ns}, route)
 		})
 	})
 }
 
-// each calls f for every route of which a request was counted.
-func (t *tallies) each(f func(*total, observe.Label)) {
+// each calls f for every route of which a request was counted. mu is free meanwhile: f writes to whoever reads the metrics,
+// and may wait for them.
+func (t *tallies) each(f func(*counts, observe.Label)) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if time.Since(t.folded) > foldSpacing {
+	due := time.Since(t.folded) > foldSpacing
+	t.mu.Unlock()
+	if due {
 		t.fold()
 	}
-	for number := range t.totals {
-		s := &t.totals[number]
-		name := ""
-		switch rt := t.owners[number]; {
-		case number == tallyNone:
-			name = "none"
-		case number == tallyOther:
-			name = "other"
-		case rt == nil:
-			continue
-		default:
-			name = rt.Name()
+	type row struct {
+		counts
+		route observe.Label
+	}
+	rows := make([]row, 0, talliesInChunk)
+	t.inChunks(func(from, to int) {
+		rows = rows[:0]
+		for number := from; number < to; number++ {
+			if name := t.name(number); name != "" && t.totals[number].any() {
+				rows = append(rows, row{t.totals[number].counts, observe.Label{Name: "route", Value: name}})
+			}
 		}
-		if s.any() {
-			f(s, observe.Label{Name: "route", Value: name})
+	}, func() {
+		for i := range rows {
+			f(&rows[i].counts, rows[i].route)
 		}
+	})
+}
+
+// name is the route of a tally; "" if it counts for none. mu is held.
+func (t *tallies) name(number int) string {
+	switch rt := t.owners[number]; {
+	case number == tallyNone:
+		return "none"
+	case number == tallyOther:
+		return "other"
+	case rt == nil:
+		return ""
+	default:
+		return rt.Name()
 	}
 }
 
-func (s *total) any() bool {
-	for _, n := range s.buckets {
+func (c *counts) any() bool {
+	for _, n := range c.buckets {
 		if n > 0 {
 			return true
 		}

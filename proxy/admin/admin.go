@@ -53,11 +53,12 @@ type Admin struct {
 	sources Sources
 	admin   *fasthttp.Server
 	metrics *fasthttp.Server
+	gzip    sync.Pool // of gzip.Writer, for pages of metrics
 }
 
 // New returns servers that do not listen yet.
 func New(sources Sources) *Admin {
-	a := &Admin{sources: sources}
+	a := &Admin{sources: sources, gzip: sync.Pool{New: newGzip}}
 	a.admin = newServer(a.pages(), "admin")
 	a.metrics = newServer(a.numbers(), "metrics")
 	return a
@@ -130,7 +131,7 @@ func (a *Admin) pages() map[string]page {
 // numbers are the pages of the metrics address.
 func (a *Admin) numbers() map[string]page {
 	return map[string]page{
-		"/metrics": {"metrics in the Prometheus text format", fasthttp.CompressHandlerLevel(a.writeMetrics, fasthttp.CompressBestSpeed)},
+		"/metrics": {"metrics in the Prometheus text format", a.writeMetrics},
 		"/healthz": {"the process is alive", func(ctx *fasthttp.RequestCtx) { text(ctx, fasthttp.StatusOK, "ok\n") }},
 		"/readyz": {"a complete configuration is served", func(ctx *fasthttp.RequestCtx) {
 			if ready, why := a.sources.Ready(); !ready {
@@ -147,7 +148,13 @@ var profileIndex = fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index)
 // writeMetrics writes the page while it is being read: with many routes it is tens of megabytes, which nobody should hold.
 func (a *Admin) writeMetrics(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
-	ctx.SetBodyStream(&metricsPage{registry: a.sources.Registry}, -1)
+	page := &metricsPage{registry: a.sources.Registry}
+	ctx.Response.Header.Set(fasthttp.HeaderVary, fasthttp.HeaderAcceptEncoding)
+	if ctx.Request.Header.HasAcceptEncoding("gzip") {
+		page.gzip = &a.gzip
+		ctx.Response.Header.SetContentEncoding("gzip")
+	}
+	ctx.SetBodyStream(page, -1)
 }
 
 // profiles serves net/http/pprof; fasthttp's handler for it has no page at the folder itself.

@@ -1,7 +1,9 @@
 package observe
 
 import (
+	"cmp"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -78,9 +80,10 @@ func (r *Registry) WritePrometheus(w io.Writer) {
 	r.handlesMu.Unlock()
 
 	x := newExposition(w)
-	r.writeRoutes(x)
-	r.writeEndpoints(x)
-	r.writeL4(x)
+	routes, endpoints := r.activeRoutes(x), r.activeEndpoints()
+	r.writeRoutes(x, routes)
+	r.writeEndpoints(x, endpoints)
+	r.writeL4(x, routes, endpoints)
 	r.writeShards(x)
 	r.writeHooks(x)
 	writeRuntime(x)
@@ -88,24 +91,38 @@ func (r *Registry) WritePrometheus(w io.Writer) {
 	x.flush()
 }
 
-// used returns what has series, sorted so that a scrape is stable to read and to compress.
-func (r *Registry) used() ([]*Route, []*Endpoint) {
-	r.usedMu.Lock()
-	routes, endpoints := r.usedRoutes.list, r.usedEndpoints.list
-	r.usedMu.Unlock()
-
-	routes = append([]*Route{r.none, r.other}, routes...)
-	sort.Slice(routes, func(i, j int) bool { return routes[i].name < routes[j].name })
-	endpoints = append([]*Endpoint{r.otherEP}, endpoints...)
-	sort.Slice(endpoints, func(i, j int) bool {
-		a, b := endpoints[i].key, endpoints[j].key
-		return a.Cluster < b.Cluster || a.Cluster == b.Cluster && a.Address < b.Address
-	})
-	return routes, endpoints
+// activeRoute is a route that has series, with its label.
+type activeRoute struct {
+	*Route
+	labels string
 }
 
-func (r *Registry) writeRoutes(x *exposition) {
-	routes, _ := r.used()
+// activeRoutes returns the routes that have series, sorted so that a page is stable to read and to compress.
+func (r *Registry) activeRoutes(x *exposition) []activeRoute {
+	r.usedMu.Lock()
+	used := r.usedRoutes.list
+	r.usedMu.Unlock()
+	routes := make([]activeRoute, 0, len(used)+2)
+	for _, rt := range append([]*Route{r.none, r.other}, used...) {
+		routes = append(routes, activeRoute{rt, x.label("", "route", rt.name)})
+	}
+	slices.SortFunc(routes, func(a, b activeRoute) int { return strings.Compare(a.name, b.name) })
+	return routes
+}
+
+// activeEndpoints returns the endpoints that have series, sorted likewise.
+func (r *Registry) activeEndpoints() []*Endpoint {
+	r.usedMu.Lock()
+	endpoints := r.usedEndpoints.list
+	r.usedMu.Unlock()
+	endpoints = append([]*Endpoint{r.otherEP}, endpoints...)
+	slices.SortFunc(endpoints, func(a, b *Endpoint) int {
+		return cmp.Or(strings.Compare(a.key.Cluster, b.key.Cluster), strings.Compare(a.key.Address, b.key.Address))
+	})
+	return endpoints
+}
+
+func (r *Registry) writeRoutes(x *exposition, routes []activeRoute) {
 	x.family("rauta_requests_total")
 	for _, rt := range routes {
 		r.writeRouteRequests(x, rt)
@@ -123,7 +140,7 @@ func (r *Registry) writeRoutes(x *exposition) {
 				sum.include(&cell.duration)
 			}
 		}
-		x.histogram("rauta_request_duration_seconds", x.label("", "route", rt.name), &sum, true)
+		x.histogram("rauta_request_duration_seconds", rt.labels, &sum, true)
 	}
 	x.family("rauta_request_stage_seconds")
 	for _, rt := range routes {
@@ -136,9 +153,8 @@ func (r *Registry) writeRoutes(x *exposition) {
 }
 
 // writeRouteRequests writes the counters of one route that are not 0.
-func (r *Registry) writeRouteRequests(x *exposition, rt *Route) {
+func (r *Registry) writeRouteRequests(x *exposition, rt activeRoute) {
 	c := rt.cells.Load()
-	labels := x.label("", "route", rt.name)
 	for m, method := range r.methods {
 		var sum [statusClasses]uint64
 		for i := range c.byWorker {
@@ -148,7 +164,7 @@ func (r *Registry) writeRouteRequests(x *exposition, rt *Route) {
 		}
 		for class, n := range sum {
 			if n > 0 {
-				x.begin("rauta_requests_total").raw(labels).raw(`,method="`).escape(method).raw(`",code="`)
+				x.begin("rauta_requests_total").raw(rt.labels).raw(`,method="`).escape(method).raw(`",code="`)
 				x.raw(classLabels[class]).raw(`"`).uint(n)
 			}
 		}
@@ -156,7 +172,7 @@ func (r *Registry) writeRouteRequests(x *exposition, rt *Route) {
 }
 
 // writeRouteInFlight writes how many exchanges of one route are under way, if it has ever had one.
-func (r *Registry) writeRouteInFlight(x *exposition, rt *Route) {
+func (r *Registry) writeRouteInFlight(x *exposition, rt activeRoute) {
 	n, used := int64(0), false
 	c := rt.cells.Load()
 	for i := range c.byWorker {
@@ -165,13 +181,12 @@ func (r *Registry) writeRouteInFlight(x *exposition, rt *Route) {
 			used = true
 		}
 	}
-	if used && rt != r.none {
-		x.begin("rauta_requests_in_flight").raw(x.label("", "route", rt.name)).uint(uint64(max(n, 0)))
+	if used && rt.Route != r.none {
+		x.begin("rauta_requests_in_flight").raw(rt.labels).uint(uint64(max(n, 0)))
 	}
 }
 
-func (r *Registry) writeEndpoints(x *exposition) {
-	_, endpoints := r.used()
+func (r *Registry) writeEndpoints(x *exposition, endpoints []*Endpoint) {
 	x.family("rauta_backend_requests_total")
 	for _, e := range endpoints {
 		var sum [statusClasses]uint64

@@ -48,8 +48,9 @@ func (c *routeCell) countGRPC(s GRPCStatus) {
 }
 
 // writeRouteGRPC writes the gRPC counters of one route that are not 0.
-func (r *Registry) writeRouteGRPC(x *exposition, rt *Route) {
+func (r *Registry) writeRouteGRPC(x *exposition, rt activeRoute) {
 	var sum [len(grpcCodes)]uint64
+	some := false
 	c := rt.cells.Load()
 	for i := range c.byWorker {
 		cell := c.byWorker[i].Load()
@@ -57,15 +58,18 @@ func (r *Registry) writeRouteGRPC(x *exposition, rt *Route) {
 			continue
 		}
 		if counts := cell.grpc.Load(); counts != nil {
+			some = true
 			for code := range sum {
 				sum[code] += counts.n[code].Load()
 			}
 		}
 	}
-	labels := x.label("", "route", rt.name)
+	if !some {
+		return
+	}
 	for code, n := range sum {
 		if n > 0 {
-			x.begin("rauta_grpc_requests_total").raw(labels).raw(`,code="`).raw(grpcCodes[code]).raw(`"`).uint(n)
+			x.begin("rauta_grpc_requests_total").raw(rt.labels).raw(`,code="`).raw(grpcCodes[code]).raw(`"`).uint(n)
 		}
 	}
 }

@@ -47,12 +47,11 @@ type l4Series struct {
 }
 
 // writeL4 writes what is counted for forwarded connections and flows.
-func (r *Registry) writeL4(x *exposition) {
-	routes, endpoints := r.used()
+func (r *Registry) writeL4(x *exposition, routes []activeRoute, endpoints []*Endpoint) {
 	var of, to []l4Series
 	for _, rt := range routes {
 		if sum, ok := sumL4(rt.l4.Load()); ok {
-			of = append(of, l4Series{x.label("", "route", rt.name), sum})
+			of = append(of, l4Series{rt.labels, sum})
 		}
 	}
 	for _, e := range endpoints {

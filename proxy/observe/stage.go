@@ -106,7 +106,7 @@ func (s *stageSum) count() (n uint64) {
 }
 
 // writeRouteStages writes the stages of one route in which any of its requests has spent time.
-func (r *Registry) writeRouteStages(x *exposition, rt *Route) {
+func (r *Registry) writeRouteStages(x *exposition, rt activeRoute) {
 	var sums [StageCount]stageSum
 	var has [StageCount]bool
 	total := uint64(0)
@@ -124,7 +124,6 @@ func (r *Registry) writeRouteStages(x *exposition, rt *Route) {
 		}
 		total += cell.duration.count() // after them: who is in a stage is in the duration already
 	}
-	labels := x.label("", "route", rt.name)
 	for stage := range StageCount {
 		if !has[stage] {
 			continue
@@ -133,7 +132,7 @@ func (r *Registry) writeRouteStages(x *exposition, rt *Route) {
 		if stage >= kernelStages { // those that spent no time in it
 			sum.buckets[0] += total - min(sum.count(), total)
 		}
-		x.stage("rauta_request_stage_seconds", labels+`,stage="`+stageLabels[stage]+`"`, sum)
+		x.stage("rauta_request_stage_seconds", rt.labels+`,stage="`+stageLabels[stage]+`"`, sum)
 	}
 }
 
