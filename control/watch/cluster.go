@@ -15,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 
 	"rauta.io/rauta/control/share"
@@ -29,6 +30,8 @@ type ClusterOptions struct {
 	Selector labels.Selector
 	// DiscoveryTime is how often it is looked for kinds that appear or disappear; 0 for the default.
 	DiscoveryTime time.Duration
+	// Retry is how long a kind that can't be read waits before it is tried again; zero for the default.
+	Retry wait.Backoff
 	// EmptyTime is how long an empty list is doubted, twice; 0 for the default.
 	EmptyTime time.Duration
 	Log       *slog.Logger
@@ -91,6 +94,9 @@ type ServiceName struct{ Namespace, Name string }
 func NewCluster(cfg *rest.Config, opt ClusterOptions) (*Cluster, error) {
 	if opt.DiscoveryTime == 0 {
 		opt.DiscoveryTime = discoveryTime
+	}
+	if opt.Retry == (wait.Backoff{}) {
+		opt.Retry = retries()
 	}
 	if opt.EmptyTime == 0 {
 		opt.EmptyTime = emptyTime
@@ -170,6 +176,19 @@ func (c *Cluster) restart(s *source) {
 	defer c.mu.Unlock()
 	if s.table.sources[s.scope] == s {
 		c.start(s.table, s.scope)
+	}
+}
+
+// resume tries again at once what waits for its next attempt, because the API server is back.
+func (c *Cluster) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.tables {
+		for at, s := range t.sources {
+			if s.waits() {
+				c.start(t, at)
+			}
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/wait"
 
 	"rauta.io/rauta/control/kube"
 	"rauta.io/rauta/control/pause"
@@ -22,6 +23,9 @@ const (
 	// absentTime is how long to wait between looks as long as a kind that has never been seen is missing, goneTimes in a row,
 	// before the rest counts as everything: definitions of kinds reach discovery one by one after a start of the API server.
 	absentTime = time.Second
+	// reachTime is about how often an API server that has not answered is asked whether it is ready, which is one small request
+	// for all kinds: so everything is up to date within seconds after an outage, however long each kind would still wait.
+	reachTime = time.Second
 	// refusedTime is how long an API server may refuse to say whether it is ready: one that is starting refuses everything for
 	// a moment, and one that does so for longer does not let RAUTA ask.
 	refusedTime = 20 * time.Second
@@ -35,31 +39,44 @@ func (c *Cluster) discoverNow() {
 	}
 }
 
-// discover looks for kinds until ctx is done.
+// reachPause is how long it is waited before the next question; not all replicas ask at once.
+func reachPause() time.Duration { return wait.Jitter(reachTime*3/4, 0.5) }
+
+// discover looks for kinds until ctx is done, and for the API server while that is away.
 func (c *Cluster) discover(ctx context.Context) {
+	away := false
 	for {
-		wait := c.opt.DiscoveryTime
+		next := c.opt.DiscoveryTime
 		err := c.ready(ctx)
+		if err != nil {
+			away = true
+		} else if away {
+			away = false
+			c.resume()
+		}
 		var served map[string]map[string]bool
 		if err == nil {
 			served, err = c.served(ctx)
 		}
 		if err == nil {
 			if c.adapt(served); !c.isDiscovered() {
-				wait = min(wait, absentTime)
+				next = min(next, absentTime)
 			}
 		} else if ctx.Err() == nil {
 			c.trouble.told(&table{resource: &resource{kind: kindOfGroups, plural: gatewayGroup}}, err)
-			wait = min(wait, retryTimeMax)
+			if !pause.For(ctx, min(next, reachPause())) {
+				return
+			}
+			continue
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(next):
 			continue
 		case <-c.look:
 		}
-		if !pause.For(ctx, min(wait, time.Second)) { // a kind that is missing is asked for again and again
+		if !pause.For(ctx, min(next, time.Second)) { // a kind that is missing is asked for again and again
 			return
 		}
 	}

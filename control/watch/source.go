@@ -2,6 +2,8 @@ package watch
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,8 +20,8 @@ type name struct{ namespace, name string }
 
 func nameOf(o metav1.Object) name { return name{o.GetNamespace(), o.GetName()} }
 
-// Waiting between attempts to reach the API server. It is short, so that everything is up to date within seconds after an
-// outage, and long enough for some thousand replicas not to be a load.
+// Waiting between attempts to read a kind. It is long enough for some thousand replicas not to be a load. After an outage
+// nothing waits for it: discover asks in place of all kinds.
 const (
 	retryTimeMin = 200 * time.Millisecond
 	retryTimeMax = 2500 * time.Millisecond
@@ -46,6 +48,8 @@ type source struct {
 	table   *table
 	scope   scope
 
+	lister atomic.Pointer[lister] // of the reflector that runs
+
 	// Protected by cluster.mu.
 	objects map[name]object
 	synced  bool
@@ -56,20 +60,28 @@ type source struct {
 	empty   chan struct{}      // told that a list was empty
 }
 
-// retries is how long is waited between attempts: the longest wait, jitter included, is below 5 s.
-func retries() *wait.Backoff {
-	return &wait.Backoff{Duration: retryTimeMin, Factor: 2, Jitter: 0.5, Steps: 8, Cap: retryTimeMax}
+// retries is how long is waited between attempts; jitter is half as much again.
+func retries() wait.Backoff {
+	return wait.Backoff{Duration: retryTimeMin, Factor: 2, Jitter: 0.5, Steps: 8, Cap: retryTimeMax}
 }
 
 // run follows the objects until ctx is done.
 func (s *source) run(ctx context.Context, client rest.Interface) {
 	lw := &lister{client: client, codec: s.cluster.codec, table: s.table, scope: s.scope, told: s.cluster.trouble.told}
+	s.lister.Store(lw)
+	retry := s.cluster.opt.Retry
 	r := cache.NewReflectorWithOptions(lw, s.table.example, s, cache.ReflectorOptions{
 		Name: s.table.plural, TypeDescription: s.table.kind,
-		Backoff: retries(),
+		Backoff: &retry,
 	})
 	go s.doubt(ctx, lw)
 	r.RunWithContext(klog.NewContext(ctx, s.cluster.trouble.library))
+}
+
+// waits reports whether no changes come at the moment.
+func (s *source) waits() bool {
+	l := s.lister.Load()
+	return l == nil || l.watching.Load() == 0
 }
 
 // doubt asks again after an empty list, until ctx is done.
@@ -107,6 +119,19 @@ type lister struct {
 	table  *table
 	scope  scope
 	told   func(*table, error)
+
+	watching atomic.Int32 // watches that are open
+}
+
+// stream is a watch that is counted.
+type stream struct {
+	apiwatch.Interface
+	ended func()
+}
+
+func (s *stream) Stop() {
+	s.Interface.Stop()
+	s.ended()
 }
 
 func (l *lister) request(opts *metav1.ListOptions) *rest.Request {
@@ -124,7 +149,11 @@ func (l *lister) WatchWithContext(ctx context.Context, opts metav1.ListOptions) 
 	opts.Watch = true
 	w, err := l.request(&opts).Watch(ctx)
 	l.told(l.table, err)
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	l.watching.Add(1)
+	return &stream{w, sync.OnceFunc(func() { l.watching.Add(-1) })}, nil
 }
 
 // List and Watch are for a reflector that knows no context; it prefers the others.

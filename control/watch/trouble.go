@@ -28,8 +28,8 @@ type trouble struct {
 	log *slog.Logger
 	// library is where client-go tells every attempt; it is for debugging.
 	library klog.Logger
-	// missing is called when a kind is not there that was.
-	missing func()
+	// look is called when a kind is not there that was, or can't be read any more.
+	look func()
 
 	mu      sync.Mutex
 	away    map[string]time.Time // by kind: since when it can't be read
@@ -39,8 +39,8 @@ type trouble struct {
 	errors  uint64
 }
 
-func newTrouble(log *slog.Logger, missing func()) *trouble {
-	return &trouble{log: log, library: logr.FromSlogHandler(debugging{log.Handler()}), missing: missing,
+func newTrouble(log *slog.Logger, look func()) *trouble {
+	return &trouble{log: log, library: logr.FromSlogHandler(debugging{log.Handler()}), look: look,
 		away: map[string]time.Time{}, refused: map[string]time.Time{}}
 }
 
@@ -58,7 +58,7 @@ func (t *trouble) told(table *table, err error) {
 	t.errors++
 	switch {
 	case apierrors.IsNotFound(err):
-		t.missing()
+		t.look()
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
 		if now := time.Now(); now.Sub(t.refused[table.kind]) >= remindTime {
 			t.refused[table.kind] = now
@@ -76,6 +76,7 @@ func (t *trouble) lost(kind string, err error) {
 	first := len(t.away) == 0
 	if t.away[kind].IsZero() {
 		t.away[kind] = now
+		t.look()
 	}
 	if quiet := now.Sub(t.said); quiet < newsTime || !first && !t.silent && quiet < remindTime {
 		t.silent = t.silent || first
