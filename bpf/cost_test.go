@@ -33,7 +33,7 @@ import (
 // known much better that way than what it costs to have one for a tenth of the time; the latter is derived, and measured too.
 // loadtest ebpf measures the whole program from outside, with a start for each turn, and needs far more of them.
 var (
-	costFor  = flag.Duration("cost", 0, "measure for so long what watching costs; 0: skip that")
+	costFor  = flag.Duration("cost", 0, "measure for so long what watching costs; 0: not at all")
 	costInto = flag.String("cost-into", "", "file that the slices are added to, and that is reported")
 )
 

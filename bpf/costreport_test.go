@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -17,9 +18,14 @@ import (
 type blocks []map[string]costRecord
 
 // costReport has the distribution of what arms take over blocks, to others in the same block.
-func costReport(t *testing.T, text string) string {
+func costReport(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	byLoad := map[string]map[int64]map[string]costRecord{}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(string(text)) {
 		var r costRecord
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatal(err)
@@ -61,6 +67,7 @@ func costReport(t *testing.T, text string) string {
 			window := compare(open, off)
 			compare(long[1:], long[:1])
 			compare(auto, long)
+			compare([]string{armAll}, long)
 			if share := all.share(); share > 0 {
 				fmt.Fprintf(&b, "| %s | %s | %.3f of the time open | | closed | | | | %.4f [%.4f, %.4f] | | |\n", load, clock.name, share,
 					1+share*(window.Median-1), 1+share*(window.Low-1), 1+share*(window.High-1))
