@@ -17,7 +17,7 @@ import (
 // back end becomes healthy, and everything must work again.
 func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
 	overTLSToo(t, func(t *testing.T, m combination) {
-		r := m.start(t, nil, rule(func(r *config.Rule) { r.Timeouts.Request = config.Duration(300 * time.Millisecond) }))
+		r := m.start(t, nil)
 		healthy := m.healthy(t)
 		all := faults()
 		if m.ca != nil {
@@ -30,6 +30,7 @@ func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
 			for _, method := range []string{"GET", "POST"} {
 				t.Run(f.name+" "+method, func(t *testing.T) {
 					b := m.faulty(t, f)
+					r.timeout(f.requestTimeout())
 					r.publish(b.addr)
 					c := m.dial(t, r)
 					got := c.do(t, method, faultBody)

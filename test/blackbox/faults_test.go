@@ -33,6 +33,14 @@ func (f *fault) in(m combination) bool {
 	return f.h1 == nil && f.h2 == nil || m.backend == 1 && f.h1 != nil || m.backend == 2 && f.h2 != nil
 }
 
+// requestTimeout is short only where nothing but a timeout ends the exchange.
+func (f *fault) requestTimeout() time.Duration {
+	if strings.HasPrefix(f.name, "stalls ") {
+		return 300 * time.Millisecond
+	}
+	return patience
+}
+
 func reset(c *conn) {
 	nc := c.Conn
 	if s, over := nc.(*tls.Conn); over {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +103,15 @@ func (r *rig) publish(endpoints ...string) {
 	if err := r.server.Publish(r.config, eps); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// timeout bounds requests from the next publish on. What was published stays as it is.
+func (r *rig) timeout(request time.Duration) {
+	next, route := *r.config, *r.config.Routes[0]
+	route.Rules = slices.Clone(route.Rules)
+	route.Rules[0].Timeouts.Request = config.Duration(request)
+	next.Routes = append([]*config.Route{&route}, next.Routes[1:]...)
+	r.config = &next
 }
 
 func limits(f func(*fastpath.Limits)) option {
