@@ -116,7 +116,7 @@ func loadCluster(ctx context.Context, o *clusterOptions, opt translate.Options, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTime)
 	defer cancel()
-	opt.AllowLoopback = false // as serve does in a cluster
+	opt.AllowLoopback, opt.ClassObjects = false, true // as serve does in a cluster
 	objects, result, err := control.ReadOnce(ctx, from, opt)
 	if err != nil {
 		return nil, fmt.Errorf("read the objects of %s: %w; the account of the kubeconfig has to be able to list and watch all that RAUTA reads", access.Host, err)

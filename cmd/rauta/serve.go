@@ -211,7 +211,7 @@ func (o *serveOptions) validate() error {
 	if err := o.reports.validate(len(o.paths) > 0); err != nil {
 		return err
 	}
-	o.translate.AllowLoopback = len(o.paths) > 0
+	o.translate.AllowLoopback, o.translate.ClassObjects = len(o.paths) > 0, len(o.paths) == 0
 	o.translate.WithoutTLS, o.translate.WithoutL4 = o.engine != engineLoop, o.engine != engineLoop
 	return o.validateAddresses()
 }

@@ -61,8 +61,11 @@ type Options struct {
 	// IngressControllerName is compared with IngressClass.spec.controller.
 	IngressControllerName string `json:"ingressControllerName,omitempty"`
 	// IngressClass is the class that is RAUTA's even when no IngressClass object says so: the value of the legacy
-	// annotation kubernetes.io/ingress.class, or a spec.ingressClassName without an object.
+	// annotation kubernetes.io/ingress.class, or, unless ClassObjects, a spec.ingressClassName without an object.
 	IngressClass string `json:"ingressClass,omitempty"`
+	// ClassObjects says that a spec.ingressClassName needs its object, as in a cluster: who deletes that takes all its
+	// Ingresses from RAUTA. Files need none.
+	ClassObjects bool `json:"classObjects,omitempty"`
 	// WatchIngressWithoutClass takes Ingresses that name no class at all.
 	WatchIngressWithoutClass bool `json:"watchIngressWithoutClass,omitempty"`
 	// HTTPPort and HTTPSPort are the ports of the listeners that Ingresses share.

@@ -86,12 +86,13 @@ func (t *translator) openForIngresses(l config.Listener, ours []*networkingv1.In
 func (t *translator) oursIngress(o *networkingv1.Ingress) bool {
 	if name := ptr.Deref(o.Spec.IngressClassName, ""); name != "" {
 		class := t.in.ingressClasses[name]
-		if class == nil && name != t.opt.IngressClass {
+		byName := class == nil && name == t.opt.IngressClass && !t.opt.ClassObjects
+		if class == nil && !byName {
 			t.reporter("Ingress", o).warnf("spec.ingressClassName",
 				fmt.Sprintf("add an IngressClass of this name with spec.controller %s", t.opt.IngressControllerName),
 				"there is no IngressClass %q; the Ingress is ignored", name)
 		}
-		return t.oursClass(class) || class == nil && name == t.opt.IngressClass
+		return t.oursClass(class) || byName
 	}
 	if name, set := o.Annotations[annotationIngressClass]; set {
 		return name == t.opt.IngressClass || t.oursClass(t.in.ingressClasses[name])
