@@ -112,7 +112,7 @@ func TestAnUpdateOfTheDaemonSetRefusesNoConnection(t *testing.T) {
 	served(t, ns)
 	before := w.ready(t)
 
-	f := send(t, ns, nil)
+	f := send(t, ns, steady, nil)
 	patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"example.com/update-of":%q}}}}}`, before.UID)
 	if _, err := w.Client().AppsV1().DaemonSets(system).Patch(t.Context(), "rauta", "application/strategic-merge-patch+json", patch, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)

@@ -233,7 +233,7 @@ func TestPoisonsOfEveryKindHurtNobodyAndAreTold(t *testing.T) {
 	})
 
 	before := w.files(t)
-	f := send(t, ns, func(a answer, _ time.Time) error {
+	f := send(t, ns, steady, func(a answer, _ time.Time) error {
 		if strings.Contains(a.body, "X-Poison") || strings.Contains(a.body, "X-Forged") {
 			return fmt.Errorf("a request has what an object of another namespace says: %s", a.body)
 		}

@@ -71,7 +71,7 @@ func TestAGrantForACertificateThatIsTakenAwayEndsHandshakesAtOnceAndNothingElse(
 		t.Fatal(err)
 	}
 	w.Apply(t, fmt.Sprintf(borrowing, ns, other))
-	beside := send(t, ns, nil) // over a listener that borrows nothing
+	beside := send(t, ns, steady, nil) // over a listener that borrows nothing
 	for range times {
 		w.Apply(t, fmt.Sprintf(lending, ns, other))
 		cluster.Eventually(t, "a handshake", func() error { return shake(t.Context()) })

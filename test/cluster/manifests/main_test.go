@@ -268,13 +268,20 @@ type traffic struct {
 // clients of a traffic; a test shares the machine with everything else.
 const clients = 8
 
+// How long each client waits between two requests: with steady they send some thousands a second, and leave the API server
+// and the controllers time to do what is to happen meanwhile.
+const (
+	full   = 0
+	steady = 2 * time.Millisecond
+)
+
 func newClient(stays bool) *http.Client {
 	dialer := &net.Dialer{Timeout: time.Minute}
 	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: !stays}}
 }
 
-// send starts traffic; check looks at each answer, together with when its request began.
-func send(t *testing.T, namespace string, check func(a answer, began time.Time) error) *traffic {
+// send starts traffic, full or steady; check looks at each answer, together with when its request began.
+func send(t *testing.T, namespace string, pause time.Duration, check func(a answer, began time.Time) error) *traffic {
 	ctx, stop := context.WithCancel(context.Background())
 	f := &traffic{stop: stop}
 	for i := range clients {
@@ -291,6 +298,7 @@ func send(t *testing.T, namespace string, check func(a answer, began time.Time) 
 				if err != nil {
 					f.fail(began, err)
 				}
+				time.Sleep(pause)
 			}
 		})
 	}

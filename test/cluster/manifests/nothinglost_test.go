@@ -52,7 +52,7 @@ func TestRouteChangesWeightsAndSwapsLoseNothingAndNothingOldComesAfterTheNew(t *
 		since time.Time
 	}
 	var old atomic.Pointer[gone]
-	f := send(t, ns, func(a answer, began time.Time) error {
+	f := send(t, ns, steady, func(a answer, began time.Time) error {
 		if g := old.Load(); g != nil && began.After(g.since) && strings.Contains(a.body, `"Version":"`+g.app+`"`) {
 			return fmt.Errorf("%s answers, which the route has left %s ago", g.app, began.Sub(g.since))
 		}
@@ -87,7 +87,7 @@ func TestRouteChangesWeightsAndSwapsLoseNothingAndNothingOldComesAfterTheNew(t *
 func TestAnUpdateOfABackEndLosesNoRequest(t *testing.T) {
 	w := deployed(t)
 	ns := w.deploy(t, 3, "app")
-	f := send(t, ns, nil)
+	f := send(t, ns, steady, nil)
 	for revision := 2; f.sent.Load() < updateRequests; revision++ {
 		patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"labels":{"revision":"%d"}}}}}`, revision)
 		d, err := w.Client().AppsV1().Deployments(ns).Patch(t.Context(), "app", "application/strategic-merge-patch+json", patch, metav1.PatchOptions{})
@@ -109,7 +109,7 @@ func TestAnUpdateOfABackEndLosesNoRequest(t *testing.T) {
 func TestABackEndThatIsKilledFailsNoGET(t *testing.T) {
 	w := deployed(t)
 	ns := w.deploy(t, 3, "app")
-	f := send(t, ns, nil)
+	f := send(t, ns, full, nil)
 	for _, pod := range w.pods(t, t.Context(), ns) {
 		before := f.sent.Load()
 		if !w.node.Kill(pod.UID) {
@@ -132,7 +132,7 @@ func TestWithoutTheAPIServerNothingFailsAndARestartServesWhatWasServedLast(t *te
 	pod := w.ready(t)
 	time.Sleep(3 * time.Second) // what is served is stored when nothing has changed for a second
 
-	f := send(t, ns, nil)
+	f := send(t, ns, steady, nil)
 	w.StopAPIServer()
 	time.Sleep(outage)
 	f.end(t)
@@ -146,7 +146,7 @@ func TestWithoutTheAPIServerNothingFailsAndARestartServesWhatWasServedLast(t *te
 		t.Errorf("the log does not say what is served")
 	}
 
-	f = send(t, ns, nil)
+	f = send(t, ns, steady, nil)
 	if err := w.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
