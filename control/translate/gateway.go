@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -137,6 +138,21 @@ type portUse struct {
 	protocol config.Protocol
 	proxy    *config.ProxyProtocol
 	names    map[string]*nameUse // by hostname, of a port for TLS
+	turn     int                 // config.Listener.Turn: the lowest that a namespace with a listener there gives it
+}
+
+// takeTurn counts the ports of a namespace, those of the oldest Gateways first.
+func (t *translator) takeTurn(namespace string, k portKey) {
+	known := t.turns[namespace]
+	if known == nil {
+		known = map[portKey]bool{}
+		t.turns[namespace] = known
+	}
+	use := t.ports[k]
+	if turn := len(known); !known[k] {
+		known[k], use.turn = true, min(use.turn, turn)
+		t.ports[k] = use
+	}
 }
 
 // owner is the protocol for a hostname, or of the port as a whole.
@@ -178,8 +194,9 @@ func (t *translator) claimPorts(g *gateway, listeners []*listener) {
 		for _, address := range g.addresses {
 			k := l.portKey(address)
 			if _, taken := t.ports[k]; !taken {
-				t.ports[k] = portUse{gateway: name, protocol: l.protocol(), proxy: g.proxy, names: map[string]*nameUse{}}
+				t.ports[k] = portUse{gateway: name, protocol: l.protocol(), proxy: g.proxy, names: map[string]*nameUse{}, turn: math.MaxInt}
 			}
+			t.takeTurn(l.owner.GetNamespace(), k)
 			if names := t.ports[k].names; names[l.hostname] == nil {
 				use := l.nameUse()
 				names[l.hostname] = &use

@@ -445,6 +445,7 @@ func (t *translator) publish(l *listener) {
 			Name:          name,
 			Address:       address,
 			Port:          l.port(),
+			Turn:          t.ports[l.portKey(address)].turn,
 			Protocol:      l.protocol(),
 			Hostname:      l.hostname,
 			ProxyProtocol: g.proxy,

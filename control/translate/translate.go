@@ -23,8 +23,8 @@ func Translate(o *Objects, opt Options) *Result {
 	t := &translator{
 		opt:   opt.withDefaults(),
 		asked: references{},
-		ports: map[portKey]portUse{},
-		sets:  map[key]*listenerSet{},
+		ports: map[portKey]portUse{}, turns: map[string]map[portKey]bool{},
+		sets: map[key]*listenerSet{},
 
 		certificates: map[key]*certificate{},
 		ticketKeySet: map[key]bool{},
@@ -65,6 +65,7 @@ type translator struct {
 	all      []*listener // of the Gateways and their ListenerSets
 	sets     map[key]*listenerSet
 	ports    map[portKey]portUse
+	turns    map[string]map[portKey]bool // by namespace, which ports have had their turn
 
 	certificates map[key]*certificate // of the Secrets that were looked at
 	ticketKeySet map[key]bool         // that are in config.TicketKeySets

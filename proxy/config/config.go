@@ -55,6 +55,9 @@ type Listener struct {
 	Address string `json:"address,omitempty"`
 	// Port is 1 to 65535.
 	Port uint16 `json:"port"`
+	// Turn is how many ports come before this one of those that belong together, such as those of a namespace. Where more are
+	// asked for than may be open, those with fewer before them are opened: nobody's many take the places of others' few.
+	Turn int `json:"turn,omitempty"`
 	// Protocol is what clients speak.
 	Protocol Protocol `json:"protocol"`
 	// Hostname restricts the listener: "" any, "a.example.com" exact, "*.example.com" any number of labels below.

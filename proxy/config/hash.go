@@ -201,6 +201,7 @@ func (d *digest) listener(l *Listener) {
 	d.text(l.Name)
 	d.text(l.Address)
 	d.number(int64(l.Port))
+	d.number(int64(l.Turn))
 	d.text(string(l.Protocol))
 	d.text(l.Hostname)
 	if d.flag(l.ProxyProtocol != nil) {

@@ -83,8 +83,8 @@ func (s *Succession) sameListener(i int) bool {
 		return false
 	}
 	a, b := &s.Before.Listeners[i], &s.After.Listeners[i]
-	return a.Name == b.Name && a.Address == b.Address && a.Port == b.Port && a.Protocol == b.Protocol && a.Hostname == b.Hostname &&
-		a.ProxyProtocol == b.ProxyProtocol && a.TLS == b.TLS && a.Passthrough == b.Passthrough && SameAttached(a.Attached, b.Attached)
+	return a.Name == b.Name && a.Address == b.Address && a.Port == b.Port && a.Turn == b.Turn && a.Protocol == b.Protocol &&
+		a.Hostname == b.Hostname && a.ProxyProtocol == b.ProxyProtocol && a.TLS == b.TLS && a.Passthrough == b.Passthrough && SameAttached(a.Attached, b.Attached)
 }
 
 // sameClusters reports whether the clusters of After are those of Before.

@@ -6,12 +6,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -268,14 +270,17 @@ func (s *Server) SetEndpoints(cluster string, eps []config.Endpoint) {
 func (s *Server) setSockets(next *snapshot.Snapshot) error {
 	var errs []error
 	wanted := map[netip.AddrPort]bool{}
-	room := s.ports - s.staying(next)
+	beyond := s.beyond(next)
+	for at := range beyond { // before others take their places
+		s.close(at)
+	}
 	for _, p := range next.Ports {
-		wanted[p.Addr] = true
-		if s.open[p.Addr] {
+		if beyond[socket{addr: p.Addr}] {
+			errs = append(errs, &config.ListenerError{Listeners: namesOf(p.Listeners), Err: s.tooMany()})
 			continue
 		}
-		if room--; room < 0 {
-			errs = append(errs, &config.ListenerError{Listeners: namesOf(p.Listeners), Err: s.tooMany()})
+		wanted[p.Addr] = true
+		if s.open[p.Addr] {
 			continue
 		}
 		if err := s.plane.Open(p.Addr); err != nil {
@@ -287,27 +292,63 @@ func (s *Server) setSockets(next *snapshot.Snapshot) error {
 	}
 	for addr := range s.open {
 		if !wanted[addr] {
-			s.plane.Close(addr)
-			delete(s.open, addr)
-			s.opt.Log.Info("stopped listening", "address", addr.String())
+			s.close(socket{addr: addr})
 		}
 	}
-	return errors.Join(append(errs, s.setUDPSockets(next, room)...)...)
+	return errors.Join(append(errs, s.setUDPSockets(next, beyond)...)...)
 }
 
-// staying is how many of the open ports next has too.
-func (s *Server) staying(next *snapshot.Snapshot) (n int) {
-	for _, p := range next.Ports {
-		if s.open[p.Addr] {
-			n++
+// socket is what a port listens with.
+type socket struct {
+	addr netip.AddrPort
+	udp  bool
+}
+
+// close closes a socket, if it is open.
+func (s *Server) close(at socket) {
+	switch {
+	case at.udp && s.openUDP[at.addr]:
+		s.plane.(datagramPlane).CloseUDP(at.addr)
+		delete(s.openUDP, at.addr)
+		s.opt.Log.Info("stopped receiving datagrams", "address", at.addr.String())
+	case !at.udp && s.open[at.addr]:
+		s.plane.Close(at.addr)
+		delete(s.open, at.addr)
+		s.opt.Log.Info("stopped listening", "address", at.addr.String())
+	}
+}
+
+// beyond returns what next has more than may be open: of those whose turn comes last, so that every node comes to the same,
+// whatever it had open before. Of those whose turn is the same, the open ones stay.
+func (s *Server) beyond(next *snapshot.Snapshot) map[socket]bool {
+	if len(next.Ports)+len(next.UDPPorts) <= s.ports {
+		return nil
+	}
+	type candidate struct {
+		socket
+		turn int
+		shut int // 0 if it is open
+	}
+	all := make([]candidate, 0, len(next.Ports)+len(next.UDPPorts))
+	add := func(at socket, turn int, open bool) {
+		c := candidate{at, turn, 1}
+		if open {
+			c.shut = 0
 		}
+		all = append(all, c)
+	}
+	for _, p := range next.Ports {
+		add(socket{addr: p.Addr}, p.Turn, s.open[p.Addr])
 	}
 	for _, p := range next.UDPPorts {
-		if s.openUDP[p.Addr] {
-			n++
-		}
+		add(socket{p.Addr, true}, p.Turn, s.openUDP[p.Addr])
 	}
-	return n
+	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(a.shut, b.shut)) })
+	out := map[socket]bool{}
+	for _, c := range all[s.ports:] {
+		out[c.socket] = true
+	}
+	return out
 }
 
 func (s *Server) tooMany() error {
@@ -323,21 +364,20 @@ func namesOf(listeners []*snapshot.Listener) []string {
 	return out
 }
 
-// setUDPSockets does the same for datagrams, if there is room for so many ports more. A plane that does not forward any has
-// no ports for them.
-func (s *Server) setUDPSockets(next *snapshot.Snapshot, room int) (errs []error) {
+// setUDPSockets does the same for datagrams. A plane that does not forward any has no ports for them.
+func (s *Server) setUDPSockets(next *snapshot.Snapshot, beyond map[socket]bool) (errs []error) {
 	plane, ok := s.plane.(datagramPlane)
 	if !ok {
 		return nil
 	}
 	wanted := map[netip.AddrPort]bool{}
 	for _, p := range next.UDPPorts {
-		wanted[p.Addr] = true
-		if s.openUDP[p.Addr] {
+		if beyond[socket{p.Addr, true}] {
+			errs = append(errs, &config.ListenerError{Listeners: p.Listeners, Err: s.tooMany()})
 			continue
 		}
-		if room--; room < 0 {
-			errs = append(errs, &config.ListenerError{Listeners: p.Listeners, Err: s.tooMany()})
+		wanted[p.Addr] = true
+		if s.openUDP[p.Addr] {
 			continue
 		}
 		if err := plane.OpenUDP(p.Addr); err != nil {
@@ -349,9 +389,7 @@ func (s *Server) setUDPSockets(next *snapshot.Snapshot, room int) (errs []error)
 	}
 	for addr := range s.openUDP {
 		if !wanted[addr] {
-			plane.CloseUDP(addr)
-			delete(s.openUDP, addr)
-			s.opt.Log.Info("stopped receiving datagrams", "address", addr.String())
+			s.close(socket{addr, true})
 		}
 	}
 	return errs
@@ -397,7 +435,7 @@ func (s *Server) Drain(ctx context.Context) int {
 		s.plane.Close(addr)
 	}
 	clear(s.open)
-	s.setUDPSockets(&snapshot.Snapshot{}, 0)
+	s.setUDPSockets(&snapshot.Snapshot{}, nil)
 	s.mu.Unlock()
 	deadline := time.Now().Add(s.opt.DrainTime)
 	s.plane.Drain()

@@ -164,18 +164,8 @@ func TestPortsBeyondTheLimitAreToldAndCloseNoOthers(t *testing.T) {
 		one.Name, one.Port = fmt.Sprint("default/gw/", i), testrig.FreePort(t)
 		cfg.Listeners = append(cfg.Listeners, one)
 	}
-	served := func(c *config.Config) (names []string) {
-		for _, l := range c.Listeners {
-			conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Port).String())
-			if err == nil {
-				names = append(names, l.Name)
-				conn.Close()
-			}
-		}
-		return names
-	}
 	err := s.Publish(cfg, eps)
-	unserved, before := config.Unserved(cfg, err), served(cfg)
+	unserved, before := config.Unserved(cfg, err), listening(cfg)
 	if len(unserved) != many-limit || len(before) != limit || !strings.Contains(err.Error(), "3 ports are open, and no more may be") {
 		t.Fatalf("served are %v, not served %v: %v", before, unserved, err)
 	}
@@ -183,7 +173,7 @@ func TestPortsBeyondTheLimitAreToldAndCloseNoOthers(t *testing.T) {
 	next := *cfg
 	next.Listeners = slices.DeleteFunc(slices.Clone(cfg.Listeners), func(l config.Listener) bool { return l.Name == before[0] })
 	unserved = config.Unserved(&next, s.Publish(&next, eps))
-	after := served(&next)
+	after := listening(&next)
 	if len(unserved) != many-limit-1 || len(after) != limit || !slices.Contains(after, before[1]) || !slices.Contains(after, before[2]) {
 		t.Errorf("served were %v and are %v, not served %v", before, after, unserved)
 	}
@@ -191,6 +181,47 @@ func TestPortsBeyondTheLimitAreToldAndCloseNoOthers(t *testing.T) {
 	last.Listeners = next.Listeners[:1]
 	if err := s.Publish(&last, eps); err != nil {
 		t.Error(err)
+	}
+}
+
+// listening are the listeners of a configuration that take connections.
+func listening(c *config.Config) (names []string) {
+	for _, l := range c.Listeners {
+		conn, err := net.Dial("tcp", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), l.Port).String())
+		if err == nil {
+			names = append(names, l.Name)
+			conn.Close()
+		}
+	}
+	return names
+}
+
+func TestWhereThereAreTooManyPortsNobodysManyTakeThePlaceOfOthersFew(t *testing.T) {
+	s, _ := startServer(t, 1, func(s *Server) { s.opt.ReadyWithoutSockets, s.ports = true, 3 })
+	cfg, eps := everythingTo(1, "127.0.0.1:1")
+	one := cfg.Listeners[0]
+	cfg.Listeners = nil
+	add := func(namespace string, many int) {
+		for i := range many {
+			one.Name, one.Port, one.Turn = fmt.Sprint(namespace, "/gw/", i), testrig.FreePort(t), i
+			cfg.Listeners = append(cfg.Listeners, one)
+		}
+	}
+	add("greedy", 5)
+	_ = s.Publish(cfg, eps)
+	if got := listening(cfg); !slices.Equal(got, []string{"greedy/gw/0", "greedy/gw/1", "greedy/gw/2"}) {
+		t.Fatalf("alone, it has %v", got)
+	}
+	next := *cfg
+	cfg = &next
+	add("small", 2)
+	unserved := config.Unserved(cfg, s.Publish(cfg, eps))
+	// Of those that are the second of their namespace the one that is open stays.
+	if got := listening(cfg); !slices.Equal(got, []string{"greedy/gw/0", "greedy/gw/1", "small/gw/0"}) {
+		t.Errorf("with another one, served are %v", got)
+	}
+	if len(unserved) != 4 || unserved["greedy/gw/2"] == nil || unserved["small/gw/1"] == nil {
+		t.Errorf("not served are %v", unserved)
 	}
 }
 

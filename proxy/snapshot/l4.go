@@ -32,6 +32,8 @@ func (r *L4Route) Pick(random uint32) *Backend { return pick(r.Backends, r.weigh
 type UDPPort struct {
 	// Addr is where to receive; its address is unspecified for all addresses of the host.
 	Addr netip.AddrPort
+	// Turn is the lowest config.Listener.Turn of its listeners.
+	Turn int
 	// Listeners in the order of the configuration.
 	Listeners []string
 	// Route gets all flows; nil if none is attached.
@@ -180,10 +182,11 @@ func first(parts []l4Part) *l4Part {
 func (c *compiler) udpPort(at netip.AddrPort, index int) {
 	i, known := slices.BinarySearchFunc(c.next.UDPPorts, at, func(p *UDPPort, at netip.AddrPort) int { return p.Addr.Compare(at) })
 	if !known {
-		c.next.UDPPorts = slices.Insert(c.next.UDPPorts, i, &UDPPort{Addr: at})
+		c.next.UDPPorts = slices.Insert(c.next.UDPPorts, i, &UDPPort{Addr: at, Turn: c.next.Config.Listeners[index].Turn})
 	}
 	p := c.next.UDPPorts[i]
 	p.Listeners = append(p.Listeners, c.next.Config.Listeners[index].Name)
+	p.Turn = min(p.Turn, c.next.Config.Listeners[index].Turn)
 	if won := first(c.l4Parts(index)); won != nil && (p.Route == nil || won.precedence < p.precedence) {
 		p.Route, p.precedence = won.route, won.precedence
 	}

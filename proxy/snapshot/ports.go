@@ -150,6 +150,15 @@ func (c *compiler) sockets() map[netip.AddrPort]*socket {
 	return sockets
 }
 
+// turn is the lowest that a listener gives the socket.
+func (s *socket) turn() int {
+	turn := s.configs[0].Turn
+	for _, l := range s.configs {
+		turn = min(turn, l.Turn)
+	}
+	return turn
+}
+
 func prefixes(p *config.ProxyProtocol) []netip.Prefix {
 	if p == nil {
 		return nil
@@ -220,7 +229,7 @@ func sharedAttachments(cfg, last *config.Listener) []config.Attachment {
 }
 
 func (c *compiler) port(s *socket, prev *Port) *Port {
-	p := &Port{Addr: s.addr, ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
+	p := &Port{Addr: s.addr, Turn: s.turn(), ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
 	s.forward(p)
 	sitesBefore := map[string]*site{}
 	if prev != nil {
@@ -240,7 +249,7 @@ func (c *compiler) port(s *socket, prev *Port) *Port {
 		last := sitesBefore[hostname]
 		p.sites = append(p.sites, s.named(c.site(s, hostname, of[hostname], last), last, of[hostname]))
 	}
-	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) &&
+	if prev != nil && slices.Equal(p.sites, prev.sites) && slices.Equal(p.Listeners, prev.Listeners) && p.Turn == prev.Turn &&
 		slices.Equal(p.ProxyProtocolFrom, prev.ProxyProtocolFrom) && p.TLS == prev.TLS &&
 		p.TCP == prev.TCP && p.L4 == prev.L4 && p.ByServerName == prev.ByServerName && p.Terminates == prev.Terminates {
 		return prev

@@ -70,6 +70,8 @@ func (s *Snapshot) Certificate(name string) *certs.Certificate { return s.certif
 type Port struct {
 	// Addr is where to listen; its address is unspecified for all addresses of the host.
 	Addr netip.AddrPort
+	// Turn is the lowest config.Listener.Turn of its listeners.
+	Turn int
 	// ProxyProtocolFrom, if not empty, are the peers that must, and alone may, connect with a PROXY protocol header.
 	ProxyProtocolFrom []netip.Prefix
 	// TLS is set if clients speak TLS on the port; a connection to such a port must never be served without it.
