@@ -35,9 +35,18 @@ build: ## build the static binary bin/rauta
 run: build ## serve examples in front of four demo back ends; Ctrl-C stops all (ARGS='--access-log FILE': further flags of serve)
 	@bin/rauta demo examples $(if $(ARGS),-- $(ARGS))
 
+# How many packages are tested at once: most of their time they wait.
+PACKAGES  ?= $(shell echo $$((2 * $$(nproc))))
+
 .PHONY: test
-test: ## run all tests, those of the data plane also with the race detector and the invariants
-	$(GO) test ./...
+test: test-go test-peers race ## run all tests, those of the data plane also with the race detector and the invariants
+
+.PHONY: test-go
+test-go: ## run the tests that need nothing but Go
+	$(GO) test -p $(PACKAGES) ./...
+
+.PHONY: test-peers
+test-peers: ## run h2spec, clients and grpc, as far as their modules can be downloaded
 	@if (cd test/h2spec && $(GO) mod download) >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory h2spec; \
 	else \
@@ -53,7 +62,6 @@ test: ## run all tests, those of the data plane also with the race detector and 
 	else \
 		echo 'grpc: skipped, its modules could not be downloaded'; \
 	fi
-	@$(MAKE) --no-print-directory race
 
 # What is tested without programs in the kernel, and with every request watched. The tests of bpf know of neither.
 WHOLE := ./cmd/rauta ./test/blackbox
@@ -88,10 +96,10 @@ grpc: build ## call gRPC services through RAUTA with the interoperability suite 
 	cd test/grpc && $(GO) vet . && RAUTA=$(CURDIR)/bin/rauta $(GO) test -count=1 .
 
 .PHONY: test-cluster
-test-cluster: ## run the tests that need an API server, which the first run builds in ten minutes (pinned in test/cluster)
+test-cluster: build ## run the tests that need an API server, which the first run builds in seven minutes (pinned in test/cluster)
 	@if (cd test/cluster && $(GO) mod download && cd plane && $(GO) mod download) >/dev/null 2>&1; then \
-		cd test/cluster && $(GO) vet ./... && $(GO) test -v -run '^$$' -timeout 2h . && $(GO) test -count=1 -timeout 30m . && \
-		cd manifests && $(GO) vet . && $(GO) test -count=1 -timeout 30m .; \
+		cd test/cluster && $(GO) vet ./... && $(GO) test -v -run '^$$' -timeout 2h . && export RAUTA=$(CURDIR)/bin/rauta && \
+		$(GO) test -count=1 -timeout 30m . && cd manifests && $(GO) vet . && $(GO) test -count=1 -timeout 30m .; \
 	else \
 		echo 'test-cluster: skipped, its modules could not be downloaded'; \
 	fi
@@ -117,10 +125,10 @@ conformance-v%:
 	@if $(MAKE) --no-print-directory conformance-modules-v$*; then $(MAKE) --no-print-directory conformance-run-v$*; \
 	else echo 'conformance: the suite v$* is skipped'; fi
 
-conformance-run-v%:
+conformance-run-v%: build
 	@mkdir -p bin docs/conformance
 	@cd test/cluster && $(GO) test -v -run '^$$' -timeout 2h .
-	@cd test/conformance && export GOTOOLCHAIN=$(suite_toolchain_v$*) && $(GO) vet -modfile=$(suite_modules_v$*) . && \
+	@cd test/conformance && export RAUTA=$(CURDIR)/bin/rauta GOTOOLCHAIN=$(suite_toolchain_v$*) && $(GO) vet -modfile=$(suite_modules_v$*) . && \
 	for channel in $(or $(CHANNEL),$(suite_channels_v$*)); do \
 		log=$(CURDIR)/bin/conformance-v$*-$$channel.log; echo "conformance: suite v$*, channel $$channel, everything goes to $$log"; \
 		if $(GO) test -modfile=$(suite_modules_v$*) -count=1 -v -timeout 2h . -args -modules $(suite_modules_v$*) -channel $$channel \
@@ -133,7 +141,7 @@ conformance-run-v%:
 race: ## run the tests of the data plane with -race -tags invariants
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo '$(GO) test -race -tags invariants $(DATAPLANE)'; \
-		$(GO) test -race -tags invariants $(DATAPLANE) && \
+		$(GO) test -race -tags invariants -p $(PACKAGES) $(DATAPLANE) && \
 		$(GO) test -race -short ./bpf && \
 		$(GO) test -race -tags invariants -run '$(STORMS)' ./test/blackbox; \
 	else \

@@ -26,7 +26,7 @@ const planeProgram = "plane"
 const progressInterval = 10 * time.Second
 
 // Build returns the program of the control plane, which it builds once for each version and keeps in the user's cache
-// folder. A first build takes about ten minutes on two cores; progress says how far it is.
+// folder. A first build takes about seven minutes on two cores; progress says how far it is.
 func Build(ctx context.Context, progress io.Writer) (string, error) {
 	here, err := moduleFolder("rauta.io/rauta/test/cluster")
 	if err != nil {
@@ -113,7 +113,7 @@ func buildPlane(ctx context.Context, source, program string, progress io.Writer)
 	environment := append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
 	count := exec.CommandContext(ctx, "go", "list", "-deps", ".")
 	count.Dir, count.Env, count.Stderr = source, environment, progress
-	fmt.Fprintf(progress, "cluster: building Kubernetes %s and etcd, once; about ten minutes on two cores\n", version[1])
+	fmt.Fprintf(progress, "cluster: building Kubernetes %s and etcd, once; about seven minutes on two cores\n", version[1])
 	packages, err := count.Output() // downloads the modules
 	if err != nil {
 		return fmt.Errorf("list the packages of the control plane (are the modules of the proxy in reach?): %w", err)
