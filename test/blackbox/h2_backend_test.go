@@ -147,18 +147,20 @@ func (p *h2peer) begin(f *http2.HeadersFrame) *h2request {
 	return q
 }
 
+// nextOf returns the next frame of a request, nil if the connection has ended.
+func (p *h2peer) nextOf(q *h2request) http2.Frame {
+	for {
+		if f := p.next(); f == nil || f.Header().StreamID == q.id {
+			return f
+		}
+	}
+}
+
 // body reads the rest of a request and gives the window back; whole is false if it has been reset or cut off.
 func (p *h2peer) body(q *h2request) (body string, whole bool) {
 	for !q.ended {
-		f := p.next()
-		if f == nil {
-			return body, false
-		}
-		if f.Header().StreamID != q.id {
-			continue
-		}
-		switch f := f.(type) {
-		case *http2.RSTStreamFrame:
+		switch f := p.nextOf(q).(type) {
+		case nil, *http2.RSTStreamFrame:
 			return body, false
 		case *http2.DataFrame:
 			body += string(f.Data())
@@ -180,14 +182,9 @@ func (p *h2peer) body(q *h2request) (body string, whole bool) {
 // that the connection has ended.
 func (p *h2peer) reset(q *h2request) (body string, isThere bool) {
 	for {
-		f := p.next()
-		if f == nil {
+		switch f := p.nextOf(q).(type) {
+		case nil:
 			return body, false
-		}
-		if f.Header().StreamID != q.id {
-			continue
-		}
-		switch f := f.(type) {
 		case *http2.RSTStreamFrame:
 			return body, true
 		case *http2.DataFrame:

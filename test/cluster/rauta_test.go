@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -88,17 +89,18 @@ func routes(t *testing.T, p *Plane, namespace string) map[string]gatewayv1.HTTPR
 	}
 	out := map[string]gatewayv1.HTTPRoute{}
 	for _, item := range list.Items {
-		text, err := item.MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r gatewayv1.HTTPRoute
-		if err := json.Unmarshal(text, &r); err != nil {
-			t.Fatal(err)
-		}
-		out[r.Name] = r
+		out[item.GetName()] = as[gatewayv1.HTTPRoute](t, &item)
 	}
 	return out
+}
+
+// as reads an object as one of its kind.
+func as[T any](t *testing.T, o *unstructured.Unstructured) (typed T) {
+	t.Helper()
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &typed); err != nil {
+		t.Fatal(err)
+	}
+	return typed
 }
 
 // is reports whether a route has a condition with a status.
@@ -121,16 +123,8 @@ func addresses(t *testing.T, p *Plane, namespace string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := g.MarshalJSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var gateway gatewayv1.Gateway
-	if err := json.Unmarshal(text, &gateway); err != nil {
-		t.Fatal(err)
-	}
 	var all []string
-	for _, a := range gateway.Status.Addresses {
+	for _, a := range as[gatewayv1.Gateway](t, g).Status.Addresses {
 		all = append(all, a.Value)
 	}
 	ingress, err := p.Client().NetworkingV1().Ingresses(namespace).Get(t.Context(), "old", metav1.GetOptions{})
