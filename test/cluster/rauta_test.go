@@ -36,9 +36,9 @@ func permitted(t *testing.T, p *Plane) string {
 }
 
 // replica runs RAUTA beside others on the same addresses.
-func replica(t *testing.T, kubeconfig, name, address string) *Process {
-	return Run(t, "rauta", nil, "serve", "--kubeconfig="+kubeconfig, "--overlap", "--workers=1", "--admin=off", "--metrics=off",
-		"--leader-election-namespace="+system, "--leader-election-id="+name, "--host-ips="+address, "--drain-delay=0s", "--drain-time=1s")
+func replica(t *testing.T, kubeconfig, name, address string, flags ...string) *Process {
+	return Run(t, "rauta", nil, append([]string{"serve", "--kubeconfig=" + kubeconfig, "--overlap", "--workers=1", "--admin=off", "--metrics=off",
+		"--leader-election-namespace=" + system, "--leader-election-id=" + name, "--host-ips=" + address, "--drain-delay=0s", "--drain-time=1s"}, flags...)...)
 }
 
 const webGateway = `
@@ -234,8 +234,8 @@ spec:
 `, ns, name)
 	}
 	p.Apply(t, all.String())
-	replica(t, kubeconfig, "c", "10.244.0.9")
-	Eventually(t, "a condition on each route", func() error {
+	replica(t, kubeconfig, "c", "10.244.0.9", "--event-qps=200")
+	Within(t, patience, "a condition on each route", func() error {
 		found := routes(t, p, ns)
 		if err := errors.Join(is(found["good"], "Accepted", metav1.ConditionTrue), is(found["good"], "ResolvedRefs", metav1.ConditionTrue)); err != nil {
 			return err
@@ -252,7 +252,7 @@ spec:
 		}
 		return nil
 	})
-	Eventually(t, "an event on each bad route", func() error {
+	Within(t, patience, "an event on each bad route", func() error {
 		events, err := p.Client().EventsV1().Events(ns).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return err

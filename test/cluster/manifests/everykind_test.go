@@ -23,10 +23,11 @@ import (
 	cluster "rauta.io/rauta/test/cluster"
 )
 
-// poisonsOfAKind is how many objects of each kind are made, and poisonEventsTime how long their Events may take.
+// poisonsOfAKind is how many objects of each kind are made; the others say how long what is told of them may take.
 const (
-	poisonsOfAKind   = 500
-	poisonEventsTime = 8 * time.Minute
+	poisonsOfAKind       = 500
+	poisonConditionsTime = 2 * time.Minute
+	poisonEventsTime     = 8 * time.Minute
 )
 
 // hostile are texts that break out of configuration files, logs, paths and selectors.
@@ -257,7 +258,7 @@ func TestPoisonsOfEveryKindHurtNobodyAndAreTold(t *testing.T) {
 	for i := range all {
 		p := &all[i]
 		if p.conditions {
-			cluster.Eventually(t, "a condition on every "+p.kind, func() error { return p.everyHasACondition(t, client, bad) })
+			cluster.Within(t, poisonConditionsTime, "a condition on every "+p.kind, func() error { return p.everyHasACondition(t, client, bad) })
 		}
 	}
 	cluster.Within(t, poisonEventsTime, "an event on each", func() error { return eventsOn(t, w, bad, all) })

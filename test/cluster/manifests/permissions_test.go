@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -153,7 +154,7 @@ func TestZNoPermissionIsUnused(t *testing.T) {
 	}
 	w.contend(t, ns)
 	var requests []cluster.Request
-	cluster.Eventually(t, "all permissions to be used", func() (err error) {
+	cluster.Within(t, 2*time.Minute, "all permissions to be used", func() (err error) {
 		if requests, err = w.Audited(); err != nil {
 			return err
 		}
