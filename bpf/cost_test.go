@@ -59,7 +59,7 @@ const (
 	costWindow = 100 * time.Millisecond
 	// costTurn is about as long as a window of the default and the time to the next one at saturation.
 	costTurn = time.Second
-	// costBlock blocks are added up for the whole machine, whose idle time is told in steps of 10 ms.
+	// costBlock blocks of windows are added up for the whole machine, whose idle time is told in steps of 10 ms.
 	costBlock = 10
 	costWarm  = 2 * time.Second
 )

@@ -55,19 +55,20 @@ func costReport(t *testing.T, path string) string {
 			{"proxy, clients and back end", 1, func(r costRecord) float64 { return float64(r.Proxy + r.Others) }},
 			{"machine", costBlock, func(r costRecord) float64 { return float64(r.Machine) }},
 		} {
-			compare := func(what, to []string) stats.Interval {
-				line, interval := all.compare(what, to, clock.block, clock.of)
+			compareBy := func(block int, what, to []string) stats.Interval {
+				line, interval := all.compare(what, to, block, clock.of)
 				if line != "" {
 					fmt.Fprintf(&b, "| %s | %s |%s\n", load, clock.name, line)
 				}
 				return interval
 			}
+			compare := func(what, to []string) stats.Interval { return compareBy(clock.block, what, to) }
 			compare(off[1:], off[:1])
 			compare(open[1:], open[:1])
 			window := compare(open, off)
-			compare(long[1:], long[:1])
-			compare(auto, long)
-			compare([]string{armAll}, long)
+			compareBy(1, long[1:], long[:1]) // which are long enough for the steps of the idle time
+			compareBy(1, auto, long)
+			compareBy(1, []string{armAll}, long)
 			if share := all.share(); share > 0 {
 				fmt.Fprintf(&b, "| %s | %s | %.3f of the time open | | closed | | | | %.4f [%.4f, %.4f] | | |\n", load, clock.name, share,
 					1+share*(window.Median-1), 1+share*(window.Low-1), 1+share*(window.High-1))
