@@ -60,7 +60,7 @@ func Run(t testing.TB, name string, environment []string, arguments ...string) *
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		p.Kill()
+		p.end()
 		if t.Failed() {
 			t.Logf("the end of the log of %s:\n%s", name, p.logTail())
 		}
@@ -78,6 +78,20 @@ func (p *Process) Signal(s syscall.Signal) { _ = p.command.Process.Signal(s) }
 func (p *Process) Kill() {
 	_ = p.command.Process.Kill()
 	<-p.exited
+}
+
+// endTime is how long a process may take to end that is asked to.
+const endTime = 3 * time.Second
+
+// end has the process end by itself, so that it gives back what it holds, such as a Lease, for which those of the next test
+// would have to wait.
+func (p *Process) end() {
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(endTime):
+		p.Kill()
+	}
 }
 
 // Exited is closed when the process has ended.
