@@ -2,17 +2,40 @@ package bench
 
 import (
 	"runtime"
+	"strings"
 	"testing"
+
+	"rauta.io/rauta/proxy/server"
+	"rauta.io/rauta/proxy/trace"
 )
 
 // TestOneExchangeAllocatesNothing runs whole exchanges through real sockets. Client and back end live in the same
 // process and allocate nothing either, so the process's count is the proxy's.
-func TestOneExchangeAllocatesNothing(t *testing.T) {
+func TestOneExchangeAllocatesNothing(t *testing.T) { exchangesAllocateNothing(t, "") }
+
+// TestPropagationOfTracesAllocatesNothing: without export, whether the client is part of a trace or one begins here.
+func TestPropagationOfTracesAllocatesNothing(t *testing.T) {
+	for name, formats := range map[string][]trace.Format{
+		"w3c": {trace.W3C}, "b3": {trace.B3}, "b3multi": {trace.B3Multi}, "all": {trace.W3C, trace.B3, trace.B3Multi},
+	} {
+		for client, fields := range map[string]string{"begun": "", "of W3C": tracedW3C, "of B3": tracedB3} {
+			t.Run(name+" "+client, func(t *testing.T) {
+				exchangesAllocateNothing(t, fields, func(o *server.Options) {
+					o.Settings.Propagation = &trace.Propagation{Formats: formats, Share: trace.ShareMax / 2}
+				})
+			})
+		}
+	}
+}
+
+// exchangesAllocateNothing runs exchanges whose requests have more fields.
+func exchangesAllocateNothing(t *testing.T, fields string, options ...func(*server.Options)) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	_, addr := startProxy(t, 1000)
+	_, addr := startProxy(t, 1000, options...)
 	c := newClient(t, addr)
+	c.req = []byte(strings.TrimSuffix(request, "\r\n") + fields + "\r\n")
 	for range 200 {
 		c.exchange(t)
 	}

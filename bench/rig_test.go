@@ -22,6 +22,12 @@ const response = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 23 Nov 2026 00:
 	"Content-Type: text/plain\r\nContent-Length: 100\r\n\r\n" +
 	"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
 
+// A client that is part of a trace, in both formats.
+const (
+	tracedW3C = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: a=b\r\n"
+	tracedB3  = "b3: 0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1\r\n"
+)
+
 const request = "GET /api/v1/things HTTP/1.1\r\nHost: app.example.com\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n"
 
 // startBackend answers whatever ends with an empty line, without allocating per request.
@@ -44,14 +50,18 @@ func startBackend(tb testing.TB) string {
 }
 
 // startProxy runs one worker of the loop with routes rules, the last of which takes the request.
-func startProxy(tb testing.TB, routes int) (*server.Server, string) {
+func startProxy(tb testing.TB, routes int, options ...func(*server.Options)) (*server.Server, string) {
 	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), testrig.FreePort(tb))
 	cfg, eps := manyRoutes(addr.Port(), routes, startBackend(tb))
-	s, err := server.New(server.Options{
+	opt := server.Options{
 		Workers: 1, Registry: observe.NewRegistry(observe.Options{Workers: 1, Methods: message.MethodNames()}),
 		Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), DrainTime: time.Second,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	}
+	for _, o := range options {
+		o(&opt)
+	}
+	s, err := server.New(opt)
 	if err != nil {
 		tb.Fatal(err)
 	}

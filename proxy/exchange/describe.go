@@ -32,7 +32,7 @@ func (x *Exchange) resetRecord() {
 	r.Status, r.BackendStatus, r.GRPCStatus, r.Reason = 0, 0, 0, ""
 	r.StreamAt, r.SentAt, r.FirstByteAt = 0, 0, 0
 	r.Stages, r.TraceID = [observe.StageCount]int64{}, [16]byte{}
-	r.Spans = nil
+	r.Spans, r.SpansLost = nil, false
 	r.Attempts, r.BytesIn, r.BytesOut = 0, 0, 0
 	r.RuleName, r.EndpointAddr = "", ""
 }

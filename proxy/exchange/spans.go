@@ -28,9 +28,11 @@ func (x *Exchange) joinTrace(path *config.PathMatch) {
 			share = trace.ShareOf(percent)
 		}
 	}
-	c := p.Join(&x.Req.Head, x.peer.Trusted || !w.Settings.TracesOfTrusted, share, w.rand)
+	room := !p.Spans || w.Shard.TakesSpans() // what would be dropped in the end is not made
+	c := p.Join(&x.Req.Head, x.peer.Trusted || !w.Settings.TracesOfTrusted, share, room, w.rand)
 	x.rec.TraceID = c.TraceID
 	if !c.Own {
+		x.rec.SpansLost = c.Sampled && p.Spans
 		return
 	}
 	s := w.newSpans(c)

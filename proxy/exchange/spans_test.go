@@ -280,6 +280,33 @@ func TestARuleSaysHowManyTracesAreSampled(t *testing.T) {
 	}
 }
 
+// TestSpansForWhichThereIsNoRoomAreNotMade: back ends see the client's span as their parent then, since there is no other.
+func TestSpansForWhichThereIsNoRoomAreNotMade(t *testing.T) {
+	s := newSim(t, 1, nil)
+	spans := tracing(s)
+	s.reg.SetAccessLog(nil)
+	once := s.repeatedly(s.w.Settings.Propagation, "traceparent: "+traceParent)
+	for spans.Dropped() == 0 {
+		once()
+	}
+	if n := spans.Dropped(); n != 2 { // that of the request, and of its attempt
+		t.Fatalf("%d spans of a request were dropped, want 2", n)
+	}
+	s.dialer.conns[0].silent = false // for its head
+	once()
+	if n := s.w.freeSpansCount; n != 1 || spans.Dropped() != 4 {
+		t.Errorf("%d spans are kept for reuse, %d were dropped", n, spans.Dropped())
+	}
+	if parent := s.dialer.conns[0].fields["traceparent"][0]; parent != traceParent {
+		t.Errorf("the back end got %s", parent)
+	}
+	spans.Take(make([]observe.Span, 1))
+	once()
+	if n := spans.Dropped(); n != 4 {
+		t.Errorf("%d were dropped although there is room again", n)
+	}
+}
+
 func TestWhatMatchesNoRuleHasASpanWithoutAttempts(t *testing.T) {
 	s := newSim(t, 1, rule(func(r *config.Rule) { r.Matches[0].Path.Value = "/a" }))
 	spans := tracing(s)

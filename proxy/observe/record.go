@@ -36,6 +36,8 @@ type Record struct {
 	TraceID [16]byte
 	// Spans is nil if none are to be exported.
 	Spans *RequestSpans
+	// SpansLost: it is sampled, but has none, because there was no room for them when it came.
+	SpansLost bool
 
 	// Attempts is the number of endpoints tried, 0 when RAUTA answered by itself.
 	Attempts int

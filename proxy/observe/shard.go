@@ -135,7 +135,7 @@ func (s *Shard) Finish(rec *Record) {
 			s.logDropped.Add(1)
 		}
 	}
-	if rec.Spans != nil {
+	if rec.Spans != nil || rec.SpansLost {
 		if ring := s.spans.Load(); ring != nil {
 			ring.put(rec)
 		}

@@ -115,9 +115,8 @@ func (s *Span) keep(at *int, b []byte, most int) spanText {
 // Spans holds the spans that wait for an exporter: a ring for each worker, which drops what does not fit, a request with its
 // attempts as a whole.
 type Spans struct {
-	rings   []*spanRing
-	urgent  chan struct{}
-	dropped atomic.Uint64
+	rings  []*spanRing
+	urgent chan struct{}
 }
 
 // CollectSpans makes every shard keep the spans of exchanges that have one. It is called once, before there is traffic.
@@ -138,7 +137,18 @@ func (r *Registry) CollectSpans() *Spans {
 func (c *Spans) Urgent() <-chan struct{} { return c.urgent }
 
 // Dropped is the number of spans that did not fit, those of attempts included.
-func (c *Spans) Dropped() uint64 { return c.dropped.Load() }
+func (c *Spans) Dropped() (n uint64) {
+	for _, ring := range c.rings {
+		n += ring.lost.Load()
+	}
+	return n
+}
+
+// TakesSpans reports whether there is room for the spans of another request now; where none are kept, there is.
+func (s *Shard) TakesSpans() bool {
+	ring := s.spans.Load()
+	return ring == nil || ring.tail.Load()-ring.head.Load() < spanRingSlots
+}
 
 // Take moves the spans of requests to dst, from as many workers as it has room for, and returns the number of requests. One goroutine may call it.
 func (c *Spans) Take(dst []Span) int {
@@ -155,6 +165,8 @@ type spanRing struct {
 	spans *Spans
 	slots []Span
 	lock  *sync.Mutex // for producers, nil if there is one
+	// lost counts those of this worker, which it alone writes where it is alone.
+	lost atomic.Uint64
 
 	// atomic; both only grow, head <= tail <= head+len(slots)
 	head atomic.Uint64 // stored by the consumer
@@ -164,6 +176,10 @@ type spanRing struct {
 
 // put keeps the spans of an exchange, or counts that there is no room for them.
 func (r *spanRing) put(rec *Record) {
+	if rec.Spans == nil { // there was no room when the request came: that is decided, as back ends have been told
+		r.lost.Add(uint64(1 + min(rec.Attempts, spanAttemptsMax)))
+		return
+	}
 	if r.lock != nil {
 		r.lock.Lock()
 		defer r.lock.Unlock()
@@ -171,7 +187,7 @@ func (r *spanRing) put(rec *Record) {
 	tail := r.tail.Load()
 	used := tail - r.head.Load()
 	if used >= spanRingSlots {
-		r.spans.dropped.Add(uint64(rec.Spans.count()))
+		r.lost.Add(uint64(rec.Spans.count()))
 		return
 	}
 	r.slots[tail%spanRingSlots].fill(rec)

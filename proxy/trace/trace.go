@@ -85,8 +85,9 @@ const (
 
 // Join makes a request part of a trace: of the one that it says it belongs to, if it is believed, else of a new one. What
 // the head says in the other formats, or says wrongly, is replaced. A share of what nobody has decided about is sampled, in
-// 1/ShareMax. random returns 64 random bits.
-func (p *Propagation) Join(h *message.Head, believed bool, share uint64, random func() uint64) Context {
+// 1/ShareMax. room says that there is room for spans: without it the request has none, and its context names the client's.
+// random returns 64 random bits.
+func (p *Propagation) Join(h *message.Head, believed bool, share uint64, room bool, random func() uint64) Context {
 	var c Context
 	var says verdict
 	source := formatCount
@@ -110,7 +111,7 @@ func (p *Propagation) Join(h *message.Head, believed bool, share uint64, random 
 	} else {
 		c.Sampled = says >= sampled
 	}
-	c.Own = p.Spans && c.Sampled
+	c.Own = p.Spans && c.Sampled && room
 	if c.Own && source != formatCount {
 		c.ParentID, c.SpanID = c.SpanID, newSpanID(random)
 	}

@@ -72,7 +72,7 @@ func TestAValidContextIsKeptAndTranslated(t *testing.T) {
 		"unasked formats pass":  {[]Format{W3C}, 0, []string{"traceparent: " + parent + "-01", "b3: 0"}, []string{"b3: 0", "traceparent: " + parent + "-01"}},
 	} {
 		h := headOf(c.in...)
-		(&Propagation{Formats: c.formats, Share: c.share}).Join(h, true, c.share, counter())
+		(&Propagation{Formats: c.formats, Share: c.share}).Join(h, true, c.share, true, counter())
 		slices.Sort(c.want)
 		if got := linesOf(h); !slices.Equal(got, c.want) {
 			t.Errorf("%s:\ngot  %q\nwant %q", name, got, c.want)
@@ -93,7 +93,7 @@ func TestWhatIsWrongIsReplacedByANewTrace(t *testing.T) {
 		{"x-b3-traceid: " + traceID}, {"x-b3-spanid: " + spanID}, {"x-b3-traceid: " + traceID, "x-b3-spanid: x"},
 	} {
 		h := headOf(in...)
-		c := (&Propagation{Formats: []Format{W3C, B3, B3Multi}}).Join(h, true, 0, counter())
+		c := (&Propagation{Formats: []Format{W3C, B3, B3Multi}}).Join(h, true, 0, true, counter())
 		id, span := hex.EncodeToString(c.TraceID[:]), hex.EncodeToString(c.SpanID[:])
 		want := []string{"b3: " + id + "-" + span + "-0", "traceparent: 00-" + id + "-" + span + "-00",
 			"x-b3-sampled: 0", "x-b3-spanid: " + span, "x-b3-traceid: " + id}
@@ -107,7 +107,7 @@ func TestADecisionHoldsForTheNewTrace(t *testing.T) {
 	for in, want := range map[string]bool{"b3: 0": false, "b3: 1": true, "b3: d": true, "x-b3-sampled: 0": false, "x-b3-flags: 1": true} {
 		for _, share := range []uint64{0, ShareMax} {
 			p := &Propagation{Formats: []Format{W3C, B3, B3Multi}, Share: share}
-			if got := p.Join(headOf(in), true, p.Share, counter()); got.Sampled != want {
+			if got := p.Join(headOf(in), true, p.Share, true, counter()); got.Sampled != want {
 				t.Errorf("%s, share %d: sampled is %t", in, share, got.Sampled)
 			}
 		}
@@ -116,7 +116,7 @@ func TestADecisionHoldsForTheNewTrace(t *testing.T) {
 
 func TestWhoIsNotBelievedBeginsATrace(t *testing.T) {
 	h := headOf("traceparent: "+parent+"-01", "tracestate: a=b")
-	c := (&Propagation{Formats: []Format{W3C}}).Join(h, false, 0, counter())
+	c := (&Propagation{Formats: []Format{W3C}}).Join(h, false, 0, true, counter())
 	if got := strings.Join(linesOf(h), "\n"); c.Sampled || strings.Contains(got, traceID) || strings.Contains(got, "tracestate") ||
 		!strings.HasPrefix(got, "traceparent: 00-") {
 		t.Errorf("%t %s", c.Sampled, got)
@@ -136,7 +136,7 @@ func TestTheShareIsThatOfNewTraces(t *testing.T) {
 		p := &Propagation{Share: percent * ShareMax / 100}
 		n := 0
 		for range all {
-			if p.Join(&message.Head{}, true, p.Share, random).Sampled {
+			if p.Join(&message.Head{}, true, p.Share, true, random).Sampled {
 				n++
 			}
 		}
@@ -153,7 +153,7 @@ func TestASampledRequestGetsASpanOfItsOwn(t *testing.T) {
 		{"x-b3-traceid: " + traceID, "x-b3-spanid: " + spanID, "x-b3-sampled: 1", "x-b3-parentspanid: " + spanID},
 	} {
 		h := headOf(in...)
-		c := p.Join(h, true, p.Share, counter())
+		c := p.Join(h, true, p.Share, true, counter())
 		if !c.Own || hex.EncodeToString(c.TraceID[:]) != traceID || hex.EncodeToString(c.ParentID[:]) != spanID || c.SpanID == c.ParentID {
 			t.Fatalf("%q: %+v", in, c)
 		}
@@ -167,11 +167,11 @@ func TestASampledRequestGetsASpanOfItsOwn(t *testing.T) {
 		}
 	}
 	h := headOf("traceparent: " + parent + "-00")
-	if c := p.Join(h, true, p.Share, counter()); c.Own || !slices.Contains(linesOf(h), "traceparent: "+parent+"-00") {
+	if c := p.Join(h, true, p.Share, true, counter()); c.Own || !slices.Contains(linesOf(h), "traceparent: "+parent+"-00") {
 		t.Errorf("not sampled: %+v %q", c, linesOf(h))
 	}
 	p.Share = ShareMax
-	if c := p.Join(headOf(), true, p.Share, counter()); !c.Own || c.ParentID != [8]byte{} || c.SpanID == [8]byte{} {
+	if c := p.Join(headOf(), true, p.Share, true, counter()); !c.Own || c.ParentID != [8]byte{} || c.SpanID == [8]byte{} {
 		t.Errorf("a root: %+v", c)
 	}
 }
@@ -184,7 +184,7 @@ func TestBackEndsSeeTheAttemptAsTheirParent(t *testing.T) {
 		{"x-b3-traceid: " + traceID, "x-b3-spanid: " + spanID, "x-b3-sampled: 1"},
 	} {
 		h := headOf(in...)
-		c := p.Join(h, true, 0, random)
+		c := p.Join(h, true, 0, true, random)
 		before := strings.Join(linesOf(h), "\n")
 		old := hex.EncodeToString(c.SpanID[:])
 		for range 3 {
@@ -200,7 +200,7 @@ func TestBackEndsSeeTheAttemptAsTheirParent(t *testing.T) {
 func TestAnAttemptLeavesWhatAFilterHasSet(t *testing.T) {
 	p := &Propagation{Formats: []Format{W3C, B3, B3Multi}, Spans: true}
 	h := headOf("traceparent: " + parent + "-01")
-	c := p.Join(h, true, 0, counter())
+	c := p.Join(h, true, 0, true, counter())
 	h.Set("traceparent", parent+"-00", message.Traceparent)
 	h.Set("b3", strings.Repeat("x", 500), message.Unknown)
 	h.RemoveName(nameB3SpanID, message.Unknown)
@@ -240,8 +240,8 @@ func FuzzJoin(f *testing.F) {
 			h.Add(field[0], field[1], message.LookupIDString(field[0]))
 		}
 		p := &Propagation{Formats: []Format{B3Multi, W3C, B3}}
-		first := p.Join(h, true, p.Share, counter())
-		if second := p.Join(h, true, p.Share, counter()); second != first { // what is sent on is valid and says the same
+		first := p.Join(h, true, p.Share, true, counter())
+		if second := p.Join(h, true, p.Share, true, counter()); second != first { // what is sent on is valid and says the same
 			t.Errorf("%v became %v", first, second)
 		}
 		for _, f := range p.Formats {
