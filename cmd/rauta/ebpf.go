@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"rauta.io/rauta/bpf"
+	"rauta.io/rauta/proxy/loop"
 	"rauta.io/rauta/proxy/observe"
 )
 
@@ -38,6 +40,10 @@ type kernel interface {
 	Close()
 }
 
+// loadRestTime is how long after loading what it needed is given back: the kernel's types take ten megabytes for a moment, and
+// the configuration may be read at the same time.
+const loadRestTime = 3 * time.Second
+
 // openKernel has the programs loaded that count in the kernel, if it is to and can. That takes its time, beside which
 // connections are served. Only --ebpf require waits for it, and makes a failure of it one of the start.
 func (p *process) openKernel() error {
@@ -65,6 +71,7 @@ func (p *process) openKernel() error {
 		p.kernel = bpf.Later(func() *bpf.Kernel {
 			k, t := p.loadKernel()
 			tell(t)
+			time.AfterFunc(loadRestTime, loop.GiveBack)
 			return k
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func InCertificate(entry string) bool {
 // certificate is what a Secret holds, read once.
 type certificate struct {
 	config config.Certificate
-	leaf   *x509.Certificate // read has had all of it, and leaves what is asked later
+	leaf   namesAndDates
 	// failure says why the Secret can't be used, as the end of a sentence about it; it never shows what is there.
 	failure string
 	staple  *ocsp.Response // nil without one that can be used
@@ -114,18 +115,25 @@ func (c *certificate) read(s *corev1.Secret) {
 		c.failure = fmt.Sprintf("has a key that can't be used in %s", corev1.TLSPrivateKeyKey)
 		return
 	}
-	c.leaf = leaf
 	c.config.Key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	if staple := secretData(s, secretOCSPStaple); len(staple) > 0 {
-		c.readStaple(staple)
+		c.readStaple(staple, leaf)
 	}
-	c.leaf = namesAndDates(leaf)
+	c.leaf = namesAndDates{leaf.DNSNames, leaf.IPAddresses, leaf.NotBefore, leaf.NotAfter}
 }
 
 // namesAndDates is as much of a certificate as is needed once it has been checked. The rest is some kilobytes that the Memo
 // would keep for each.
-func namesAndDates(c *x509.Certificate) *x509.Certificate {
-	return &x509.Certificate{DNSNames: c.DNSNames, IPAddresses: c.IPAddresses, NotBefore: c.NotBefore, NotAfter: c.NotAfter}
+type namesAndDates struct {
+	dnsNames            []string
+	ipAddresses         []net.IP
+	notBefore, notAfter time.Time
+}
+
+// covers reports whether a client that asks for hostname accepts the names.
+func (n *namesAndDates) covers(hostname string) bool {
+	asked := x509.Certificate{DNSNames: n.dnsNames, IPAddresses: n.ipAddresses}
+	return asked.VerifyHostname(hostname) == nil
 }
 
 // secretData reads one entry; stringData wins, as it does when an API server takes a Secret.
@@ -192,10 +200,10 @@ func (c *certificate) validity(now time.Time) []string {
 	switch {
 	case now.IsZero():
 		return nil
-	case now.After(c.leaf.NotAfter):
-		return []string{"has a certificate that expired on " + day(c.leaf.NotAfter)}
-	case now.Before(c.leaf.NotBefore):
-		return []string{"has a certificate that is not valid before " + day(c.leaf.NotBefore)}
+	case now.After(c.leaf.notAfter):
+		return []string{"has a certificate that expired on " + day(c.leaf.notAfter)}
+	case now.Before(c.leaf.notBefore):
+		return []string{"has a certificate that is not valid before " + day(c.leaf.notBefore)}
 	}
 	return nil
 }
@@ -203,17 +211,17 @@ func (c *certificate) validity(now time.Time) []string {
 // covers reports whether a client that asks for hostname, which may be a wildcard, accepts the certificate's names.
 func (c *certificate) covers(hostname string) bool {
 	if suffix, wildcard := strings.CutPrefix(hostname, "*"); wildcard {
-		return slices.Contains(c.leaf.DNSNames, hostname) || c.leaf.VerifyHostname("any"+suffix) == nil
+		return slices.Contains(c.leaf.dnsNames, hostname) || c.leaf.covers("any"+suffix)
 	}
-	return c.leaf.VerifyHostname(hostname) == nil
+	return c.leaf.covers(hostname)
 }
 
 // describe names what the certificate is for.
 func (c *certificate) describe() string {
-	if len(c.leaf.DNSNames) == 0 {
+	if len(c.leaf.dnsNames) == 0 {
 		return "no DNS name"
 	}
-	return strings.Join(c.leaf.DNSNames, ", ")
+	return strings.Join(c.leaf.dnsNames, ", ")
 }
 
 // certificateHint is the way out of most failures.

@@ -12,18 +12,18 @@ import (
 
 // readStaple reads an OCSP response (RFC 6960). What is not a good one for the certificate, signed in the name of its
 // issuer, is left out: clients refuse a certificate with a wrong staple, and take one without.
-func (c *certificate) readStaple(der []byte) {
+func (c *certificate) readStaple(der []byte, leaf *x509.Certificate) {
 	unusable := func(why string) {
 		c.defects = append(c.defects, fmt.Sprintf("has %s in %s; it is left out", why, secretOCSPStaple))
 	}
-	response, err := ocsp.ParseResponseForCert(der, c.leaf, nil)
+	response, err := ocsp.ParseResponseForCert(der, leaf, nil)
 	if err != nil {
 		unusable("something else than an OCSP response for its certificate")
 		return
 	}
 	// Without the issuer in the chain its signature can't be checked; clients do.
-	if issuer := c.issuer(); issuer != nil {
-		if _, err := ocsp.ParseResponseForCert(der, c.leaf, issuer); err != nil {
+	if issuer := c.issuer(leaf); issuer != nil {
+		if _, err := ocsp.ParseResponseForCert(der, leaf, issuer); err != nil {
 			unusable("an OCSP response that the issuer of its certificate has not signed")
 			return
 		}
@@ -42,15 +42,15 @@ func (c *certificate) readStaple(der []byte) {
 	}
 }
 
-// issuer is the second certificate of the chain, if it has signed the first.
-func (c *certificate) issuer() *x509.Certificate {
+// issuer is the second certificate of the chain, if it has signed the first, leaf.
+func (c *certificate) issuer(leaf *x509.Certificate) *x509.Certificate {
 	_, rest := pem.Decode([]byte(c.config.Chain))
 	block, _ := pem.Decode(rest)
 	if block == nil {
 		return nil
 	}
 	issuer, err := x509.ParseCertificate(block.Bytes)
-	if err != nil || c.leaf.CheckSignatureFrom(issuer) != nil {
+	if err != nil || leaf.CheckSignatureFrom(issuer) != nil {
 		return nil
 	}
 	return issuer

@@ -11,6 +11,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -30,6 +31,17 @@ type Certificate struct {
 	hash [sha256.Size]byte
 	pair tls.Certificate
 	bare tls.Certificate // without the staple
+
+	// leaf is made when it is first needed, by whoever makes tables: one at a time does.
+	leaf *x509.Certificate
+}
+
+// leafOnce is the first certificate of the chain.
+func (c *Certificate) leafOnce() *x509.Certificate {
+	if c.leaf == nil {
+		c.leaf, _ = x509.ParseCertificate(c.pair.Certificate[0]) // which has been read before; without it crypto/tls reads it
+	}
+	return c.leaf
 }
 
 // Store holds the certificates of one generation, by name. It never changes; the zero value is empty.
@@ -85,7 +97,9 @@ func parse(c *config.Certificate) (*Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate and its key: %w", err)
 	}
-	one := &Certificate{Name: c.Name, NotAfter: pair.Leaf.NotAfter, Source: *c, bare: pair, pair: pair}
+	notAfter := pair.Leaf.NotAfter
+	pair.Leaf = nil // 2.4 KB, which only a choice between certificates needs
+	one := &Certificate{Name: c.Name, NotAfter: notAfter, Source: *c, bare: pair, pair: pair}
 	one.pair.OCSPStaple = c.OCSPStaple
 	return one, nil
 }

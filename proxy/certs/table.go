@@ -212,11 +212,22 @@ func (g *group) config(certificates []*Certificate, r *Realm) *tls.Config {
 		// The loop sends once per turn: small first records would only add system calls.
 		DynamicRecordSizingDisabled: true,
 	}
-	for _, one := range certificates {
-		c.Certificates = append(c.Certificates, one.pair)
-	}
+	c.Certificates = choice(certificates, func(one *Certificate) tls.Certificate { return one.pair })
 	r.auth.apply(c)
 	return c
+}
+
+// choice is what crypto/tls takes a certificate from. Of several it asks each what is in it, at every handshake: these keep it.
+func choice(certificates []*Certificate, of func(*Certificate) tls.Certificate) []tls.Certificate {
+	out := make([]tls.Certificate, 0, len(certificates))
+	for _, one := range certificates {
+		pair := of(one)
+		if len(certificates) > 1 {
+			pair.Leaf = one.leafOnce()
+		}
+		out = append(out, pair)
+	}
+	return out
 }
 
 // staples adds the settings for the time after the first staple of the last host has expired: clients refuse a
@@ -234,10 +245,7 @@ func (g *group) staples(certificates []*Certificate) {
 		return
 	}
 	c = c.Clone()
-	c.Certificates = nil // the clone shares them
-	for _, one := range certificates {
-		c.Certificates = append(c.Certificates, one.bare)
-	}
+	c.Certificates = choice(certificates, func(one *Certificate) tls.Certificate { return one.bare })
 	g.expired, g.until = append(g.expired, c), append(g.until, until)
 }
 

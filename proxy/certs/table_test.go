@@ -252,3 +252,15 @@ func TestOneTableServesManyConnectionsAtOnce(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+func TestOnlyAChoiceOfCertificatesKeepsWhatIsInThem(t *testing.T) {
+	s := store(t, issue(t, "rsa", "rsa", "a.example.com"), issue(t, "ecdsa", "ecdsa", "a.example.com"))
+	for want, names := range map[bool][]string{false: {"ecdsa"}, true: {"rsa", "ecdsa"}} {
+		table := NewTable(nil, s, []Listener{serves("", names...)})
+		for _, c := range table.groups[0].configs[0].Certificates {
+			if got := c.Leaf != nil; got != want {
+				t.Errorf("of %d certificates one has its parsed form: %t", len(names), got)
+			}
+		}
+	}
+}

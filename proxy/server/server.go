@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -229,7 +228,7 @@ const trimTime = 3 * time.Second
 // be served. Many changes in a row put it off, so that it costs one collection per rest. s.mu is held.
 func (s *Server) trimLater() {
 	if s.trim == nil {
-		s.trim = time.AfterFunc(trimTime, debug.FreeOSMemory)
+		s.trim = time.AfterFunc(trimTime, loop.GiveBack)
 		return
 	}
 	s.trim.Reset(trimTime)
