@@ -35,8 +35,8 @@ build: ## build the static binary bin/rauta
 run: build ## serve examples in front of four demo back ends; Ctrl-C stops all (ARGS='--access-log FILE': further flags of serve)
 	@bin/rauta demo examples $(if $(ARGS),-- $(ARGS))
 
-# How many packages are tested at once: most of their time they wait.
-PACKAGES  ?= $(shell echo $$((2 * $$(nproc))))
+# How many packages are tested at once: on few cores more than there are, because most of their time they wait.
+PACKAGES  ?= $(shell n=$$(nproc 2>/dev/null); echo $$((n > 4 ? n : 4)))
 
 .PHONY: test
 test: test-go test-peers race ## run all tests, those of the data plane also with the race detector and the invariants

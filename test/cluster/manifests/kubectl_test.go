@@ -114,9 +114,35 @@ spec:
 			t.Errorf("kubectl describe does not say %s:\n%s", want, text)
 		}
 	}
+	w.gone(t, ns)
 	if text := w.kubectl(t, "", "get", "gatewayclass"); !regexp.MustCompile(`(?m)^rauta +rauta\.io/gateway-controller +True `).MatchString(text) {
 		t.Errorf("kubectl get gatewayclass prints\n%s", text)
 	}
+}
+
+// gone does what docs/kubernetes.md begins the removal with, looks at what is left of statuses, and takes it back.
+func (w *world) gone(t *testing.T, ns string) {
+	t.Helper()
+	page, err := os.ReadFile("../../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const removal = "delete gatewayclass,ingressclass rauta"
+	if !strings.Contains(string(page), "kubectl "+removal+"\n") {
+		t.Fatalf("docs/kubernetes.md does not say kubectl %s", removal)
+	}
+	w.kubectl(t, "", strings.Fields(removal)...)
+	for kind, want := range map[string]string{"gateway": `(?m)^web +rauta +Unknown `, "ingress": `(?m)^hello +rauta +ingress\.example\.com +80 `} {
+		cluster.Eventually(t, "nothing of RAUTA in "+kind, func() error {
+			if table := w.kubectl(t, "", "-n", ns, "get", kind); !regexp.MustCompile(want).MatchString(table) {
+				return fmt.Errorf("kubectl get prints\n%s", table)
+			}
+			return nil
+		})
+	}
+	w.kubectl(t, "", "apply", "-k", deployFolder+"/base")
+	w.kubectl(t, "", "-n", ns, "wait", "--timeout=60s", "--for=condition=Programmed", "gateway/web")
+	w.kubectl(t, "", "wait", "--timeout=60s", "--for=condition=Accepted", "gatewayclass/rauta")
 }
 
 // answers asks the node for a host.
