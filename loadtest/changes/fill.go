@@ -28,7 +28,9 @@ const listenersMax = 64
 // lab is one run.
 type lab struct {
 	*options
-	port int // of the pods
+	port    int // of the pods
+	watcher *watcher
+	load    *load
 }
 
 func host(i int) string    { return fmt.Sprintf("h%d.changes.test", i) }

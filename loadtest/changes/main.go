@@ -30,6 +30,7 @@ type options struct {
 	metrics   string
 	profiles  string
 	folder    string
+	traceTime time.Duration
 	log       string
 	routes    int
 	services  int
@@ -43,6 +44,7 @@ type options struct {
 	duration  time.Duration
 	keep      bool
 	onlyFill  bool
+	onlyLoad  bool
 	filled    bool
 }
 
@@ -65,6 +67,7 @@ func parse(arguments []string) (*options, error) {
 	f.StringVar(&o.metrics, "metrics", "", "URL of RAUTA's metrics, for goroutines and memory")
 	f.StringVar(&o.profiles, "profiles", "", "URL of RAUTA's /debug/pprof/, whose profiles of allocations are stored before and after each phase")
 	f.StringVar(&o.folder, "profile-folder", ".", "where to")
+	f.DurationVar(&o.traceTime, "trace", 0, "how long what RAUTA does is traced in each phase, for go tool trace, into the same folder")
 	f.StringVar(&o.log, "log", "", "file that RAUTA logs to, at level debug and in text, to say where the time of changes went")
 	f.IntVar(&o.routes, "routes", 3000, "HTTPRoutes")
 	f.IntVar(&o.services, "services", 1000, "Services, each with one EndpointSlice")
@@ -78,6 +81,7 @@ func parse(arguments []string) (*options, error) {
 	f.DurationVar(&o.duration, "duration", time.Minute, "how long the second phase lasts at least")
 	f.BoolVar(&o.keep, "keep", false, "leave the objects in the cluster")
 	f.BoolVar(&o.onlyFill, "only-fill", false, "create the objects, leave them in the cluster, and measure nothing")
+	f.BoolVar(&o.onlyLoad, "only-load", false, "be the process that the one that measures starts: requests and churn, as its standard input says")
 	f.BoolVar(&o.filled, "filled", false, "measure with the objects of a run with -only-fill and the same numbers")
 	if err := f.Parse(arguments); err != nil {
 		return nil, err
@@ -86,8 +90,8 @@ func parse(arguments []string) (*options, error) {
 	if o.prefix, err = netip.ParsePrefix(*prefix); err != nil {
 		return nil, fmt.Errorf("-pods: %w", err)
 	}
-	if o.routes < 1 || o.services < 1 || o.endpoints < 1 || o.changes < 1 {
-		return nil, errors.New("-routes, -services, -endpoints and -changes must be at least 1")
+	if o.routes < 1 || o.services < 1 || o.endpoints < 1 || o.changes < 1 || o.podPort < 1 {
+		return nil, errors.New("-routes, -services, -endpoints, -changes and -pod-port must be at least 1")
 	}
 	if o.onlyFill && o.filled {
 		return nil, errors.New("-only-fill and -filled exclude each other")
@@ -99,6 +103,9 @@ func run(ctx context.Context, arguments []string) error {
 	o, err := parse(arguments)
 	if err != nil {
 		return err
+	}
+	if o.onlyLoad {
+		return (&lab{options: o, port: o.podPort}).obey(ctx)
 	}
 	pods, err := startPods(o.podPort)
 	if err != nil {

@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"rauta.io/rauta/loadtest/stats"
@@ -73,47 +71,48 @@ func (l *lab) await(ctx context.Context) error {
 type phase struct {
 	name              string
 	routes, endpoints stats.Histogram
-	requests, errors  atomic.Int64
-	firstError        atomic.Pointer[string]
+	heard             stats.Histogram // by a watcher, of the routes
+	traffic           traffic
 	changes           []change // of routes, in order
 }
 
 func (l *lab) measure(ctx context.Context) error {
+	var err error
+	if l.watcher, err = l.watch(ctx); err != nil {
+		return err
+	}
+	if l.load, err = startLoad(ctx); err != nil {
+		return err
+	}
 	l.numbers("before")
-	quiet := &phase{name: "quiet"}
+	quiet := &phase{name: orderQuiet}
 	if err := l.run(ctx, quiet, 0); err != nil {
 		return err
 	}
 	l.numbers("after the quiet phase")
-	busy := &phase{name: fmt.Sprintf("churn of %d slices/s, %d routes/s", l.churn, l.routeRate)}
-	work, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Add(2)
-	go func() {
-		defer wg.Done()
-		l.churnEvery(work, l.churn, l.churnSlice)
-	}()
-	go func() {
-		defer wg.Done()
-		l.churnEvery(work, l.routeRate, l.churnRoute)
-	}()
-	err := l.run(ctx, busy, l.duration)
-	stop()
-	wg.Wait()
+	busy := &phase{name: orderChurn}
+	err = l.run(ctx, busy, l.duration)
 	l.numbers("after the churn")
-	return errors.Join(err, l.print(quiet), l.print(busy))
+	return errors.Join(err, l.load.stop(), l.print(quiet, quiet.name), l.print(busy, fmt.Sprintf("churn of %d slices/s, %d routes/s", l.churn, l.routeRate)))
 }
 
-func (l *lab) print(p *phase) error {
-	fmt.Printf("%s: %d requests, %d errors", p.name, p.requests.Load(), p.errors.Load())
-	if text := p.firstError.Load(); text != nil {
-		fmt.Printf(", such as: %s", *text)
+func (l *lab) print(p *phase, name string) error {
+	fmt.Printf("%s: %d requests, %d errors", name, p.traffic.Requests, p.traffic.Errors)
+	if p.traffic.FirstError != "" {
+		fmt.Printf(", such as: %s", p.traffic.FirstError)
 	}
 	fmt.Println()
-	for what, h := range map[string]*stats.Histogram{"route": &p.routes, "endpoints": &p.endpoints} {
-		fmt.Printf("  %-9s %d changes, from the write's return to the first request that sees it, in ms:", what, h.Count())
+	for _, of := range []struct {
+		what string
+		h    *stats.Histogram
+		to   string
+	}{
+		{"route", &p.routes, "the first request that sees it"}, {"", &p.heard, "a watcher that does nothing else"},
+		{"endpoints", &p.endpoints, "the first request that sees it"},
+	} {
+		fmt.Printf("  %-9s %d changes, from the write's return to %s, in ms:", of.what, of.h.Count(), of.to)
 		for _, q := range []float64{0.5, 0.9, 0.99, 1} {
-			fmt.Printf("  p%g %.1f", q*100, float64(h.Quantile(q))/1e6)
+			fmt.Printf("  p%g %.1f", q*100, float64(of.h.Quantile(q))/1e6)
 		}
 		fmt.Println()
 	}
@@ -129,27 +128,9 @@ func (l *lab) print(p *phase) error {
 
 // run measures changes, one after the other, while requests to any route go on.
 func (l *lab) run(ctx context.Context, p *phase, atLeast time.Duration) error {
-	traffic, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for traffic.Err() == nil {
-			_, err := l.get(traffic, host(rand.IntN(l.routes)), "")
-			if traffic.Err() != nil {
-				return
-			}
-			p.requests.Add(1)
-			if err != nil {
-				text := err.Error()
-				p.errors.Add(1)
-				p.firstError.CompareAndSwap(nil, &text)
-			}
-			time.Sleep(trafficPause)
-		}
-	}()
-	defer wg.Wait()
-	defer stop()
+	if err := l.load.phase(p.name); err != nil {
+		return err
+	}
 	start := time.Now()
 	for n := 0; n < l.changes || time.Since(start) < atLeast; n++ {
 		if err := l.changeRoute(ctx, p, n); err != nil {
@@ -160,21 +141,30 @@ func (l *lab) run(ctx context.Context, p *phase, atLeast time.Duration) error {
 		}
 		time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // not in step with anything
 	}
-	return nil
+	for i, c := range p.changes {
+		if at := l.watcher.at(c.version); !at.IsZero() { // it may be later than the request
+			p.changes[i].heard = at
+			p.heard.Record(int64(max(at.Sub(c.written), 0)))
+		}
+	}
+	var err error
+	p.traffic, err = l.load.end()
+	return err
 }
 
 // changeRoute changes what a route answers, and waits for it.
 func (l *lab) changeRoute(ctx context.Context, p *phase, n int) error {
 	i := rand.IntN((l.routes + 1) / 2) // churn takes the others
-	version := fmt.Sprintf("%s-%d", strings.Fields(p.name)[0], n)
+	version := fmt.Sprintf("%s-%d", p.name, n)
 	if err := l.api.patch(ctx, routePath+"/"+host(i), route(i, l.services, version)); err != nil {
 		return err
 	}
 	written := time.Now()
-	if err := l.until(ctx, &p.routes, host(i), "X-Version", version); err != nil {
+	asked, err := l.until(ctx, &p.routes, host(i), "X-Version", version)
+	if err != nil {
 		return err
 	}
-	p.changes = append(p.changes, change{written, time.Now()})
+	p.changes = append(p.changes, change{version: version, written: written, asked: asked, seen: time.Now()})
 	return nil
 }
 
@@ -184,78 +174,28 @@ func (l *lab) changeEndpoints(ctx context.Context, p *phase, n int) error {
 	if err := l.api.patch(ctx, slicePath+"/"+service(0), l.slice(0, pod)); err != nil {
 		return err
 	}
-	return l.until(ctx, &p.endpoints, host(0), "X-Pod", pod)
+	_, err := l.until(ctx, &p.endpoints, host(0), "X-Pod", pod)
+	return err
 }
 
-func (l *lab) until(ctx context.Context, h *stats.Histogram, host, field, want string) error {
+// until asks until the answer is as wanted, and returns when the request began to which it was.
+func (l *lab) until(ctx context.Context, h *stats.Histogram, host, field, want string) (asked time.Time, err error) {
 	start := time.Now()
 	for {
+		asked = time.Now()
 		got, err := l.get(ctx, host, field)
 		if err != nil {
-			return fmt.Errorf("a request during a change: %w", err)
+			return asked, fmt.Errorf("a request during a change: %w", err)
 		}
 		took := time.Since(start)
 		if got == want {
 			h.Record(int64(took))
-			return nil
+			return asked, nil
 		}
 		if took > changeTimeMax {
-			return fmt.Errorf("%s: a change is not served after %s: %s is %q, want %q", host, took, field, got, want)
+			return asked, fmt.Errorf("%s: a change is not served after %s: %s is %q, want %q", host, took, field, got, want)
 		}
 		time.Sleep(pollPause)
-	}
-}
-
-// churnEvery calls f so many times per second.
-func (l *lab) churnEvery(ctx context.Context, perSecond int, f func(context.Context)) {
-	if perSecond == 0 {
-		return
-	}
-	tick := time.NewTicker(time.Second / time.Duration(perSecond))
-	defer tick.Stop()
-	room := make(chan struct{}, writers)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		select {
-		case room <- struct{}{}:
-			go func() {
-				defer func() { <-room }()
-				f(ctx)
-			}()
-		default: // the API server is slower than that
-		}
-	}
-}
-
-func (l *lab) churnSlice(ctx context.Context) {
-	if l.services < 2 {
-		return
-	}
-	i := 1 + rand.IntN(l.services-1)
-	var pods []string
-	first := rand.IntN(1 << 20)
-	for j := range l.endpoints {
-		pods = append(pods, l.pod(first+j))
-	}
-	if err := l.api.patch(ctx, slicePath+"/"+service(i), l.slice(i, pods...)); err != nil && ctx.Err() == nil {
-		fmt.Println("churn:", err)
-	}
-}
-
-func (l *lab) churnRoute(ctx context.Context) {
-	i := l.routes - 1 - rand.IntN((l.routes+1)/2)
-	name := host(i)
-	change := object{"metadata": object{"annotations": object{"changes.test/at": fmt.Sprint(time.Now().UnixNano())}}, "spec": object{
-		"rules": []object{{
-			"matches":     []object{{"path": object{"type": "PathPrefix", "value": "/"}}, {"path": object{"type": "Exact", "value": fmt.Sprintf("/%d", rand.IntN(1000))}}},
-			"backendRefs": []object{{"name": service(i % l.services), "port": 80}},
-		}}}}
-	if err := l.api.patch(ctx, routePath+"/"+name, change); err != nil && ctx.Err() == nil {
-		fmt.Println("churn:", err)
 	}
 }
 
@@ -300,6 +240,13 @@ func (l *lab) profile(when string) error {
 			fmt.Println("profile:", err)
 		}
 	}()
+	if l.traceTime > 0 {
+		go func() {
+			if err := l.fetch(fmt.Sprintf("trace?seconds=%g", l.traceTime.Seconds()), "trace-"+strings.ReplaceAll(when, " ", "-")); err != nil {
+				fmt.Println("trace:", err)
+			}
+		}()
+	}
 	return l.fetch("allocs", "allocs-"+name)
 }
 

@@ -18,18 +18,30 @@ import (
 // is after it serves the change is the next request's, which this process has to begin and to finish.
 
 // change is one that was measured.
-type change struct{ written, seen time.Time }
+type change struct {
+	version       string
+	written, seen time.Time
+	heard         time.Time // by a watcher, which may be after it was seen; zero if not at all
+	asked         time.Time // when the request began that saw it
+}
 
 // publication is one line of the log.
 type publication struct{ since, translated, published, served time.Time }
 
-// The parts of the way of a change.
-var partNames = []string{"until RAUTA has seen it", "until it is translated", "translation", "publication", "until a request has seen it"}
+// The parts of the way of a change, and, beside them, what says how late others are: the watcher, whose part is the API server's
+// and the machine's, and the last request, which takes as long without a change.
+var partNames = []string{"until RAUTA has seen it", "until it is translated", "translation", "publication", "until a request has seen it",
+	"beside: a watcher hears of it", "beside: the last request"}
 
 // parts are how long each of partNames took. The first can be below zero: the event may come before the answer to the write.
 func (c change) parts(p publication) []time.Duration {
+	var heard time.Duration
+	if !c.heard.IsZero() {
+		heard = c.heard.Sub(c.written)
+	}
 	return []time.Duration{
 		p.since.Sub(c.written), p.translated.Sub(p.since), p.published.Sub(p.translated), p.served.Sub(p.published), c.seen.Sub(p.served),
+		heard, c.seen.Sub(c.asked),
 	}
 }
 
@@ -106,7 +118,7 @@ func printParts(changes []change, list []publication) error {
 			}
 			return sum / float64(len(of))
 		}
-		fmt.Printf("    %-28s p50 %6.1f  p90 %6.1f  p99 %6.1f   mean %6.1f  of the slowest tenth %6.1f  of the slowest hundredth %6.1f\n", name,
+		fmt.Printf("    %-30s p50 %6.1f  p90 %6.1f  p99 %6.1f   mean %6.1f  of the slowest tenth %6.1f  of the slowest hundredth %6.1f\n", name,
 			milliseconds(time.Duration(h.Quantile(0.5))), milliseconds(time.Duration(h.Quantile(0.9))), milliseconds(time.Duration(h.Quantile(0.99))),
 			mean(all), mean(all[:max(1, len(all)/10)]), mean(all[:max(1, len(all)/100)]))
 	}

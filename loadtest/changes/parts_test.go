@@ -22,18 +22,19 @@ time=2026-01-02T03:04:06.017Z level=DEBUG msg="change served" since=2026-01-02T0
 		t.Fatalf("%d publications, error %v", len(list), err)
 	}
 	at := func(ms int) time.Time { return time.Date(2026, 1, 2, 3, 4, 5, ms*1e6, time.UTC) }
-	p, ok := publicationOf(change{at(1), at(21)}, list)
+	p, ok := publicationOf(change{written: at(1), heard: at(5), asked: at(19), seen: at(21)}, list)
 	if !ok {
 		t.Fatal("no publication brought the change")
 	}
-	want := []time.Duration{2 * time.Millisecond, 3 * time.Millisecond, time.Millisecond, 10 * time.Millisecond, 4 * time.Millisecond}
-	if got := (change{at(1), at(21)}).parts(p); !slices.Equal(got, want) {
+	want := []time.Duration{2 * time.Millisecond, 3 * time.Millisecond, time.Millisecond, 10 * time.Millisecond, 4 * time.Millisecond,
+		4 * time.Millisecond, 2 * time.Millisecond}
+	if got := (change{written: at(1), heard: at(5), asked: at(19), seen: at(21)}).parts(p); !slices.Equal(got, want) {
 		t.Errorf("parts %v, want %v", got, want)
 	}
-	if _, ok := publicationOf(change{at(1), at(16)}, list); ok {
+	if _, ok := publicationOf(change{written: at(1), seen: at(16)}, list); ok {
 		t.Error("a publication brought a change that was seen before it")
 	}
-	if err := printParts([]change{{at(1), at(16)}}, list); err == nil {
+	if err := printParts([]change{{written: at(1), seen: at(16)}}, list); err == nil {
 		t.Error("no error although the log says nothing of the changes")
 	}
 }

@@ -40,6 +40,7 @@ var (
 	rate         = flag.Int("rate", 100, "how many of them change each second")
 	duration     = flag.Duration("duration", time.Minute, "how long the second phase lasts at least")
 	profiles     = flag.String("profiles", "", "folder for profiles of RAUTA's heap after each phase; empty for none")
+	traceTime    = flag.Duration("trace", 0, "how long what RAUTA does is traced in each phase, into the folder for profiles")
 	filling      = flag.String("fill-with", "", "command that the program that fills the cluster is run by, such as nice")
 	measuring    = flag.String("measure-with", "", "the same for the program that measures")
 )
@@ -73,7 +74,7 @@ func TestHowLongChangesTake(t *testing.T) {
 	}
 	arguments = append(arguments, "-metrics=http://"+metricsPage+"/metrics", "-duration="+duration.String(), "-keep")
 	if *profiles != "" {
-		arguments = append(arguments, "-profiles=http://"+adminAddress+"/debug/pprof/", "-profile-folder="+*profiles)
+		arguments = append(arguments, "-profiles=http://"+adminAddress+"/debug/pprof/", "-profile-folder="+*profiles, "-trace="+traceTime.String())
 	}
 	do(t, *filling, append(arguments, "-only-fill"))
 
