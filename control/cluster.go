@@ -17,8 +17,9 @@ import (
 	"rauta.io/rauta/proxy/config"
 )
 
-// When a change is translated. Changes come in bursts, so it is waited until there is quiet for a moment; translating and
-// publishing may take at most half of one core, so the next time is as far away as the last one was long.
+// When a change is translated. Objects appear and vanish together with others, so it is waited until there is quiet for a moment;
+// a new state of one that is known is translated at once. Translating and publishing may take at most half of one core, so the
+// next time is as far away as the last one was long.
 const (
 	quietTime      = 500 * time.Microsecond
 	changeDelayMax = 8 * time.Millisecond
@@ -106,7 +107,7 @@ type Cluster struct {
 	dirty   time.Time                      // when the first change was seen that is not translated yet; zero if there is none
 	last    time.Time                      // the end of the last publication
 	took    time.Duration                  // how long translating and publishing took then
-	quiet   time.Time                      // when the newest change was seen
+	quiet   time.Time                      // until when it is waited for more changes: since the newest was seen
 	working chan *translation              // receives what is being translated; nil if nothing is
 	touched map[watch.ServiceName]bool     // Services whose endpoints have changed since that began
 	held    *translation                   // what waits for Secrets and ConfigMaps, until heldTill
@@ -148,6 +149,7 @@ func (c *Cluster) Run(ctx context.Context) {
 			return
 		case <-c.Source.Changed():
 			c.take()
+			c.act(time.Now()) // without a timer, whose turn may be late
 		case t := <-c.working:
 			c.working = nil
 			c.translated(t)
@@ -167,12 +169,17 @@ func (c *Cluster) Run(ctx context.Context) {
 	}
 }
 
-// touch makes a translation due.
+// touch makes a translation due, after a moment without others.
 func (c *Cluster) touch(since time.Time) {
+	c.touchNow(since)
+	c.quiet = time.Now().Add(quietTime)
+}
+
+// touchNow makes a translation due at once, unless it is waited for others already.
+func (c *Cluster) touchNow(since time.Time) {
 	if c.dirty.IsZero() {
 		c.dirty = since
 	}
-	c.quiet = time.Now()
 }
 
 // again makes a translation due because something beside the objects has changed. Before everything has been read there is
@@ -197,8 +204,11 @@ func (c *Cluster) take() {
 		c.touch(time.Now()) // even if there is not a single object
 	}
 	change := c.Source.Take()
-	if change.Objects {
+	switch {
+	case change.Members:
 		c.touch(change.Since)
+	case change.Objects:
+		c.touchNow(change.Since)
 	}
 	if change.Statuses && c.status.IsZero() {
 		c.status = time.Now().Add(statusTime)
@@ -237,7 +247,7 @@ func (c *Cluster) translateAt() time.Time {
 	if c.dirty.IsZero() {
 		return time.Time{}
 	}
-	at := c.quiet.Add(quietTime)
+	at := c.quiet
 	if latest := c.dirty.Add(changeDelayMax); latest.Before(at) {
 		at = latest
 	}

@@ -476,3 +476,21 @@ func TestAZoneThatIsKnownLaterTakesEffectOnEndpoints(t *testing.T) {
 		t.Errorf("%d endpoints are distant, want the one in the other zone", n)
 	}
 }
+
+// TestANewStateIsTranslatedAtOnceAndNewObjectsAfterAMoment: those come together with others that they belong to.
+func TestANewStateIsTranslatedAtOnceAndNewObjectsAfterAMoment(t *testing.T) {
+	now := time.Now()
+	c := &Cluster{}
+	c.touchNow(now)
+	if at := c.translateAt(); at.After(now) {
+		t.Errorf("a new state waits for %s", at.Sub(now))
+	}
+	c.touch(now)
+	if at := c.translateAt(); at.Before(now.Add(quietTime)) {
+		t.Errorf("a new object waits for %s", at.Sub(now))
+	}
+	c.touchNow(now)
+	if at := c.translateAt(); at.Before(now.Add(quietTime)) {
+		t.Errorf("a new state that comes with a new object waits for %s", at.Sub(now))
+	}
+}

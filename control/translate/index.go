@@ -122,7 +122,7 @@ func ordered[T interface {
 	last, _ := t.opt.Memo.lists[kind].(*orderedList[T])
 	if last == nil || !slices.Equal(last.in, objects) && !last.replace(objects) {
 		before := len(t.problems)
-		last = &orderedList[T]{in: slices.Clone(objects), out: order(t, kind, objects)}
+		last = &orderedList[T]{in: objects, out: order(t, kind, objects)}
 		last.problems = slices.Clone(t.problems[before:])
 		t.opt.Memo.lists[kind] = last
 	} else {
@@ -151,7 +151,7 @@ func (l *orderedList[T]) replace(objects []T) bool {
 			return false
 		}
 	}
-	l.in = slices.Clone(objects)
+	l.in = objects
 	l.out = l.in
 	return true
 }

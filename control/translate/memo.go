@@ -9,8 +9,8 @@ import (
 
 // Memo remembers what the Secrets of the last run held, and what its routes came to and where they attached: checking
 // an RSA key takes some tenths of a millisecond, and compiling a route some hundredths, which a cluster with thousands of
-// them would pay for every change of any object. It knows objects by their addresses: whoever uses it never changes one. It changes how long a run takes and nothing
-// else. The zero value is empty; one Memo serves one run at a time.
+// them would pay for every change of any object. It knows objects by their addresses: whoever uses it never changes one, nor a list
+// of them. It changes how long a run takes and nothing else. The zero value is empty; one Memo serves one run at a time.
 type Memo struct {
 	last, present map[[sha256.Size]byte]*certificate
 	bundlesLast   map[any]bundle // by object

@@ -28,7 +28,7 @@ type standing struct {
 
 // stand keeps a run for the next one.
 func (m *Memo) stand(t *translator, o *Objects, r *Result) {
-	s := &standing{t: t, objects: o.cloned(), result: *r, clusters: map[key][]*clusterMemo{}}
+	s := &standing{t: t, objects: *o, result: *r, clusters: map[key][]*clusterMemo{}}
 	s.result.Endpoints = nil
 	for _, c := range m.byRoute.clusters {
 		k := keyOf(c.service)
@@ -40,17 +40,6 @@ func (m *Memo) stand(t *translator, o *Objects, r *Result) {
 		l.attachments = nil
 	}
 	m.standing = s
-}
-
-// cloned has lists of its own, which the owner of o does not change.
-func (o *Objects) cloned() Objects {
-	out := *o
-	v := reflect.ValueOf(&out).Elem()
-	for i := range v.NumField() {
-		list := v.Field(i)
-		list.Set(reflect.AppendSlice(reflect.MakeSlice(list.Type(), 0, list.Len()), list))
-	}
-	return out
 }
 
 // revise goes on with the last run; nil if that is not possible.
@@ -72,7 +61,7 @@ func (m *Memo) revise(o *Objects, opt Options) *Result {
 		cfg.Routes = r.configured
 	}
 	r.next.Config = &cfg
-	s.objects.HTTPRoutes, s.objects.EndpointSlices = slices.Clone(o.HTTPRoutes), slices.Clone(o.EndpointSlices)
+	s.objects.HTTPRoutes, s.objects.EndpointSlices = o.HTTPRoutes, o.EndpointSlices
 	s.result = r.next
 	m.standing = s
 	out := s.result

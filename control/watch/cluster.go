@@ -73,6 +73,8 @@ type table struct {
 	beyond  []translate.ObjectRef // that are not read because there are too many
 	// list is everything in sources in order of namespace and name, nil if it has to be made anew.
 	list []object
+	// typed is the same as Objects has it, which all have that ask until something changes; nil if it has to be made.
+	typed any
 }
 
 // Change is what has happened since the last Take.
@@ -81,6 +83,8 @@ type Change struct {
 	Since time.Time
 	// Objects: something that Translate looks at has changed, beside the EndpointSlices of Services.
 	Objects bool
+	// Members: among that are objects that have appeared or vanished, which others of the same moment may belong to.
+	Members bool
 	// Services whose EndpointSlices have changed.
 	Services []ServiceName
 	// Statuses: the status of an object was written, by RAUTA or somebody else.
@@ -243,6 +247,7 @@ func (c *Cluster) changed(t *table, before, after object) {
 	fresh, _ := after.(*discoveryv1.EndpointSlice)
 	if old == nil && fresh == nil {
 		c.pending.Objects = true
+		c.pending.Members = c.pending.Members || before == nil || after == nil
 		c.note()
 		return
 	}
@@ -296,7 +301,7 @@ func (c *Cluster) Objects() *translate.Objects {
 	out := &translate.Objects{}
 	admitted := c.admitted()
 	for _, t := range c.tables {
-		t.put(out, t.all(admitted))
+		t.put(out, t.objects(admitted))
 	}
 	out.Unread = c.unread()
 	return out
@@ -319,6 +324,17 @@ func (c *Cluster) admitted() map[string]bool {
 		}
 	}
 	return out
+}
+
+// objects is all for translate.Objects; Cluster.mu is held.
+func (t *table) objects(admitted map[string]bool) any {
+	if admitted != nil {
+		return t.resource.typed(t.all(admitted))
+	}
+	if t.list == nil || t.typed == nil {
+		t.typed = t.resource.typed(t.all(nil))
+	}
+	return t.typed
 }
 
 // all returns the objects of a kind in namespaces that are admitted; Cluster.mu is held.
@@ -351,6 +367,7 @@ func byName(a, b object) int {
 // replace brings one object of the list up to date, of which before or after may be nil; Cluster.mu is held. Sorting
 // thousands of objects for each that changes would cost more than translating them.
 func (t *table) replace(before, after object) {
+	t.typed = nil
 	if t.list == nil {
 		return
 	}

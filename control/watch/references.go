@@ -47,7 +47,7 @@ func (c *Cluster) refer(t *table, refs []translate.ObjectRef) (complete bool) {
 	}
 	if !slices.Equal(t.beyond, beyond) { // who refers to them is told in the next translation
 		t.beyond = slices.Clone(beyond)
-		c.pending.Objects = true
+		c.pending.Objects, c.pending.Members = true, true
 		c.note()
 	}
 	complete = true

@@ -41,8 +41,9 @@ type resource struct {
 	equal func(a, b object) bool
 	// large says of a stripped object that is larger than what is kept, as the end of a sentence; nil where that cannot be.
 	large func(object) string
-	// put makes the list of this kind in Objects out of what is known, which it does not sort.
-	put func(o *translate.Objects, all []object)
+	// typed makes the list of this kind for Objects out of what is known, which it does not sort, and put puts it there.
+	typed func(all []object) any
+	put   func(o *translate.Objects, typed any)
 }
 
 // Groups of resources, as the API writes them.
@@ -64,13 +65,14 @@ func read[T any, P interface {
 		strip(o.(P))
 	}
 	r.equal = func(a, b object) bool { return sameMeta(a, b) && equal(a.(P), b.(P)) }
-	r.put = func(o *translate.Objects, all []object) {
+	r.typed = func(all []object) any {
 		typed := make([]*T, len(all))
 		for i, one := range all {
 			typed[i] = (*T)(one.(P))
 		}
-		*to(o) = typed
+		return typed
 	}
+	r.put = func(o *translate.Objects, typed any) { *to(o) = typed.([]*T) }
 	return &r
 }
 

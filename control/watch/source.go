@@ -227,7 +227,7 @@ func (s *source) fits(k name) {
 // unreadChanged: messages about references say why an object is not there; cluster.mu is held.
 func (s *source) unreadChanged() {
 	if s.table.referred {
-		s.cluster.pending.Objects = true
+		s.cluster.pending.Objects, s.cluster.pending.Members = true, true
 		s.cluster.note()
 	}
 }

@@ -26,7 +26,10 @@ type change struct {
 }
 
 // publication is one line of the log.
-type publication struct{ since, translated, published, served time.Time }
+type publication struct {
+	since, translated, published, served time.Time
+	whole                                bool // everything was translated, not what has changed alone
+}
 
 // The parts of the way of a change, and, beside them, what says how late others are: the watcher, whose part is the API server's
 // and the machine's, and the last request, which takes as long without a change.
@@ -65,6 +68,9 @@ func publications(path string) (out []publication, err error) {
 		at := map[string]*time.Time{"since": &p.since, "translated": &p.translated, "published": &p.published, "served": &p.served}
 		for field := range strings.FieldsSeq(lines.Text()) {
 			name, value, _ := strings.Cut(field, "=")
+			if name == "revised" {
+				p.whole = value == "false"
+			}
 			if into := at[name]; into != nil {
 				if *into, err = time.Parse(time.RFC3339Nano, value); err != nil {
 					return nil, fmt.Errorf("read -log: field %s of a line %s: %w", name, servedMessage, err)
@@ -96,9 +102,13 @@ func printParts(changes []change, list []publication) error {
 		parts []time.Duration
 	}
 	var all []one
+	whole := 0
 	for _, c := range changes {
 		if p, ok := publicationOf(c, list); ok {
 			all = append(all, one{c, c.parts(p)})
+			if p.whole {
+				whole++
+			}
 		}
 	}
 	if 2*len(all) < len(changes) {
@@ -106,7 +116,7 @@ func printParts(changes []change, list []publication) error {
 	}
 	slices.SortFunc(all, func(a, b one) int { return cmp.Compare(b.seen.Sub(b.written), a.seen.Sub(a.written)) })
 	milliseconds := func(d time.Duration) float64 { return float64(d) / 1e6 }
-	fmt.Printf("  parts of the way of %d changes of routes, in ms:\n", len(all))
+	fmt.Printf("  parts of the way of %d changes of routes, for %d of which everything was translated, in ms:\n", len(all), whole)
 	for i, name := range partNames {
 		var h stats.Histogram
 		for _, c := range all {
