@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"rauta.io/rauta/proxy/config"
 )
@@ -76,13 +78,24 @@ func (s *standing) suits(o *Objects, opt Options) bool {
 	before.Memo, opt.Memo = nil, nil
 	before.Now, opt.Now = before.Now.Truncate(datesTime), opt.Now.Truncate(datesTime)
 	return len(t.in.grpcRoutes) == 0 && len(t.allPolicies) == 0 && reflect.DeepEqual(before, opt) &&
-		slices.Equal(b.GatewayClasses, o.GatewayClasses) && slices.Equal(b.Gateways, o.Gateways) &&
-		slices.Equal(b.ListenerSets, o.ListenerSets) && slices.Equal(b.GRPCRoutes, o.GRPCRoutes) &&
+		slices.EqualFunc(b.GatewayClasses, o.GatewayClasses, sameButStatus) &&
+		slices.EqualFunc(b.Gateways, o.Gateways, func(x, y *gatewayv1.Gateway) bool {
+			return sameButStatus(x, y) && (x == y || reflect.DeepEqual(x.Status.Addresses, y.Status.Addresses)) // they are kept
+		}) && slices.EqualFunc(b.ListenerSets, o.ListenerSets, sameButStatus) && slices.Equal(b.GRPCRoutes, o.GRPCRoutes) &&
 		slices.Equal(b.TLSRoutes, o.TLSRoutes) && slices.Equal(b.TCPRoutes, o.TCPRoutes) && slices.Equal(b.UDPRoutes, o.UDPRoutes) &&
 		slices.Equal(b.ReferenceGrants, o.ReferenceGrants) && slices.Equal(b.Ingresses, o.Ingresses) &&
 		slices.Equal(b.IngressClasses, o.IngressClasses) && slices.Equal(b.Services, o.Services) &&
 		slices.Equal(b.Namespaces, o.Namespaces) && slices.Equal(b.Secrets, o.Secrets) && slices.Equal(b.ConfigMaps, o.ConfigMaps) &&
 		slices.Equal(b.BackendTLSPolicies, o.BackendTLSPolicies) && slices.Equal(b.Unread, o.Unread)
+}
+
+// sameButStatus reports whether two states of an object are the same, or its status was written between them: RAUTA does that to
+// all when it starts.
+func sameButStatus[T interface {
+	metav1.Object
+	comparable
+}](a, b T) bool {
+	return a == b || statusWritten(a, b)
 }
 
 // revision is a run that goes on with another one.

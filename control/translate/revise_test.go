@@ -213,6 +213,10 @@ func TestTheOwnerOfAResultMayChangeItsEndpoints(t *testing.T) {
 func TestAChangeAfterManyStatusesWereWrittenGoesOnWithTheLastRun(t *testing.T) {
 	o, opt := town(t, revisionsMax+10)
 	opt.Memo = &Memo{}
+	class, gateway := o.GatewayClasses[0].DeepCopy(), o.Gateways[0].DeepCopy()
+	class.UID, class.Generation, class.ResourceVersion = "c", 1, "1"
+	gateway.UID, gateway.Generation, gateway.ResourceVersion = "g", 1, "1"
+	o.GatewayClasses, o.Gateways = []*gatewayv1.GatewayClass{class}, []*gatewayv1.Gateway{gateway}
 	Translate(o, opt)
 	change := func(generations int) *Result {
 		next := *o
@@ -224,11 +228,21 @@ func TestAChangeAfterManyStatusesWereWrittenGoesOnWithTheLastRun(t *testing.T) {
 				next.HTTPRoutes[i].Generation++
 			}
 		}
+		class, gateway := o.GatewayClasses[0].DeepCopy(), o.Gateways[0].DeepCopy()
+		class.ResourceVersion, class.Status.SupportedFeatures = class.ResourceVersion+"1", []gatewayv1.SupportedFeature{{Name: "x"}}
+		gateway.ResourceVersion += "1"
+		gateway.Status.Listeners = append(gateway.Status.Listeners, gatewayv1.ListenerStatus{AttachedRoutes: 1})
+		next.GatewayClasses, next.Gateways = []*gatewayv1.GatewayClass{class}, []*gatewayv1.Gateway{gateway}
 		o = &next
 		return Translate(o, opt)
 	}
 	if !change(1).Revised {
 		t.Error("one change among many statuses that were written is a run of its own")
+	}
+	o.Gateways = []*gatewayv1.Gateway{o.Gateways[0].DeepCopy()}
+	o.Gateways[0].ResourceVersion, o.Gateways[0].Status.Addresses = "2", []gatewayv1.GatewayStatusAddress{{Value: "192.0.2.1"}}
+	if change(1).Revised {
+		t.Error("an address that a Gateway has been given is passed over")
 	}
 	if change(revisionsMax + 1).Revised {
 		t.Error("more changes than permitted go on with the last run")
