@@ -17,6 +17,7 @@ import (
 // back end becomes healthy, and everything must work again.
 func TestEveryFaultOfABackEndHasItsAnswer(t *testing.T) {
 	overTLSToo(t, func(t *testing.T, m combination) {
+		t.Parallel() // many faults are noticed by waiting
 		r := m.start(t, nil)
 		healthy := m.healthy(t)
 		all := faults()

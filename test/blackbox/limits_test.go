@@ -163,6 +163,7 @@ func TestABodyThatTricklesIsCutOff(t *testing.T) {
 		"trailer that ends": {post("0\r\nA:", chunkedLine), "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for the grace to end
 			c2 := r.dial()
 			c2.send(c.head)
 			done := make(chan bool)
