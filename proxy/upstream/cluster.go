@@ -137,7 +137,7 @@ func (c *Cluster) Has(eps []config.Endpoint) bool {
 		!slices.ContainsFunc(s.endpoints, func(e *Endpoint) bool { return !e.sameTransport(c) })
 }
 
-// SetEndpoints replaces the endpoints of c and returns those that are no longer part of it; the caller has every
+// SetEndpoints replaces the endpoints of c, which keeps eps, and returns those that are no longer part of it; the caller has every
 // worker Retire them, and tells the registry what is left. What is expensive (the Maglev table) happens before the
 // swap, on the caller's goroutine.
 func (c *Cluster) SetEndpoints(eps []config.Endpoint) (removed []*Endpoint) {

@@ -24,9 +24,9 @@ type Endpoint struct {
 	// connections are new.
 	Protocol config.BackendProtocol
 	TLS      *certs.Client
-	// Info describes the target as it was when the endpoint was made. Terminating and Distant are always false here: they
-	// change while the endpoint lives, and Set.Infos has them.
-	Info config.Endpoint
+	// Pod is the one behind it, empty where that is not known. What else is said of it may change while it lives: Set.Infos
+	// has that.
+	Pod string
 	// Stats is nil when the cluster was made without a registry.
 	Stats *observe.Endpoint
 	// upgrades is the same address for requests that ask for another protocol: see PoolFor. nil where it is not needed.
@@ -46,10 +46,12 @@ type Endpoint struct {
 
 func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoint {
 	e := &Endpoint{
-		Addr: addr, Name: addr.String(), Protocol: c.settings.Protocol, TLS: c.tls, Info: info,
+		Addr: addr, Name: addr.String(), Protocol: c.settings.Protocol, TLS: c.tls, Pod: info.Pod,
 		pools: make([]*Pool, c.workers),
 	}
-	e.Info.Terminating, e.Info.Distant = false, false
+	if e.Name == info.Address {
+		e.Name = info.Address // one text in memory, not two
+	}
 	e.cluster.Store(c)
 	if c.registry != nil {
 		e.Stats = c.registry.Endpoint(c.settings.Name, e.Name)
@@ -57,7 +59,7 @@ func newEndpoint(c *Cluster, addr netip.AddrPort, info config.Endpoint) *Endpoin
 	}
 	if e.negotiates() {
 		e.upgrades = &Endpoint{
-			Addr: e.Addr, Name: e.Name, Protocol: config.BackendHTTP1, TLS: e.TLS, Info: e.Info, Stats: e.Stats, main: e,
+			Addr: e.Addr, Name: e.Name, Protocol: config.BackendHTTP1, TLS: e.TLS, Pod: e.Pod, Stats: e.Stats, main: e,
 			pools: make([]*Pool, c.workers),
 		}
 		e.upgrades.cluster.Store(c)
@@ -142,5 +144,5 @@ func (e *Endpoint) sameTransport(c *Cluster) bool {
 
 // sameTarget reports whether info describes what e was made for; the address is known to be equal.
 func (e *Endpoint) sameTarget(info config.Endpoint) bool {
-	return e.Info.Pod == info.Pod || e.Info.Pod == "" || info.Pod == ""
+	return e.Pod == info.Pod || e.Pod == "" || info.Pod == ""
 }

@@ -131,7 +131,7 @@ func TestTerminatingEndpointsServeOnlyWhenNothingElseIsReady(t *testing.T) {
 			t.Fatalf("%d endpoints, %d ready", s.Len(), s.Ready())
 		}
 		for e := range spread(c, w, 1000, nil) {
-			if e.Info.Address == eps[0].Address || e.Info.Address == eps[2].Address {
+			if e.Name == eps[0].Address || e.Name == eps[2].Address {
 				t.Errorf("%s picked %s, which is terminating", policy, e.Name)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/observe"
@@ -25,8 +26,8 @@ func TestEndpointsAreCarriedOverWithTheirPools(t *testing.T) {
 	if !slices.Contains(c.Set().Endpoints(), e) {
 		t.Fatal("an endpoint that became terminating was made anew")
 	}
-	if e.Info.Terminating || !slices.Contains(c.Set().Infos(), eps[0]) {
-		t.Fatal("that an endpoint is terminating is a fact of the set, not of the endpoint")
+	if !slices.Contains(c.Set().Infos(), eps[0]) {
+		t.Fatal("the set does not say that an endpoint is terminating")
 	}
 
 	n := NewCluster(config.Cluster{Name: c.Name(), ConnectTimeout: config.Duration(time.Second)}, nil, 1, c)
@@ -97,7 +98,7 @@ func TestAnotherPodAtTheSameAddressIsANewEndpoint(t *testing.T) {
 	if removed := c.SetEndpoints(at("")); len(removed) != 0 {
 		t.Error("removed although nothing says that the pod is another one")
 	}
-	if removed := c.SetEndpoints(at("b")); len(removed) != 1 || removed[0].Info.Pod != "a" {
+	if removed := c.SetEndpoints(at("b")); len(removed) != 1 || removed[0].Pod != "a" {
 		t.Errorf("removed %v, want the endpoint of pod a", removed)
 	}
 }
@@ -148,4 +149,19 @@ func TestEndpointsHaveTheRegistrysHandles(t *testing.T) {
 		}
 	}
 	c.SetEndpoints(nil)
+}
+
+func TestASetHasNoCopyOfWhatItWasMadeFrom(t *testing.T) {
+	c := newTestCluster(config.Cluster{}, 1, 0)
+	eps := addresses(3)
+	c.SetEndpoints(eps)
+	if &c.Set().Infos()[0] != &eps[0] || unsafe.StringData(c.Set().Endpoints()[0].Name) != unsafe.StringData(eps[0].Address) {
+		t.Error("endpoints, or their addresses, are kept twice")
+	}
+	slices.Reverse(eps)
+	eps = append(slices.Clone(eps), eps[0])
+	c.SetEndpoints(eps)
+	if got := c.Set().Infos(); len(got) != 3 || got[0] != eps[2] || got[2] != eps[0] {
+		t.Errorf("out of order and twice: %v", got)
+	}
 }
