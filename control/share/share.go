@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -30,6 +32,10 @@ type Pool struct {
 	pointers [slotCount]reflect.Value // to texts, numbers and truth values
 	refs     Recent[gatewayv1.ParentReference]
 	parents  Recent[gatewayv1.RouteParentStatus]
+	// Lists whose elements have to have been through the pool: what they point to is compared by its place.
+	matches       Recent[gatewayv1.HTTPRouteMatch]
+	servicePorts  Recent[corev1.ServicePort]
+	endpointPorts Recent[discoveryv1.EndpointPort]
 }
 
 // NewPool returns an empty pool.
@@ -37,6 +43,9 @@ func NewPool() *Pool {
 	return &Pool{
 		seed: maphash.MakeSeed(),
 		refs: Recent[gatewayv1.ParentReference]{Equal: SameReference}, parents: Recent[gatewayv1.RouteParentStatus]{Equal: SameParent},
+		matches:       Recent[gatewayv1.HTTPRouteMatch]{Equal: samePath},
+		servicePorts:  Recent[corev1.ServicePort]{Equal: func(a, b corev1.ServicePort) bool { return a == b }},
+		endpointPorts: Recent[discoveryv1.EndpointPort]{Equal: func(a, b discoveryv1.EndpointPort) bool { return a == b }},
 	}
 }
 
@@ -132,6 +141,12 @@ func (p *Pool) list(v reflect.Value) {
 		p.refs.add(*list)
 	case *[]gatewayv1.RouteParentStatus:
 		p.parents.add(*list)
+	case *[]gatewayv1.HTTPRouteMatch:
+		*list = p.matches.Share(*list)
+	case *[]corev1.ServicePort:
+		*list = p.servicePorts.Share(*list)
+	case *[]discoveryv1.EndpointPort:
+		*list = p.endpointPorts.Share(*list)
 	}
 }
 
@@ -174,6 +189,12 @@ func (r *Recent[T]) add(list []T) {
 func SameReference(a, b gatewayv1.ParentReference) bool {
 	return a.Name == b.Name && ptr.Equal(a.Namespace, b.Namespace) && ptr.Equal(a.SectionName, b.SectionName) &&
 		ptr.Equal(a.Port, b.Port) && ptr.Equal(a.Kind, b.Kind) && ptr.Equal(a.Group, b.Group)
+}
+
+// samePath reports whether two matches that have been through a pool look at the path alone, and at the same one.
+func samePath(a, b gatewayv1.HTTPRouteMatch) bool {
+	return a.Path != nil && b.Path != nil && ptr.Equal(a.Path.Type, b.Path.Type) && ptr.Equal(a.Path.Value, b.Path.Value) &&
+		a.Method == nil && b.Method == nil && len(a.Headers)+len(b.Headers)+len(a.QueryParams)+len(b.QueryParams) == 0
 }
 
 // SameParent reports whether two entries of a status are equal, times included.

@@ -188,7 +188,9 @@ func (t *translator) attach(o *routeObject, report reporter, parents []parent, o
 		}
 		if ok {
 			t.use(p.gateway, route.ports)
-			out.uses = append(out.uses, gatewayUse{p.gateway.object.Namespace, p.gateway.object.Name, route.ports})
+			if len(t.allPolicies) > 0 { // else nobody asks, and with one the placement ends
+				out.uses = append(out.uses, gatewayUse{p.gateway.object.Namespace, p.gateway.object.Name, route.ports})
+			}
 		}
 		conditions := []metav1.Condition{
 			condition(gatewayv1.RouteConditionAccepted, ok, reason, o.GetGeneration(), message),
