@@ -18,12 +18,13 @@ import (
 )
 
 // When a change is translated. Objects appear and vanish together with others, so it is waited until there is quiet for a moment;
-// a new state of one that is known is translated at once. Translating and publishing may take at most half of one core, so the
-// next time is as far away as the last one was long.
+// a new state of one that is known is translated at once. Translating and publishing may take at most half of one core: what has
+// taken longer than workAhead in all is followed by a rest that is as long, so that only what goes on and on waits for it.
 const (
 	quietTime      = 500 * time.Microsecond
 	changeDelayMax = 8 * time.Millisecond
 	restTimeMax    = 500 * time.Millisecond
+	workAhead      = 50 * time.Millisecond
 	// statusTime bounds how often the sink is told of nothing but statuses, its own among them.
 	statusTime = 500 * time.Millisecond
 	// patience is how long a publication waits for Secrets and ConfigMaps that objects refer to for the first time, and
@@ -106,7 +107,7 @@ type Cluster struct {
 	eps     config.Endpoints               // of them
 	dirty   time.Time                      // when the first change was seen that is not translated yet; zero if there is none
 	last    time.Time                      // the end of the last publication
-	took    time.Duration                  // how long translating and publishing took then
+	owed    time.Duration                  // how much longer translating and publishing have taken than what was between
 	quiet   time.Time                      // until when it is waited for more changes: since the newest was seen
 	working chan *translation              // receives what is being translated; nil if nothing is
 	touched map[watch.ServiceName]bool     // Services whose endpoints have changed since that began
@@ -251,10 +252,17 @@ func (c *Cluster) translateAt() time.Time {
 	if latest := c.dirty.Add(changeDelayMax); latest.Before(at) {
 		at = latest
 	}
-	if rested := c.last.Add(min(c.took, restTimeMax)); rested.After(at) {
+	if rested := c.last.Add(c.owed - workAhead); rested.After(at) {
 		at = rested
 	}
 	return at
+}
+
+// worked notes that translating or publishing took so long, until end.
+func (c *Cluster) worked(took time.Duration, end time.Time) {
+	rested := max(0, end.Sub(c.last)-took)
+	c.owed = min(max(0, c.owed-rested)+took, workAhead+restTimeMax)
+	c.last = end
 }
 
 // act does what is due.
@@ -318,7 +326,7 @@ func (t *translation) run(options translate.Options) {
 // translated publishes a translation, unless objects that it has not seen are on their way.
 func (c *Cluster) translated(t *translation) {
 	c.measure(StageTranslate, t.took)
-	c.took, c.last = t.took, time.Now()
+	c.worked(t.took, time.Now())
 	if t.failure != nil {
 		c.Log.Error("this is a defect of RAUTA: please report it; what is served stays in force", "error", t.failure)
 		c.To.Failed(t.failure)
@@ -374,7 +382,7 @@ func (c *Cluster) publish(t *translation) {
 		c.explain(t, start, end)
 		c.measure(StagePublish, end.Sub(start))
 		c.measure(StageServed, end.Sub(t.since))
-		c.took, c.last = t.took+end.Sub(start), end
+		c.worked(end.Sub(start), end)
 	}
 	news := !again || fmt.Sprint(err) != fmt.Sprint(c.err)
 	c.err = err

@@ -494,3 +494,37 @@ func TestANewStateIsTranslatedAtOnceAndNewObjectsAfterAMoment(t *testing.T) {
 		t.Errorf("a new state that comes with a new object waits for %s", at.Sub(now))
 	}
 }
+
+// TestWorkThatGoesOnTakesHalfOfTheTimeAndASingleRunWaitsForNothing: times are given, not measured.
+func TestWorkThatGoesOnTakesHalfOfTheTimeAndASingleRunWaitsForNothing(t *testing.T) {
+	c, now := &Cluster{}, time.Now()
+	run := func(took time.Duration) (waited time.Duration) {
+		at := now
+		c.touchNow(now)
+		if next := c.translateAt(); next.After(now) {
+			at = next
+		}
+		waited = at.Sub(now)
+		c.dirty = time.Time{}
+		now = at.Add(took)
+		c.worked(took, now)
+		return waited
+	}
+	run(workAhead)
+	if waited := run(time.Millisecond); waited != 0 {
+		t.Errorf("a change after a long one waits for %s", waited)
+	}
+	begun, worked := now, 1000*time.Millisecond
+	for range 1000 {
+		run(time.Millisecond)
+	}
+	if all := now.Sub(begun); all < 2*worked-workAhead || all > 2*worked+workAhead {
+		t.Errorf("work of %s without end took %s, want half of the time", worked, all)
+	}
+	for range 10 {
+		run(time.Minute)
+	}
+	if waited := run(0); waited > restTimeMax {
+		t.Errorf("a change waits for %s after the longest work", waited)
+	}
+}
