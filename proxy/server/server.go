@@ -317,8 +317,8 @@ func (s *Server) close(at socket) {
 	}
 }
 
-// beyond returns what next has more than may be open: of those whose turn comes last, so that every node comes to the same,
-// whatever it had open before. Of those whose turn is the same, the open ones stay.
+// beyond returns what next has more than may be open: those whose turn comes last, even if they are open. Of those whose turn
+// is the same, the open ones stay.
 func (s *Server) beyond(next *snapshot.Snapshot) map[socket]bool {
 	if len(next.Ports)+len(next.UDPPorts) <= s.ports {
 		return nil
