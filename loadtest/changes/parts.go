@@ -82,9 +82,10 @@ func publications(path string) (out []publication, err error) {
 	return out, lines.Err()
 }
 
-// publicationOf returns the one that brought a change: the last that was served before a request saw it. list is in order.
+// publicationOf returns the one that brought a change: the last that had begun to be published before a request saw it:
+// one of RAUTA's threads may serve it before all do. list is in order.
 func publicationOf(c change, list []publication) (publication, bool) {
-	after, _ := slices.BinarySearchFunc(list, c.seen, func(p publication, t time.Time) int { return p.served.Compare(t) })
+	after, _ := slices.BinarySearchFunc(list, c.seen, func(p publication, t time.Time) int { return p.published.Compare(t) })
 	if after == 0 || list[after-1].served.Before(c.written.Add(-changeTimeMax)) {
 		return publication{}, false
 	}

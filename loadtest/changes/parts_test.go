@@ -31,10 +31,13 @@ time=2026-01-02T03:04:06.017Z level=DEBUG msg="change served" since=2026-01-02T0
 	if got := (change{written: at(1), heard: at(5), asked: at(19), seen: at(21)}).parts(p); !slices.Equal(got, want) {
 		t.Errorf("parts %v, want %v", got, want)
 	}
-	if _, ok := publicationOf(change{written: at(1), seen: at(16)}, list); ok {
-		t.Error("a publication brought a change that was seen before it")
+	if _, ok := publicationOf(change{written: at(1), seen: at(16)}, list); !ok {
+		t.Error("no publication brought a change that a request saw before the publication had ended")
 	}
-	if err := printParts([]change{{written: at(1), seen: at(16)}}, list); err == nil {
+	if _, ok := publicationOf(change{written: at(1), seen: at(6)}, list); ok {
+		t.Error("a publication brought a change that was seen before it began")
+	}
+	if err := printParts([]change{{written: at(1), seen: at(6)}}, list); err == nil {
 		t.Error("no error although the log says nothing of the changes")
 	}
 }
