@@ -97,7 +97,7 @@ func aCertificate(t *testing.T, i int) string {
 }
 
 // routeBytesMax bounds what a route takes with all that belongs to it: 10,000 are to fit into 200 MB with the rest of a process.
-const routeBytesMax = 10_800
+const routeBytesMax = 9_600
 
 // inMemory is a cluster with everything that is made of it: a route, a Service and a slice so many times, and a tenth as many
 // certificates.

@@ -11,9 +11,9 @@ const (
 	// handshake allocates 50 KiB; with gcPercent alone a process that has little else to hold collects every hundred
 	// handshakes, and that cost a third of each (380 to 245 µs of CPU, full handshakes with ECDSA P-256).
 	gcHeadroomBytes = 16 << 20
-	// gcHeadroomBytesMax is where the headroom stops growing with the heap: with 100 MB in use, 10 MB less of resident memory
-	// for a quarter more collections, which only changes of the configuration and handshakes cause.
-	gcHeadroomBytesMax = 40 << 20
+	// gcHeadroomBytesMax is where the headroom stops growing with the heap: with 100 MB in use, 18 MB less of resident memory
+	// for half as many collections more, which only changes of the configuration and handshakes cause.
+	gcHeadroomBytesMax = 32 << 20
 	// gcPercentMin bounds what collecting costs with very large heaps.
 	gcPercentMin = 20
 	// gcPercentStep: changes smaller than that, in percent, are not worth stopping the world for; below gcPercent, where less

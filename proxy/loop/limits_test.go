@@ -97,8 +97,8 @@ func TestASmallHeapHasTheSameHeadroomAsALargerOne(t *testing.T) {
 		live    uint64
 		percent int
 	}{
-		{0, 400}, {1 << 20, 400}, {8 << 20, 200}, {16 << 20, 100}, {20 << 20, 75}, {32 << 20, 50}, {80 << 20, 50}, {100 << 20, 40},
-		{140 << 20, 25}, {1 << 40, 20},
+		{0, 400}, {1 << 20, 400}, {8 << 20, 200}, {16 << 20, 100}, {20 << 20, 75}, {32 << 20, 50}, {64 << 20, 50}, {80 << 20, 40}, {100 << 20, 30},
+		{140 << 20, 20}, {1 << 40, 20},
 	} {
 		if got := gcPercentFor(c.live); got != c.percent {
 			t.Errorf("%d bytes: %d percent, want %d", c.live, got, c.percent)
@@ -113,7 +113,7 @@ func TestTheHeadroomFollowsTheHeap(t *testing.T) {
 	runtime.GC()
 	c.adjust()
 	small := c.percent
-	held := make([]byte, 4*gcHeadroomBytes)
+	held := make([]byte, 3*gcHeadroomBytes)
 	runtime.GC()
 	c.adjust()
 	runtime.KeepAlive(held)
