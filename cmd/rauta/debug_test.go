@@ -64,7 +64,7 @@ func TestDebugProfileSaysWhenTheAddressHasNone(t *testing.T) {
 }
 
 func TestTopRefusesWhatItCannotDo(t *testing.T) {
-	for _, args := range [][]string{{"--admin", "x"}, {"--interval", "1ms"}, {"-o", "yaml"}} {
+	for _, args := range [][]string{{"--admin", "x"}, {"--interval", "1ms"}, {"-o", "yaml"}, {"-o", "screen"}} {
 		var out, errs bytes.Buffer
 		if code := run(context.Background(), append([]string{"top"}, args...), &out, &errs); code != exitUsage {
 			t.Errorf("%q: exit %d, %s", args, code, errs.String())

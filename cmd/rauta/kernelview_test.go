@@ -64,7 +64,7 @@ endpoints: [{addresses: [127.0.0.1], nodeName: n1, zone: z1, targetRef: {kind: P
 func (i *instance) metric(name string, labels ...string) (sum float64) {
 	i.t.Helper()
 series:
-	for line := range strings.Lines(i.get(i.metrics, "/metrics")) {
+	for line := range strings.Lines(i.get(i.metrics, "/metrics?name[]="+name)) {
 		rest, ok := strings.CutPrefix(line, name)
 		if !ok || rest[0] != '{' && rest[0] != ' ' {
 			continue

@@ -4,11 +4,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/internal/top"
 )
 
 // TestTenThousandActiveRoutesAreReadFromARunningProcess checks that all of them have their series, those of stages and of the
@@ -88,12 +93,37 @@ func TestTenThousandActiveRoutesAreReadFromARunningProcess(t *testing.T) {
 			i.until("a request after a scrape", func() bool { return served.Load() > seen })
 		}
 	}
+	readAsTop(t, i, times)
 	close(stop)
 	if err := <-over; err != nil {
 		t.Error(err)
 	}
 	t.Logf("%d series, %.1f MB, read in %v; %d requests meanwhile; turns of 10 ms and more since the start: %g", series, float64(len(page))/1e6, took,
 		served.Load(), i.metric("rauta_loop_stall_seconds_count"))
+}
+
+// readAsTop reads what rauta top shows, and logs what that takes of this process, which parses it, and of the one that serves.
+func readAsTop(t *testing.T, i *instance, times int) {
+	address, err := url.Parse("http://" + i.metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := top.FromURL(&http.Client{Transport: &http.Transport{DisableCompression: true}}, address)
+	var took []time.Duration
+	var usage, before unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &before)
+	served := i.metric("process_cpu_seconds_total", "")
+	for range times {
+		begun := time.Now()
+		if _, err := source(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(begun).Round(time.Millisecond))
+	}
+	unix.Getrusage(unix.RUSAGE_SELF, &usage)
+	spent := time.Duration(usage.Utime.Nano()+usage.Stime.Nano()-before.Utime.Nano()-before.Stime.Nano()) / time.Duration(times)
+	t.Logf("readings of rauta top took %v, and %v of CPU time each; the process that serves %.0f ms with its requests", took,
+		spent.Round(time.Millisecond), (i.metric("process_cpu_seconds_total", "")-served)/float64(times)*1e3)
 }
 
 // fetchAs reads the metrics with an encoding, and leaves it as it is.

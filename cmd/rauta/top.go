@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 const topLong = `Show live what a running RAUTA does, by route and by back end: requests per second, the share of failures (5xx, and
 requests that got no answer), latencies, requests under way, and as a bar in which stages the time of the requests went.
 
-It reads the metrics of one node. With -o text or json, or when the output is no terminal, it prints one table of what came
-between two readings, and ends.`
+It reads the metrics of one node. With -o text or json, or when the output is no terminal or one that cannot move its cursor
+(TERM=dumb), it prints one table of what came between two readings, and ends. NO_COLOR=1 leaves out colours.`
 
 // topOptions are the flags of top.
 type topOptions struct {
@@ -54,16 +55,22 @@ func (o *topOptions) run(cmd *cobra.Command) error {
 	if o.interval < top.IntervalMin {
 		return usagef("--interval %s: must be %s or more", o.interval, top.IntervalMin)
 	}
-	source := top.FromURL(&http.Client{}, base.JoinPath("metrics").String())
-	out := cmd.OutOrStdout()
+	// To compress what stays on this machine costs more than to send it.
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableCompression: isLoopback(base.Hostname())}}
+	source := top.FromURL(client, base.JoinPath("metrics"))
+	screen, hasScreen := cmd.OutOrStdout().(*os.File)
+	hasScreen = hasScreen && isTerminal(screen) && os.Getenv("TERM") != "dumb"
 	switch o.output {
 	case "":
-		if file, ok := out.(*os.File); ok && isTerminal(file) {
-			return top.Live(cmd.Context(), source, base.Host, o.interval, os.Stdin, file)
+		if hasScreen {
+			return top.Live(cmd.Context(), source, base.Host, o.interval, os.Stdin, screen)
 		}
 		return o.once(cmd.Context(), source, top.Text, cmd)
 	case "screen":
-		return top.Live(cmd.Context(), source, base.Host, o.interval, os.Stdin, out)
+		if !hasScreen {
+			return usagef("--output screen: the output is no terminal, or one that cannot move its cursor (TERM=dumb); use text or json")
+		}
+		return top.Live(cmd.Context(), source, base.Host, o.interval, os.Stdin, screen)
 	case string(top.Text), string(top.JSON):
 		return o.once(cmd.Context(), source, top.Format(o.output), cmd)
 	default:
@@ -76,6 +83,11 @@ func (o *topOptions) once(ctx context.Context, source top.Source, format top.For
 		return fmt.Errorf("ask %s: %w", o.admin, err)
 	}
 	return nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func isTerminal(file *os.File) bool {

@@ -1,14 +1,13 @@
 package top
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"strconv"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 
 	"rauta.io/rauta/proxy/observe"
 )
@@ -26,6 +25,19 @@ const (
 	metricGeneration      = "rauta_config_generation"
 )
 
+// Series of them that are read.
+const (
+	bucketsOfDuration = metricDuration + "_bucket"
+	sumsOfStages      = metricStages + "_sum"
+	bucketsOfTTFB     = metricBackendTTFB + "_bucket"
+)
+
+// asked returns what a node is asked for: of 10,000 routes that is a third of the page.
+func asked() []string {
+	return []string{metricRequests, bucketsOfDuration, sumsOfStages, metricInFlight, metricBackendRequests, metricBackendInFlight,
+		bucketsOfTTFB, metricConnections, metricGeneration}
+}
+
 // Reading is what one node had counted at one moment.
 type Reading struct {
 	At          time.Time
@@ -33,6 +45,14 @@ type Reading struct {
 	Generation  float64
 	// rows by view and name
 	rows [viewCount]map[string]*counts
+
+	// while it is read
+	bounds [viewCount][]float64 // of the histograms of a view, which share them
+	last   [viewCount]struct {  // the row that the last line was about, by its labels
+		labels []byte
+		row    *counts
+	}
+	key []byte
 }
 
 // counts are the totals of one route or back end since the node started.
@@ -84,58 +104,108 @@ func (h histogram) quantile(q float64, before histogram) float64 {
 
 // Read parses the metrics of a node, in the Prometheus text format, as read at a moment.
 func Read(r io.Reader, at time.Time) (*Reading, error) {
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(r)
-	if err != nil {
-		return nil, fmt.Errorf("parse metrics: %w", err)
-	}
-	if families[metricRequests] == nil && families[metricGeneration] == nil {
-		return nil, fmt.Errorf("the answer has no %s: is it the admin or metrics address of a RAUTA?", metricGeneration)
-	}
-	reading := &Reading{At: at, Connections: single(families[metricConnections]), Generation: single(families[metricGeneration])}
+	reading := &Reading{At: at}
 	for view := range reading.rows {
 		reading.rows[view] = map[string]*counts{}
 	}
-	reading.routes(families)
-	reading.backends(families)
+	names := asked()
+	wanted := func(name []byte) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return n == string(name) })
+	}
+	found := false
+	err := eachSample(r, wanted, func(s *sample) {
+		found = found || string(s.name) == metricGeneration || string(s.name) == metricRequests
+		reading.add(s)
+	})
+	if err != nil && !errors.Is(err, errLine) {
+		return nil, fmt.Errorf("read metrics: %w", err)
+	}
+	if !found {
+		return nil, fmt.Errorf("the answer has no %s: is it the admin or metrics address of a RAUTA?", metricGeneration)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("parse metrics: %w", err)
+	}
 	return reading, nil
 }
 
-func (r *Reading) backends(families map[string]*dto.MetricFamily) {
-	backend := func(m *dto.Metric) *counts {
-		cluster, endpoint := label(m, "cluster"), label(m, "endpoint")
-		row := r.row(Backends, cluster+" "+endpoint)
-		row.cluster, row.endpoint = cluster, endpoint
-		return row
-	}
-	for _, m := range families[metricBackendRequests].GetMetric() {
-		backend(m).count(label(m, "code"), m.GetCounter().GetValue())
-	}
-	for _, m := range families[metricBackendInFlight].GetMetric() {
-		backend(m).inFlight, backend(m).pod = m.GetGauge().GetValue(), label(m, "pod")
-	}
-	for _, m := range families[metricBackendTTFB].GetMetric() {
-		backend(m).duration = cumulative(m.GetHistogram())
+// add takes one line of the page.
+func (r *Reading) add(s *sample) {
+	switch string(s.name) {
+	case metricConnections:
+		r.Connections = s.value
+	case metricGeneration:
+		r.Generation = s.value
+	case metricRequests:
+		r.route(s).count(string(s.label("code")), s.value)
+	case metricInFlight:
+		r.route(s).inFlight = s.value
+	case bucketsOfDuration:
+		r.bucket(Routes, r.route(s), s)
+	case sumsOfStages:
+		row, name := r.route(s), s.label("stage")
+		for stage := range observe.StageCount {
+			if stage.String() == string(name) {
+				row.stages[stage] = s.value
+			}
+		}
+	case metricBackendRequests:
+		r.backend(s).count(string(s.label("code")), s.value)
+	case metricBackendInFlight:
+		row := r.backend(s)
+		row.inFlight, row.pod = s.value, text(s.label("pod"))
+	case bucketsOfTTFB:
+		r.bucket(Backends, r.backend(s), s)
 	}
 }
 
-func (r *Reading) routes(families map[string]*dto.MetricFamily) {
-	for _, m := range families[metricRequests].GetMetric() {
-		r.row(Routes, label(m, "route")).count(label(m, "code"), m.GetCounter().GetValue())
+// route returns the row of the route of a line.
+func (r *Reading) route(s *sample) *counts {
+	name := s.label("route")
+	last := &r.last[Routes]
+	if last.row == nil || string(last.labels) != string(name) {
+		last.labels = append(last.labels[:0], name...)
+		last.row = r.row(Routes, text(name))
 	}
-	for _, m := range families[metricInFlight].GetMetric() {
-		r.row(Routes, label(m, "route")).inFlight = m.GetGauge().GetValue()
-	}
-	for _, m := range families[metricDuration].GetMetric() {
-		r.row(Routes, label(m, "route")).duration = cumulative(m.GetHistogram())
-	}
-	for _, m := range families[metricStages].GetMetric() {
-		name, row := label(m, "stage"), r.row(Routes, label(m, "route"))
-		for stage := range observe.StageCount {
-			if stage.String() == name {
-				row.stages[stage] = m.GetHistogram().GetSampleSum()
-			}
+	return last.row
+}
+
+// backend returns the row of the back end of a line.
+func (r *Reading) backend(s *sample) *counts {
+	cluster, endpoint := s.label("cluster"), s.label("endpoint")
+	r.key = append(append(append(r.key[:0], cluster...), ' '), endpoint...)
+	last := &r.last[Backends]
+	if last.row == nil || string(last.labels) != string(r.key) {
+		last.labels = append(last.labels[:0], r.key...)
+		last.row = r.row(Backends, text(r.key))
+		if last.row.endpoint == "" {
+			last.row.cluster, last.row.endpoint = text(cluster), text(endpoint)
 		}
+	}
+	return last.row
+}
+
+// bucket adds a bucket to the histogram of a row. The histograms of a view have the same bounds, and share them.
+func (r *Reading) bucket(view View, row *counts, s *sample) {
+	h, shared := &row.duration, r.bounds[view]
+	i := len(h.counts)
+	bound, err := strconv.ParseFloat(string(s.label("le")), 64)
+	if err != nil {
+		return
+	}
+	if h.counts == nil {
+		h.counts = make([]float64, 0, len(shared))
+	}
+	h.counts = append(h.counts, s.value)
+	shares := i == 0 || &h.bounds[0] == &shared[0]
+	switch {
+	case shares && i < len(shared) && shared[i] == bound:
+		h.bounds = shared[:i+1]
+	case shares && i == len(shared):
+		r.bounds[view] = append(shared, bound)
+		h.bounds = r.bounds[view]
+	default: // another layout
+		h.bounds = append(slices.Clip(h.bounds), bound)
 	}
 }
 
@@ -155,29 +225,4 @@ func (r *Reading) row(view View, name string) *counts {
 		r.rows[view][name] = row
 	}
 	return row
-}
-
-func cumulative(h *dto.Histogram) histogram {
-	out := histogram{bounds: make([]float64, 0, len(h.GetBucket())), counts: make([]float64, 0, len(h.GetBucket()))}
-	for _, b := range h.GetBucket() {
-		out.bounds = append(out.bounds, b.GetUpperBound())
-		out.counts = append(out.counts, float64(b.GetCumulativeCount()))
-	}
-	return out
-}
-
-func single(f *dto.MetricFamily) float64 {
-	for _, m := range f.GetMetric() {
-		return m.GetGauge().GetValue()
-	}
-	return 0
-}
-
-func label(m *dto.Metric, name string) string {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name {
-			return l.GetValue()
-		}
-	}
-	return ""
 }

@@ -55,9 +55,7 @@ type (
 func (s *screen) Init() tea.Cmd { return s.read }
 
 func (s *screen) read() tea.Msg {
-	ctx, cancel := context.WithTimeout(context.Background(), max(s.interval, readTimeoutMin))
-	defer cancel()
-	reading, err := s.source(ctx)
+	reading, err := readOnce(context.Background(), s.source, s.interval)
 	return readMsg{reading, err}
 }
 
@@ -211,10 +209,14 @@ func (s *screen) nothing() string {
 	case s.before == nil || s.failure != nil: // the message says why
 		return ""
 	case len(s.rows[s.view]) == 0:
-		return fmt.Sprintf("no requests within %s, and none under way", s.interval)
+		return idle(s.interval)
 	default:
 		return fmt.Sprintf("no %s of %d has %q in its name", viewNames[s.view], len(s.rows[s.view]), s.filter)
 	}
+}
+
+func idle(interval time.Duration) string {
+	return fmt.Sprintf("no requests within %s, and none under way", interval)
 }
 
 func (s *screen) message() string {

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -407,7 +409,7 @@ func TestOnce(t *testing.T) {
 		fmt.Fprint(w, types+route("shop", 100*n, 0, float64(n), 0))
 	}))
 	defer node.Close()
-	source := FromURL(node.Client(), node.URL+"/metrics")
+	source := FromURL(node.Client(), metricsOf(t, node))
 
 	var out bytes.Buffer
 	if err := Once(context.Background(), source, time.Millisecond, Text, &out); err != nil {
@@ -436,10 +438,116 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+func metricsOf(t *testing.T, node *httptest.Server) *url.URL {
+	t.Helper()
+	u, err := url.Parse(node.URL + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestANodeIsAskedForWhatIsShownOnly(t *testing.T) {
+	var asked []string
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Query()["name[]"]
+		fmt.Fprint(w, types)
+	}))
+	defer node.Close()
+	if _, err := FromURL(node.Client(), metricsOf(t, node))(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(asked, " ")
+	for _, name := range []string{metricGeneration, metricRequests, metricStages + "_sum", metricBackendTTFB + "_bucket"} {
+		if !strings.Contains(got, name) {
+			t.Errorf("asked for %s, not for %s", got, name)
+		}
+	}
+	if strings.Contains(got, metricStages+"_bucket") || len(asked) != 9 {
+		t.Errorf("asked for %q", asked)
+	}
+}
+
+func TestLabelsAreReadAsTheyAreWritten(t *testing.T) {
+	r := observe.NewRegistry(observe.Options{Workers: 1})
+	r.Gauge(metricGeneration, func() float64 { return 3 })
+	name := `a\b"c}d,route="e` + "\nf\\"
+	r.Shard(0).Finish(&observe.Record{Status: 200, Route: r.Route(name), EndAt: 3e6})
+	var page bytes.Buffer
+	r.WritePrometheus(&page, asked()...)
+	got, err := Read(&page, began)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := got.rows[Routes][name]
+	if row == nil || row.requests != 1 || got.Generation != 3 {
+		t.Fatalf("rows: %v", got.rows[Routes])
+	}
+	if n := len(row.duration.counts); n == 0 || n != len(row.duration.bounds) || row.duration.counts[n-1] != 1 || !math.IsInf(row.duration.bounds[n-1], 1) {
+		t.Errorf("durations: %+v", row.duration)
+	}
+}
+
+func TestAPageThatBreaksOffIsToldOf(t *testing.T) {
+	for _, end := range []string{"rauta_requests_total{route=\"a", "rauta_requests_total{route=\"a\"} x\n", "rauta_requests_total\n"} {
+		if _, err := Read(strings.NewReader(types+end), began); err == nil || !strings.Contains(err.Error(), "parse metrics") {
+			t.Errorf("%q: %v", end, err)
+		}
+	}
+}
+
+func TestHistogramsOfOtherBoundsKeepTheirOwn(t *testing.T) {
+	other := strings.ReplaceAll(route("b", 10, 0, 1, 1), `le="0.002"`, `le="0.004"`)
+	r := read(t, 0, route("a", 10, 0, 1, 1), other, route("c", 10, 0, 1, 1))
+	for name, want := range map[string]float64{"a": 0.002, "b": 0.004, "c": 0.002} {
+		if h := r.rows[Routes][name].duration; len(h.bounds) != 3 || len(h.counts) != 3 || h.bounds[1] != want {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+}
+
+func TestAnAnswerThatNeverComesEndsWithTheTime(t *testing.T) {
+	silent := func(ctx context.Context) (*Reading, error) {
+		if _, ok := ctx.Deadline(); !ok {
+			t.Error("it may take for ever")
+		}
+		return nil, fmt.Errorf("read: %w", context.DeadlineExceeded)
+	}
+	if err := Once(t.Context(), silent, time.Second, Text, io.Discard); err == nil || !strings.Contains(err.Error(), "not come within 5s") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+func TestOnceSaysThatNothingCame(t *testing.T) {
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, types) }))
+	defer node.Close()
+	var out bytes.Buffer
+	if err := Once(t.Context(), FromURL(node.Client(), metricsOf(t, node)), time.Millisecond, Text, &out); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), "no requests within 1ms"); got != 2 {
+		t.Errorf("said %d times, want once of routes and once of back ends:\n%s", got, &out)
+	}
+}
+
+// TestWhatAReadingCosts gates what BenchmarkAReadingOfTenThousandRoutes measures: lines cost nothing, rows do.
+func TestWhatAReadingCosts(t *testing.T) {
+	const rowsMax, allocationsMax = 20_000, 10
+	page := tenThousandRoutes(asked()...)
+	got := testing.AllocsPerRun(1, func() {
+		if _, err := Read(bytes.NewReader(page), began); err != nil {
+			t.Error(err)
+		}
+	})
+	if got /= rowsMax; got > allocationsMax {
+		t.Errorf("%.1f allocations for a row, at most %d", got, allocationsMax)
+	}
+}
+
 func TestARefusalIsToldAsItIs(t *testing.T) {
 	node := httptest.NewServer(http.NotFoundHandler())
 	defer node.Close()
-	_, err := FromURL(node.Client(), node.URL+"/metrics")(context.Background())
+	_, err := FromURL(node.Client(), metricsOf(t, node))(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("error: %v", err)
 	}

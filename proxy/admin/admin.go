@@ -131,7 +131,7 @@ func (a *Admin) pages() map[string]page {
 // numbers are the pages of the metrics address.
 func (a *Admin) numbers() map[string]page {
 	return map[string]page{
-		"/metrics": {"metrics in the Prometheus text format", a.writeMetrics},
+		"/metrics": {"metrics in the Prometheus text format; ?name[]=metric, as often as you like: only these", a.writeMetrics},
 		"/healthz": {"the process is alive", func(ctx *fasthttp.RequestCtx) { text(ctx, fasthttp.StatusOK, "ok\n") }},
 		"/readyz": {"a complete configuration is served", func(ctx *fasthttp.RequestCtx) {
 			if ready, why := a.sources.Ready(); !ready {
@@ -149,6 +149,9 @@ var profileIndex = fasthttpadaptor.NewFastHTTPHandlerFunc(pprof.Index)
 func (a *Admin) writeMetrics(ctx *fasthttp.RequestCtx) {
 	ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
 	page := &metricsPage{registry: a.sources.Registry}
+	for _, name := range ctx.QueryArgs().PeekMulti("name[]") { // as exporters of Prometheus have it
+		page.names = append(page.names, string(name))
+	}
 	ctx.Response.Header.Set(fasthttp.HeaderVary, fasthttp.HeaderAcceptEncoding)
 	if ctx.Request.Header.HasAcceptEncoding("gzip") {
 		page.gzip = &a.gzip

@@ -109,6 +109,14 @@ func TestTheMetricsAddressShowsMetricsAndHealthAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestThoseMetricsAreShownThatAreAskedFor(t *testing.T) {
+	r := run(t, nil)
+	resp, body := get(t, r.metrics+"/metrics?name%5B%5D=rauta_connections&name[]=rauta_retries_total")
+	if resp.StatusCode != 200 || strings.Count(body, "# TYPE ") != 2 || !strings.Contains(body, "\nrauta_connections 0\n") || !strings.Contains(body, "\nrauta_retries_total 0\n") {
+		t.Errorf("%d %q", resp.StatusCode, body)
+	}
+}
+
 func TestMetricsAreCompressedForThoseWhoTakeIt(t *testing.T) {
 	r := run(t, nil)
 	req, err := http.NewRequest("GET", r.metrics+"/metrics", nil)

@@ -16,6 +16,7 @@ import (
 // another goroutine and waits for it.
 type metricsPage struct {
 	registry *observe.Registry
+	names    []string       // of the metrics that it has; none are all
 	gzip     *sync.Pool     // of gzip.Writer; nil for the page as it is
 	pipe     *io.PipeReader // nil unless it is read
 }
@@ -61,7 +62,7 @@ func (p *metricsPage) writeTo(w io.Writer) (err error) {
 		made.empty <- nil
 	}
 	go func() {
-		p.registry.WritePrometheus(made)
+		p.registry.WritePrometheus(made, p.names...)
 		close(made.full)
 	}()
 	for piece := range made.full {

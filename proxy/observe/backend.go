@@ -93,21 +93,25 @@ func (r *Registry) writeBackends(x *exposition, endpoints []*Endpoint) {
 			sums = append(sums, sum)
 		}
 	}
-	x.family("rauta_backend_requests_in_flight")
-	for i := range sums {
-		x.begin("rauta_backend_requests_in_flight").raw(sums[i].labels).uint(uint64(max(sums[i].inFlight, 0)))
+	if x.family("rauta_backend_requests_in_flight") {
+		for i := range sums {
+			x.begin("rauta_backend_requests_in_flight").raw(sums[i].labels).uint(uint64(max(sums[i].inFlight, 0)))
+		}
 	}
-	x.family("rauta_backend_connect_seconds")
-	for i := range sums {
-		x.backend("rauta_backend_connect_seconds", sums[i].labels, &sums[i].connect)
+	if x.family("rauta_backend_connect_seconds") {
+		for i := range sums {
+			x.backend("rauta_backend_connect_seconds", sums[i].labels, &sums[i].connect)
+		}
 	}
-	x.family("rauta_backend_ttfb_seconds")
-	for i := range sums {
-		x.backend("rauta_backend_ttfb_seconds", sums[i].labels, &sums[i].ttfb)
+	if x.family("rauta_backend_ttfb_seconds") {
+		for i := range sums {
+			x.backend("rauta_backend_ttfb_seconds", sums[i].labels, &sums[i].ttfb)
+		}
 	}
-	x.family("rauta_backend_connect_failures_total")
-	for i := range sums {
-		x.counters("rauta_backend_connect_failures_total", sums[i].labels+",", "reason", sums[i].failures)
+	if x.family("rauta_backend_connect_failures_total") {
+		for i := range sums {
+			x.counters("rauta_backend_connect_failures_total", sums[i].labels+",", "reason", sums[i].failures)
+		}
 	}
 }
 

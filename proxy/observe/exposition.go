@@ -74,20 +74,27 @@ func (r *Registry) register(h hook) {
 
 // WritePrometheus writes all metrics in the Prometheus text format, version 0.0.4. It takes no lock that a worker
 // waits for longer than the copy of a slice header. The first error of w ends it silently, as the client is gone then.
-func (r *Registry) WritePrometheus(w io.Writer) {
+// With names it has only these families, or series of histograms, such as "a_seconds" or "a_seconds_sum".
+func (r *Registry) WritePrometheus(w io.Writer, names ...string) {
 	r.handlesMu.Lock()
 	r.sweep(r.now())
 	r.handlesMu.Unlock()
 
-	x := newExposition(w)
+	x := newExposition(w, selected(names))
 	routes, endpoints := r.activeRoutes(x), r.activeEndpoints()
 	r.writeRoutes(x, routes)
 	r.writeEndpoints(x, endpoints)
-	r.writeL4(x, routes, endpoints)
+	if x.only.any("rauta_l4_") {
+		r.writeL4(x, routes, endpoints)
+	}
 	r.writeShards(x)
 	r.writeHooks(x)
-	writeRuntime(x)
-	writeProcess(x, r.started)
+	if x.only.any("go_") {
+		writeRuntime(x)
+	}
+	if x.only.any("process_") {
+		writeProcess(x, r.started)
+	}
 	x.flush()
 }
 
@@ -123,33 +130,33 @@ func (r *Registry) activeEndpoints() []*Endpoint {
 }
 
 func (r *Registry) writeRoutes(x *exposition, routes []activeRoute) {
-	x.family("rauta_requests_total")
-	for _, rt := range routes {
-		r.writeRouteRequests(x, rt)
-	}
-	x.family("rauta_grpc_requests_total")
-	for _, rt := range routes {
-		r.writeRouteGRPC(x, rt)
-	}
-	x.family("rauta_request_duration_seconds")
-	for _, rt := range routes {
-		var sum histogramSum
-		c := rt.cells.Load()
-		for i := range c.byWorker {
-			if cell := c.byWorker[i].Load(); cell != nil {
-				sum.include(&cell.duration)
+	for _, f := range []struct {
+		name  string
+		write func(*exposition, activeRoute)
+	}{
+		{"rauta_requests_total", r.writeRouteRequests},
+		{"rauta_grpc_requests_total", r.writeRouteGRPC},
+		{"rauta_request_duration_seconds", r.writeRouteDuration},
+		{"rauta_request_stage_seconds", r.writeRouteStages},
+		{"rauta_requests_in_flight", r.writeRouteInFlight},
+	} {
+		if x.family(f.name) {
+			for _, rt := range routes {
+				f.write(x, rt)
 			}
 		}
-		x.histogram("rauta_request_duration_seconds", rt.labels, &sum, true)
 	}
-	x.family("rauta_request_stage_seconds")
-	for _, rt := range routes {
-		r.writeRouteStages(x, rt)
+}
+
+func (r *Registry) writeRouteDuration(x *exposition, rt activeRoute) {
+	var sum histogramSum
+	c := rt.cells.Load()
+	for i := range c.byWorker {
+		if cell := c.byWorker[i].Load(); cell != nil {
+			sum.include(&cell.duration)
+		}
 	}
-	x.family("rauta_requests_in_flight")
-	for _, rt := range routes {
-		r.writeRouteInFlight(x, rt)
-	}
+	x.histogram("rauta_request_duration_seconds", rt.labels, &sum, true)
 }
 
 // writeRouteRequests writes the counters of one route that are not 0.
@@ -187,23 +194,31 @@ func (r *Registry) writeRouteInFlight(x *exposition, rt activeRoute) {
 }
 
 func (r *Registry) writeEndpoints(x *exposition, endpoints []*Endpoint) {
-	x.family("rauta_backend_requests_total")
-	for _, e := range endpoints {
-		var sum [statusClasses]uint64
-		c := e.cells.Load()
-		for i := range c.byWorker {
-			if cell := c.byWorker[i].Load(); cell != nil {
-				sumClasses(&sum, &cell.answers)
-			}
-		}
-		for class, n := range sum {
-			if n > 0 {
-				x.begin("rauta_backend_requests_total").raw(`cluster="`).escape(e.key.Cluster)
-				x.raw(`",endpoint="`).escape(e.key.Address).raw(`",code="`).raw(classLabels[class]).raw(`"`).uint(n)
-			}
+	if x.family("rauta_backend_requests_total") {
+		for _, e := range endpoints {
+			writeAnswers(x, e)
 		}
 	}
-	r.writeBackends(x, endpoints)
+	if x.only.any("rauta_backend_") {
+		r.writeBackends(x, endpoints)
+	}
+}
+
+// writeAnswers writes the counters of one endpoint that are not 0.
+func writeAnswers(x *exposition, e *Endpoint) {
+	var sum [statusClasses]uint64
+	c := e.cells.Load()
+	for i := range c.byWorker {
+		if cell := c.byWorker[i].Load(); cell != nil {
+			sumClasses(&sum, &cell.answers)
+		}
+	}
+	for class, n := range sum {
+		if n > 0 {
+			x.begin("rauta_backend_requests_total").raw(`cluster="`).escape(e.key.Cluster)
+			x.raw(`",endpoint="`).escape(e.key.Address).raw(`",code="`).raw(classLabels[class]).raw(`"`).uint(n)
+		}
+	}
 }
 
 func sumClasses(sum *[statusClasses]uint64, c *classCounts) {
@@ -247,8 +262,9 @@ func (r *Registry) writeShards(x *exposition) {
 	x.scalar("rauta_fields_dropped_total", float64(fields))
 	x.byLabel("rauta_http2_resets_total", "way", r.sumResets())
 	x.byLabel("rauta_mirrored_requests_total", "result", r.sumMirrors())
-	x.family("rauta_loop_stall_seconds")
-	x.histogram("rauta_loop_stall_seconds", "", &stall, false)
+	if x.family("rauta_loop_stall_seconds") {
+		x.histogram("rauta_loop_stall_seconds", "", &stall, false)
+	}
 	x.scalar("rauta_access_log_dropped_total", float64(logDropped))
 	x.scalar("rauta_access_log_write_errors_total", float64(r.logWriteErrors.Load()))
 	r.usedMu.Lock()
@@ -279,6 +295,7 @@ func (r *Registry) writeHooks(x *exposition) {
 	r.hooksMu.Lock()
 	hooks := append([]hook(nil), r.hooks...)
 	r.hooksMu.Unlock()
+	hooks = x.only.keep(hooks)
 	sort.SliceStable(hooks, func(i, j int) bool {
 		if hooks[i].name != hooks[j].name {
 			return hooks[i].name < hooks[j].name

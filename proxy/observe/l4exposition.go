@@ -81,14 +81,18 @@ func (s *l4Sum) datagrams() map[string]uint64 {
 }
 
 func (x *exposition) l4Gauge(name string, list []l4Series) {
-	x.family(name)
+	if !x.family(name) {
+		return
+	}
 	for i := range list {
 		x.single(name+"{"+list[i].labels+"}", list[i].sum.open)
 	}
 }
 
 func (x *exposition) l4Counters(name, label string, list []l4Series, values func(*l4Sum) map[string]uint64) {
-	x.family(name)
+	if !x.family(name) {
+		return
+	}
 	for i := range list {
 		x.counters(name, list[i].labels+",", label, values(&list[i].sum))
 	}

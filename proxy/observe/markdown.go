@@ -10,7 +10,9 @@ import (
 func MetricsMarkdown() string {
 	var b strings.Builder
 	b.WriteString("# Metrics\n\n<!-- Generated from proxy/observe/table.go by `go test ./proxy/observe -update`. -->\n\n" +
-		"Served at `/metrics` of the metrics address (`--metrics`, default `:9091`) in the Prometheus text format.\n\n" +
+		"Served at `/metrics` of the metrics address (`--metrics`, default `:9091`) in the Prometheus text format.\n" +
+		"`?name[]=rauta_connections`, as often as you like, leaves out all others; of a histogram also only its series that end\n" +
+		"in `_bucket`, `_sum` or `_count`: `?name[]=rauta_request_stage_seconds_sum`.\n\n" +
 		"A route or endpoint has series from its first request on. " +
 		fmt.Sprintf("%d routes (`--metrics-routes`) and %d endpoints (`--metrics-endpoints`)", SeriesDefault, SeriesDefault) +
 		" have series of their own, the others are counted together as `other`.\n\n" +

@@ -49,9 +49,10 @@ func writeRuntime(x *exposition) {
 		case metrics.KindFloat64:
 			x.scalar(s.name, v.Float64())
 		case metrics.KindFloat64Histogram:
-			sum := foldRuntime(v.Float64Histogram())
-			x.family(s.name)
-			x.histogram(s.name, "", &sum, false)
+			if x.family(s.name) {
+				sum := foldRuntime(v.Float64Histogram())
+				x.histogram(s.name, "", &sum, false)
+			}
 		}
 	}
 }

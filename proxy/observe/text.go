@@ -23,13 +23,14 @@ type exposition struct {
 	buf   []byte
 	err   error
 	table map[string]Metric
+	only  selection
 	// scratch is where labels and the beginnings of lines are put together, digits where a count is.
 	scratch []byte
 	digits  [32]byte
 }
 
-func newExposition(w io.Writer) *exposition {
-	x := &exposition{w: w, buf: make([]byte, 0, expositionBytes+4096), table: map[string]Metric{}}
+func newExposition(w io.Writer, only selection) *exposition {
+	x := &exposition{w: w, only: only, buf: make([]byte, 0, expositionBytes+4096), table: map[string]Metric{}}
 	for _, m := range Metrics() {
 		x.table[m.Name] = m
 	}
@@ -55,17 +56,21 @@ func (x *exposition) flushAt(size int) {
 	x.buf = x.buf[:0]
 }
 
-// family writes the header of a metric of the table.
-func (x *exposition) family(name string) { x.familyOf(name, "untyped") }
+// family writes the header of a metric of the table, false if the page is not to have it: then it gets no lines either.
+func (x *exposition) family(name string) bool { return x.familyOf(name, "untyped") }
 
 // familyOf writes the header of a metric; kind is used when the table does not have it.
-func (x *exposition) familyOf(name, kind string) {
+func (x *exposition) familyOf(name, kind string) bool {
+	if x.only.of(name) == 0 {
+		return false
+	}
 	m, ok := x.table[name]
 	if ok {
 		kind = m.Type
 		x.raw("# HELP ").raw(name).raw(" ").raw(escapeHelp(m.Help)).raw("\n")
 	}
 	x.raw("# TYPE ").raw(name).raw(" ").raw(kind).raw("\n")
+	return true
 }
 
 // escapeHelp escapes a help text, in which quotes stand for themselves.
@@ -75,8 +80,9 @@ func escapeHelp(s string) string {
 
 // scalar writes a metric of one series.
 func (x *exposition) scalar(name string, value float64) {
-	x.family(name)
-	x.single(name, value)
+	if x.family(name) {
+		x.single(name, value)
+	}
 }
 
 // integerMax is where float64 stops to hold every integer.
@@ -93,8 +99,9 @@ func (x *exposition) single(series string, value float64) {
 
 // byLabel writes a counter with one label, in the order of its values.
 func (x *exposition) byLabel(name, label string, values map[string]uint64) {
-	x.family(name)
-	x.counters(name, "", label, values)
+	if x.family(name) {
+		x.counters(name, "", label, values)
+	}
 }
 
 // counters writes the lines of byLabel; labels come before the label, with a comma at their end.
@@ -128,6 +135,28 @@ const bucketLineMax = 64
 // buckets writes the lines of a histogram, which are most of a page. It makes room for all of them at once
 // (BenchmarkScrapeOfTenThousandRoutes).
 func (x *exposition) buckets(name, labels string, bounds []string, counts []uint64, sumNs uint64) {
+	has := x.only.of(name)
+	total := uint64(0)
+	if has&bucketLines != 0 {
+		total = x.bucketLines(name, labels, bounds, counts)
+	} else {
+		for _, n := range counts {
+			total += n
+		}
+	}
+	if has&sumLines != 0 {
+		x.raw(name).raw("_sum").braced(labels)
+		x.buf = append(strconv.AppendFloat(x.buf, float64(sumNs)/1e9, 'g', -1, 64), '\n')
+	}
+	if has&countLines != 0 {
+		x.raw(name).raw("_count").braced(labels)
+		x.buf = append(strconv.AppendUint(x.buf, total, 10), '\n')
+	}
+	x.flushAt(expositionBytes)
+}
+
+// bucketLines writes a line for each bound, and returns the count of all.
+func (x *exposition) bucketLines(name, labels string, bounds []string, counts []uint64) uint64 {
 	x.scratch = append(append(append(x.scratch[:0], name...), "_bucket{"...), labels...)
 	if labels != "" {
 		x.scratch = append(x.scratch, ',')
@@ -147,11 +176,7 @@ func (x *exposition) buckets(name, labels string, bounds []string, counts []uint
 		end += copy(line[end:], digits)
 		x.buf = x.buf[:len(x.buf)+end]
 	}
-	x.raw(name).raw("_sum").braced(labels)
-	x.buf = append(strconv.AppendFloat(x.buf, float64(sumNs)/1e9, 'g', -1, 64), '\n')
-	x.raw(name).raw("_count").braced(labels)
-	x.buf = append(strconv.AppendUint(x.buf, total, 10), '\n')
-	x.flushAt(expositionBytes)
+	return total
 }
 
 // braced appends labels, if there are any, and the space before the value.
