@@ -7,11 +7,22 @@ import (
 // outbound is what waits to be written to one connection. It holds a buffer only while something waits.
 type outbound struct {
 	buf     []byte
-	sent    int  // of buf
-	blocked bool // the socket is full: Writable will come
-	broken  bool // a write failed
-	dirty   bool // registered for the end of the turn
-	wrote   bool // a byte was written since the last clear; of a response also: one before it may be in the socket yet
+	sent    int   // of buf
+	blocked bool  // the socket is full: Writable will come
+	broken  bool  // a write failed
+	dirty   bool  // registered for the end of the turn
+	wrote   bool  // a byte was written since the last clear; of a response also: one before it may be in the socket yet
+	taken   int64 // bytes, by the socket
+}
+
+// socketBytesMin is what the emptiest of sockets takes in any case, in bytes: the smallest send buffer of a system that was
+// not told otherwise is twice as large.
+const socketBytesMin = 8 << 10
+
+// mayMeetFullSocket reports whether what waits may find no room. A client that asks has not necessarily read: what was sent to
+// it before may all be in the socket yet.
+func (o *outbound) mayMeetFullSocket() bool {
+	return o.blocked || o.wrote || o.taken+int64(o.waiting()) > socketBytesMin
 }
 
 // waiting is the number of bytes that wait.
@@ -43,6 +54,7 @@ func (o *outbound) flush(c *loop.Conn) bool {
 	if o.waiting() > 0 {
 		n, st := c.Write(o.buf[o.sent:])
 		o.sent += n
+		o.taken += int64(n)
 		o.wrote = o.wrote || n > 0
 		o.blocked = st == loop.Again
 		o.broken = st == loop.Failed
@@ -62,6 +74,7 @@ func (o *outbound) write(c *loop.Conn, p []byte) {
 		if o.waiting() == 0 || o.flush(c) {
 			n, st := c.Write(p)
 			p = p[n:]
+			o.taken += int64(n)
 			o.wrote = o.wrote || n > 0
 			o.blocked = st == loop.Again
 			o.broken = st == loop.Failed

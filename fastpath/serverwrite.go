@@ -124,8 +124,8 @@ func (c *serverConn) Abort(bool) {
 	}
 }
 
-// Finished implements exchange.Downstream. A response that is sent in one piece at the end of this turn, to a client that had
-// the one before when it asked, does not meet a full socket. With any other the exchange stays until the socket has taken it.
+// Finished implements exchange.Downstream. Unless the socket is sure to have room for all of the response at the end of this
+// turn, the exchange stays until it has taken it.
 func (c *serverConn) Finished() (taken bool) {
 	x := c.x
 	c.x = nil
@@ -140,7 +140,7 @@ func (c *serverConn) Finished() (taken bool) {
 	switch {
 	case c.state == closed:
 	case c.out.waiting() > 0: // what is left goes on when the client takes it: see flush
-		if (c.out.blocked || c.out.wrote) && c.resp.begun {
+		if c.resp.begun && c.out.mayMeetFullSocket() {
 			c.taking = x
 			return false
 		}

@@ -256,6 +256,7 @@ func (c *clientConn) emptied() { c.armRead() }
 
 // afterTurn and discard implement role.
 func (c *clientConn) afterTurn()  {}
+func (c *clientConn) tookOutput() {}
 func (c *clientConn) discard(int) {}
 
 // gaveUp counts a stream that was reset by us.

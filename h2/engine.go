@@ -23,6 +23,7 @@ type Engine struct {
 	path        []byte           // memory for appendRequest
 	freeStreams []*serverStream
 	freeCalls   []*clientStream
+	takings     [][]taking // empty ones, for reuse
 }
 
 // freeStreamsMax bounds the streams that an engine keeps for reuse.

@@ -86,6 +86,8 @@ type role interface {
 	onBroken()
 	// emptied: the last stream is over.
 	emptied()
+	// tookOutput: the socket may have taken more.
+	tookOutput()
 	// afterTurn decides what comes next when all that could be sent has been.
 	afterTurn()
 	// armRead sets the deadline for the next bytes.
@@ -300,6 +302,7 @@ func (c *link) OnSend() {
 
 // sent ends the link's turn.
 func (c *link) sent() {
+	c.role.tookOutput()
 	switch {
 	case c.out.broken:
 		c.role.onBroken()

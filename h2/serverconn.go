@@ -38,6 +38,7 @@ type serverConn struct {
 	peer exchange.Peer
 
 	// Owned by the worker.
+	taking   []taking // in the order of their places; nil for none
 	away     goingAway
 	finSent  bool
 	opened   uint32
@@ -154,6 +155,7 @@ func (c *serverConn) gone(reason string) {
 	c.e.idle.Remove(&c.place)
 	c.e.remove(c)
 	c.dropStreams(reason)
+	c.loseTaking(reason)
 	c.release()
 	c.e.exchange.Shard.ConnClosed()
 }

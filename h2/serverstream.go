@@ -78,7 +78,7 @@ func (s *serverStream) Abort(cancelled bool) {
 	}
 }
 
-// Finished implements exchange.Downstream. The response counts as taken once its last frame is in the connection's buffer.
+// Finished implements exchange.Downstream. The response counts as taken once the socket has its last frame.
 func (s *serverStream) Finished() (taken bool) {
 	x := s.over()
 	s.starved = false
@@ -94,8 +94,9 @@ func (s *serverStream) Finished() (taken bool) {
 		s.taking = x
 		return false
 	}
+	taken = s.tunnel || x == nil || !s.conn.await(x)
 	s.halfDone()
-	return true
+	return taken
 }
 
 // tookResponse tells an exchange that waits for it that its response has gone, or never will because of lost.
@@ -110,6 +111,9 @@ func (s *serverStream) tookResponse(lost string) {
 func (s *serverStream) halfDone() {
 	if s.x != nil || !s.sentEnd || s.dead {
 		return
+	}
+	if x := s.taking; x != nil && s.conn.await(x) {
+		s.taking = nil
 	}
 	s.tookResponse("")
 	if !s.recvEnded { // RFC 9113 section 8.1: the rest of the request is not needed
