@@ -45,13 +45,25 @@ func TestPagesOfTheProgramAreGivenBackAndComeWhenTheyAreUsed(t *testing.T) {
 	t.Logf("%d KiB, %d before", after, before)
 }
 
-func TestOnlyAddressesAreTakenForPages(t *testing.T) {
-	for text, want := range map[string]pages{
-		"00400000-01180000": {0x400000, 0xd80000}, "0-1000": {0, 0x1000},
-		"": {}, "1000": {}, "1000-": {}, "2000-1000": {}, "x-y": {}, "Size:": {},
+func TestOnlyPagesThatCannotBeWrittenAreTaken(t *testing.T) {
+	for line, want := range map[string]pages{
+		"00400000-01180000 r-xp 00000000 08:01 1 /bin/rauta":  {0x400000, 0xd80000},
+		"7fab01-7fac00 r--p 00000000 08:01 1      /bin/rauta": {0x7fab01, 0xff},
+		"00400000-01180000 rw-p 00000000 08:01 1 /bin/rauta":  {},
+		"00400000-01180000 r-xs 00000000 08:01 1 /bin/rauta":  {},
+		"00400000-01180000 ---p 00000000 08:01 1 /bin/rauta":  {},
+		"01180000-00400000 r-xp 00000000 08:01 1 /bin/rauta":  {},
+		"": {}, "1000": {}, "1000-": {}, "1000-2000": {}, "Size:   4 kB": {}, "VmFlags: rd": {},
 	} {
-		if got := pagesOf(text); got != want {
-			t.Errorf("%q: %v, want %v", text, got, want)
+		if got := pagesOf([]byte(line)); got != want {
+			t.Errorf("%q: %v, want %v", line, got, want)
 		}
+	}
+}
+
+func TestGivingBackAllocatesLittle(t *testing.T) {
+	const most = 30 // one for each file and buffer, and what the runtime has for itself
+	if n := testing.AllocsPerRun(3, GiveBack); n > most {
+		t.Errorf("%.0f allocations", n)
 	}
 }

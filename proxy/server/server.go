@@ -435,6 +435,9 @@ func (s *Server) Drain(ctx context.Context) int {
 	}
 	clear(s.open)
 	s.setUDPSockets(&snapshot.Snapshot{}, nil)
+	if s.trim != nil {
+		s.trim.Stop()
+	}
 	s.mu.Unlock()
 	deadline := time.Now().Add(s.opt.DrainTime)
 	s.plane.Drain()
