@@ -35,8 +35,9 @@ build: ## build the static binary bin/rauta
 run: build ## serve examples in front of four demo back ends; Ctrl-C stops all (ARGS='--access-log FILE': further flags of serve)
 	@bin/rauta demo examples $(if $(ARGS),-- $(ARGS))
 
-# How many packages are tested at once: on few cores more than there are, because most of their time they wait.
-PACKAGES  ?= $(shell n=$$(nproc 2>/dev/null); echo $$((n > 4 ? n : 4)))
+# How many packages are tested at once: on few cores one more than there are, because they often wait. With the race detector
+# they compute.
+PACKAGES  ?= $(shell n=$$(nproc 2>/dev/null); echo $$((n > 3 ? n : 3)))
 
 .PHONY: test
 test: test-go test-peers race ## run all tests, those of the data plane also with the race detector and the invariants
@@ -141,7 +142,7 @@ conformance-run-v%: build
 race: ## run the tests of the data plane with -race -tags invariants
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo '$(GO) test -race -tags invariants $(DATAPLANE)'; \
-		$(GO) test -race -tags invariants -p $(PACKAGES) $(DATAPLANE) && \
+		$(GO) test -race -tags invariants $(DATAPLANE) && \
 		$(GO) test -race -short ./bpf && \
 		$(GO) test -race -tags invariants -run '$(STORMS)' ./test/blackbox; \
 	else \
