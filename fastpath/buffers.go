@@ -15,14 +15,10 @@ type outbound struct {
 	taken   int64 // bytes, by the socket
 }
 
-// socketBytesMin is what the emptiest of sockets takes in any case, in bytes: the smallest send buffer of a system that was
-// not told otherwise is twice as large.
-const socketBytesMin = 8 << 10
-
 // mayMeetFullSocket reports whether what waits may find no room. A client that asks has not necessarily read: what was sent to
 // it before may all be in the socket yet.
 func (o *outbound) mayMeetFullSocket() bool {
-	return o.blocked || o.wrote || o.taken+int64(o.waiting()) > socketBytesMin
+	return o.blocked || o.wrote || o.taken+int64(o.waiting()) > loop.SocketBytesMin
 }
 
 // waiting is the number of bytes that wait.

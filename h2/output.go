@@ -48,12 +48,8 @@ func (o *outbound) at(place uint64) *byte {
 // taken is the number of bytes that the socket has taken.
 func (o *outbound) taken() uint64 { return o.before + uint64(o.sent) }
 
-// socketBytesMin is what the emptiest of sockets takes in any case, in bytes: the smallest send buffer of a system that was
-// not told otherwise is twice as large.
-const socketBytesMin = 8 << 10
-
 // mayMeetFullSocket reports whether what waits may find no room.
-func (o *outbound) mayMeetFullSocket() bool { return o.blocked || o.place() > socketBytesMin }
+func (o *outbound) mayMeetFullSocket() bool { return o.blocked || o.place() > loop.SocketBytesMin }
 
 // flush writes what waits; false means that something still does, or that the connection is broken.
 func (o *outbound) flush(c *loop.Conn) bool {

@@ -47,6 +47,10 @@ const (
 	Failed
 )
 
+// SocketBytesMin is what an empty socket takes in any case, in bytes: the smallest send buffer of a system that was not told
+// otherwise is twice as large. What is sent beyond may have to wait for its reader.
+const SocketBytesMin = 8 << 10
+
 // Conn is a socket that a worker owns: the transport. All methods are for the worker's thread.
 type Conn struct {
 	// Immutable.
