@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/loadtest/generator"
 	"rauta.io/rauta/loadtest/peers"
 	"rauta.io/rauta/loadtest/process"
@@ -259,12 +259,11 @@ func (l *lab) start(ctx context.Context, e entrant) (*entered, error) {
 func freePorts(count int) ([]int, error) {
 	var ports []int
 	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := testrig.Port()
 		if err != nil {
-			return nil, fmt.Errorf("finding a free port: %w", err)
+			return nil, err
 		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, int(port))
 	}
 	return ports, nil
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // The tests of this file do to the whole binary what an operator would look for in the metrics from the kernel.
@@ -218,11 +220,6 @@ func TestAConnectThatIsAnsweredLateIsThatOfItsPod(t *testing.T) {
 }
 
 func TestRefusalsAndResetsAreThoseOfTheirPods(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	resets := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
 		if err == nil {
@@ -231,7 +228,7 @@ func TestRefusalsAndResetsAreThoseOfTheirPods(t *testing.T) {
 		}
 	}))
 	defer resets.Close()
-	i := startSeen(t, podAt{"refuses", closed.Addr().String()}, podAt{"resets", resets.Listener.Addr().String()}, podAt{"well", echoBackend(t)})
+	i := startSeen(t, podAt{"refuses", testrig.DeadAddress(t)}, podAt{"resets", resets.Listener.Addr().String()}, podAt{"well", echoBackend(t)})
 	for path, class := range map[string]int{"/refuses": 5, "/resets": 5, "/well": 2} {
 		if status := i.ask(path); status/100 != class {
 			t.Fatalf("status %d from %s", status, path)

@@ -506,11 +506,6 @@ func TestFailuresAndRetriesShowInTraces(t *testing.T) {
 
 // TestACollectorThatIsGoneOrSlowCostsSpansOnly: more requests than there is room for, all of them sampled.
 func TestACollectorThatIsGoneOrSlowCostsSpansOnly(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	slow := collector.Start(t)
 	release := make(chan struct{})
 	defer close(release)
@@ -521,7 +516,7 @@ func TestACollectorThatIsGoneOrSlowCostsSpansOnly(t *testing.T) {
 		}
 		return nil
 	})
-	for name, endpoint := range map[string]string{"gone": "grpc://" + closed.Addr().String(), "slow": slow.GRPC, "slow with HTTP": slow.HTTP} {
+	for name, endpoint := range map[string]string{"gone": "grpc://" + testrig.DeadAddress(t), "slow": slow.GRPC, "slow with HTTP": slow.HTTP} {
 		t.Run(name, func(t *testing.T) {
 			x := start(t, echoBackend(t), "--trace-propagate", "w3c", "--trace-sampling", "100", "--trace-endpoint", endpoint)
 			const clients, each = 8, 750 // of which two workers have room for 2,048, and a batch takes 256

@@ -103,6 +103,7 @@ func additions() []edge {
 		{"internal/monitoring", "proxy/observe", "the dashboard is made from the table of metrics"},
 		{"test/clients", "internal/demo", "it runs what make run runs, on other ports"},
 		{"loadtest", "loadtest/...", "it measures from outside and imports nothing of the product"},
+		{"loadtest", "internal/testrig", "its free ports"},
 		{"loadtest/bareloop", "loadtest/rawio", "raw sockets"},
 		{"loadtest/generator", "loadtest/procfs", "CPU time of the proxy under test"},
 		{"loadtest/generator", "loadtest/rawio", "raw sockets"},

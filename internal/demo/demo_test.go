@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 func TestABackEndSaysItsNameAndWhatReachedIt(t *testing.T) {
@@ -70,16 +72,12 @@ func TestATakenPortIsNamedAndNothingIsLeftRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free.Close()
-	_, err = Start([]Backend{{Name: "web", Addr: free.Addr().String()}, {Name: "api", Addr: taken.Addr().String()}})
+	free := testrig.DeadAddress(t)
+	_, err = Start([]Backend{{Name: "web", Addr: free}, {Name: "api", Addr: taken.Addr().String()}})
 	if err == nil || !strings.Contains(err.Error(), taken.Addr().String()+" is in use") {
 		t.Errorf("got %v, want an error that names %s", err, taken.Addr())
 	}
-	again, err := net.Listen("tcp", free.Addr().String())
+	again, err := net.Listen("tcp", free)
 	if err != nil {
 		t.Fatalf("the first back end was left running: %v", err)
 	}

@@ -1,5 +1,5 @@
 // Package testrig has what the tests of several packages need: free ports, listeners that end with the test, and a buffer
-// that a process or a worker writes while the test reads. Only tests import it.
+// that a process or a worker writes while the test reads. Only tests and load tests import it.
 package testrig
 
 import (
@@ -16,8 +16,11 @@ import (
 // portTries is how many ports are tried before a machine counts as full.
 const portTries = 100
 
-// Port is a port of 127.0.0.1, free for TCP and UDP, that the kernel gives to no connection of its own accord: one of the
-// range for connections might be somebody's by the time it is opened, or opened again.
+// given are the ports that this process has had from Port. Whoever has one may not have opened it yet.
+var given sync.Map
+
+// Port is a port of 127.0.0.1, free for TCP and UDP, that no other call returns and that the kernel gives to no connection
+// of its own accord: one of the range for connections might be somebody's by the time it is opened, or opened again.
 func Port() (uint16, error) {
 	bounds, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {
@@ -33,7 +36,11 @@ func Port() (uint16, error) {
 		if lowest > unprivileged {
 			port = unprivileged + rand.IntN(lowest-unprivileged)
 		}
-		if p, err := tryPort(port); err == nil {
+		p, err := tryPort(port)
+		if err != nil {
+			continue
+		}
+		if _, had := given.LoadOrStore(p, nil); !had {
 			return p, nil
 		}
 	}
@@ -62,6 +69,12 @@ func FreePort(tb testing.TB) uint16 {
 		tb.Fatal(err)
 	}
 	return port
+}
+
+// DeadAddress is an address of 127.0.0.1 where nobody listens.
+func DeadAddress(tb testing.TB) string {
+	tb.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", FreePort(tb))
 }
 
 // Listen listens on a port of 127.0.0.1 until the test ends, gives each connection to serve on a goroutine of its own,

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 func TestBytesOfAllSizesComeBackFromAnEcho(t *testing.T) {
@@ -105,12 +107,7 @@ func TestAConnectThatSucceedsReportsItAndCarriesBytes(t *testing.T) {
 }
 
 func TestAConnectThatIsRefusedSaysSo(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.MustParseAddrPort(free.Addr().String())
-	free.Close()
+	addr := netip.MustParseAddrPort(testrig.DeadAddress(t))
 	w := startWorker(t, WorkerOptions{})
 	result := make(chan error, 1)
 	on(t, w, func() {

@@ -2,22 +2,17 @@ package blackbox
 
 import (
 	"fmt"
-	"net"
 	"runtime/pprof"
 	"strings"
 	"testing"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 )
 
 func TestConnectionsToABackEndAreCountedForThePodTheyGoTo(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T) {
 		b := newBackend(t, answering(ok))
-		closed, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		closed.Close()
 		r := start(t, nil)
 		ask := func(address, pod string, status int) string {
 			t.Helper()
@@ -35,7 +30,7 @@ func TestConnectionsToABackEndAreCountedForThePodTheyGoTo(t *testing.T) {
 			return r.exposes(`rauta_backend_ttfb_seconds_count{`+labels+`} 1`) &&
 				r.exposes(`rauta_backend_requests_in_flight{`+labels+`} 0`)
 		})
-		labels = ask(closed.Addr().String(), "ill", 503)
+		labels = ask(testrig.DeadAddress(t), "ill", 503)
 		until(t, "both attempts to be counted", func() bool {
 			return r.exposes(`rauta_backend_connect_failures_total{` + labels + `,reason="ECONNREFUSED"} 2`)
 		})

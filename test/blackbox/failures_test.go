@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rauta.io/rauta/fastpath"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -58,12 +59,7 @@ func TestAConnectFailureIsRetriedElsewhereWhateverTheMethod(t *testing.T) {
 				c.write(ok)
 			}
 		})
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		dead := l.Addr().String()
-		l.Close()
+		dead := testrig.DeadAddress(t)
 		r := start(t, []string{b.addr, dead})
 		for range 20 {
 			c := r.dial()
@@ -76,12 +72,7 @@ func TestAConnectFailureIsRetriedElsewhereWhateverTheMethod(t *testing.T) {
 
 func TestFailuresHaveTheirStatus(t *testing.T) {
 	onEveryEngine(t, func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		dead := l.Addr().String()
-		l.Close()
+		dead := testrig.DeadAddress(t)
 		stall := newBackend(t, func(c *conn) { c.head(); io.ReadAll(c.r) })
 		garbage := newBackend(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"))
 		half := newBackend(t, func(c *conn) { c.head(); c.write("HTTP/1.1 200 OK\r\nContent-") })

@@ -12,16 +12,12 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 )
 
 func TestAConnectionGoesOnAfterARequestWithBodyCouldNotBeSent(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := l.Addr().String()
-	l.Close()
+	dead := testrig.DeadAddress(t)
 	c := start(t, []string{dead}).dial()
 	for i := range 3 {
 		got := c.do(post("hello", "Content-Length: 5"))

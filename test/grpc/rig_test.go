@@ -1,7 +1,6 @@
 package grpc
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +25,8 @@ import (
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/reflection"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // patience is how long a test waits for something that should come at once. Other programs may have the machine.
@@ -43,34 +43,7 @@ type rig struct {
 	certificate []byte // PEM
 	process     *exec.Cmd
 	exited      chan struct{}
-	log         lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	log         testrig.Buffer
 }
 
 // startServer runs the interoperability server with what more registers, and reflection.
@@ -117,7 +90,7 @@ func (s service) start(t *testing.T, rules string, flags ...string) *rig {
 	if program == "" {
 		t.Skip("RAUTA names no program; run make grpc")
 	}
-	plain, secure, metrics := freePort(t), freePort(t), freePort(t)
+	plain, secure, metrics := testrig.FreePort(t), testrig.FreePort(t), testrig.FreePort(t)
 	chain, key := newCertificate(t)
 	r := &rig{
 		t: t, plain: fmt.Sprint("127.0.0.1:", plain), tls: fmt.Sprint("127.0.0.1:", secure), metrics: fmt.Sprint("127.0.0.1:", metrics),

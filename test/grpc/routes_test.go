@@ -14,6 +14,8 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+
+	"rauta.io/rauta/internal/testrig"
 )
 
 // TestServicesCanBeListed as grpcurl does it, by reflection.
@@ -94,7 +96,7 @@ func wantMetric(t *testing.T, r *rig, line string) {
 }
 
 func TestAServerThatIsNotThereIsUnavailable(t *testing.T) {
-	r := start(t, freePort(t), everything)
+	r := start(t, int(testrig.FreePort(t)), everything)
 	conn, ctx := r.client()
 	_, err := testgrpc.NewTestServiceClient(conn).EmptyCall(ctx, new(testgrpc.Empty))
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "Service Unavailable") {
