@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+
+	"rauta.io/rauta/loadtest/selfsigned"
 )
 
 type object = map[string]any
@@ -114,7 +116,7 @@ func (l *lab) fillCertificates(ctx context.Context) error {
 		return nil
 	}
 	err := inParallel(l.certs, func(i int) error {
-		certificate, key, err := newCertificate(host(i))
+		certificate, key, err := selfsigned.New(host(i))
 		if err != nil {
 			return err
 		}
