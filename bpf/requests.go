@@ -19,7 +19,7 @@ import (
 // requests is the program that watches single requests, at work.
 type requests struct {
 	collection *ebpf.Collection
-	slots      []requestsSlot // shared with the kernel
+	slots      *slots
 	stampsFD   int
 	failures   *atomic.Uint64
 	tallies    *tallies
@@ -75,7 +75,7 @@ func openRequests(programs specified, registry *observe.Registry, failures *atom
 			r.collection.Close()
 		}
 	}()
-	if r.slots, err = mapped[requestsSlot](r.collection.Maps[requestsMapRautaSlots]); err != nil {
+	if r.slots, err = openSlots(r.collection.Maps[requestsMapRautaSlots]); err != nil {
 		return nil, err
 	}
 	shared, err := mapped[requestsWindow](r.collection.Maps[requestsMapRautaWindow])
@@ -131,7 +131,8 @@ func (r *requests) register(registry *observe.Registry) {
 
 // stamp gives the socket the stamp of a slot.
 func (r *requests) stamp(c *stampCall, fd int, slot uint32) bool {
-	c.stamp = requestsStamp{Slot: slot, Generation: r.slots[slot].Generation, Awaited: r.slots[slot].Awaited}
+	shared := &r.slots.all[slot]
+	c.stamp = requestsStamp{Slot: slot, Generation: shared.Generation, Awaited: shared.Awaited}
 	if c.make(unix.BPF_MAP_UPDATE_ELEM, unix.BPF_ANY, r.stampsFD, fd, unsafe.Pointer(&c.stamp)) != 0 {
 		r.failures.Add(1)
 		return false

@@ -170,8 +170,8 @@ func TestSocketsThatAreNotWatchedLeaveTheTalliesAlone(t *testing.T) {
 	if text := w.metrics(); strings.Contains(text, "\nrauta_kernel_request_seconds_count") {
 		t.Fatalf("something was counted:\n%s", text)
 	}
-	for i := range w.r.slots {
-		if s := &w.r.slots[i]; s.Arrived != 0 || s.Generation != 0 {
+	for i, s := range w.r.slots.all[:w.r.slots.mapped.Load()] {
+		if s.Arrived != 0 || s.Generation != 0 {
 			t.Fatalf("slot %d: %+v", i, s)
 		}
 	}
@@ -180,22 +180,21 @@ func TestSocketsThatAreNotWatchedLeaveTheTalliesAlone(t *testing.T) {
 func TestASlotIsGivenBackAndItsNextConnectionIsAnother(t *testing.T) {
 	w := newWatch(t, 1)
 	rt := w.registry.Route("a")
-	free := len(w.free)
 	first := w.connect()
 	first.exchange(rt, 10, 10)
 	slot := first.tap.Slot
 	stays := first.server // its socket outlives its slot, as one does whose connection goes on as HTTP/2
 	w.Release(&first.tap)
-	if len(w.free) != free || first.tap != (observe.RequestTap{}) {
-		t.Fatalf("%d of %d slots are free, the connection has %+v", len(w.free), free, first.tap)
+	if len(w.free) != 1 || first.tap != (observe.RequestTap{}) {
+		t.Fatalf("%d slots were given back, the connection has %+v", len(w.free), first.tap)
 	}
 	second := w.connect()
 	if second.tap.Slot != slot {
 		t.Fatalf("slot %d instead of %d", second.tap.Slot, slot)
 	}
-	stamped := w.r.slots[slot].Stamped
+	stamped := w.r.slots.all[slot].Stamped
 	first.transfer(first.client, stays, 1000)
-	if s := &w.r.slots[slot]; s.Stamped != stamped {
+	if s := &w.r.slots.all[slot]; s.Stamped != stamped {
 		t.Fatal("bytes of the former connection were taken for the present one's")
 	}
 	for range 10 {
@@ -245,7 +244,6 @@ func TestADescriptorThatIsUsedAgainIsAnotherConnection(t *testing.T) {
 
 func TestWatchedConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 	w := newWatch(t, 1)
-	free := len(w.free)
 	rounds := 100_000 // more than there are slots
 	if testing.Short() {
 		rounds = 500
@@ -272,11 +270,11 @@ func TestWatchedConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 		w.Release(&c.tap)
 	}
 	w.awaitCounts("a", rounds, 10*rounds, 20*rounds)
-	if n := w.rig.failures.Load(); n > 0 || len(w.free) != free {
-		t.Errorf("%d calls failed, %d of %d slots are free", n, len(w.free), free)
+	if n := w.rig.failures.Load(); n > 0 || len(w.free) != 1 || w.fresh != 2 {
+		t.Errorf("%d calls failed, %d slots were given back and those from %d on are fresh", n, len(w.free), w.fresh)
 	}
-	for i := range w.r.slots {
-		if s := &w.r.slots[i]; s.Awaited-s.Stamped > 1 { // the one after the last was awaited, too
+	for i, s := range w.r.slots.all[:w.r.slots.mapped.Load()] {
+		if s.Awaited-s.Stamped > 1 { // the one after the last was awaited, too
 			t.Fatalf("slot %d: %+v", i, s)
 		}
 	}
@@ -534,9 +532,25 @@ func TestRoutesBeyondTheTalliesAreCountedTogether(t *testing.T) {
 	}
 }
 
+func TestSlotsAreMappedWhenTheyAreNeeded(t *testing.T) {
+	w := newWatch(t, 1)
+	rt := w.registry.Route("a")
+	for _, slot := range []uint32{slotsPerMapping - 1, slotsPerMapping, uint32(len(w.r.slots.all)) - 1} {
+		w.fresh = slot
+		c := w.connect()
+		c.exchange(rt, 10, 20)
+		if n := w.r.slots.mapped.Load(); c.tap.Slot != slot || n != (slot/slotsPerMapping+1)*slotsPerMapping {
+			t.Fatalf("slot %d of %d that are mapped, want slot %d", c.tap.Slot, n, slot)
+		}
+		c.client.Close()
+		c.server.Close()
+	}
+	w.awaitCounts("a", 3, 30, 60)
+}
+
 func TestBeyondTheSlotsRequestsAreServedWithoutBeingWatched(t *testing.T) {
 	w := newWatch(t, 1)
-	w.free = nil
+	w.fresh = uint32(len(w.r.slots.all))
 	c := w.connect()
 	if wait := c.exchange(w.registry.Route("a"), 10, 10); wait != 0 || c.tap.Slot != 0 {
 		t.Fatalf("it has waited for %d ns, in slot %d", wait, c.tap.Slot)

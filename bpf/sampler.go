@@ -22,21 +22,24 @@ type sampler struct {
 	window  *window
 	every   uint32
 	worker  int
+	workers uint32
 	counted *workerTallies
 
 	// owned by the worker
 	call  *stampCall
-	free  []uint32 // slots
+	free  []uint32 // slots that were given back, the last one first
+	fresh uint32   // the next slot that nobody has had
 	phase uint32   // so that of all first requests of connections as many are watched as of others
 }
 
 // newSampler gives a worker its part of the slots.
 func newSampler(r *requests, worker, workers int, every Sampling) *sampler {
-	s := &sampler{r: r, window: r.window, every: max(uint32(every), 1), worker: worker, counted: r.tallies.workers[worker], call: new(stampCall)}
-	for slot := len(r.slots) - 1; slot > 0; slot-- { // 0 stands for none
-		if slot%workers == worker {
-			s.free = append(s.free, uint32(slot))
-		}
+	s := &sampler{
+		r: r, window: r.window, every: max(uint32(every), 1), worker: worker, workers: uint32(workers), counted: r.tallies.workers[worker],
+		call: new(stampCall), fresh: uint32(worker),
+	}
+	if worker == 0 { // slot 0 stands for none
+		s.fresh = s.workers
 	}
 	return s
 }
@@ -82,7 +85,7 @@ func (s *sampler) arm(t *observe.RequestTap, fd int) bool {
 		return false
 	}
 	number := t.Request + 1
-	slot := &s.r.slots[t.Slot]
+	slot := &s.r.slots.all[t.Slot]
 	atomic.StoreUint32(&slot.Epoch, epoch)
 	if t.Epoch == epoch {
 		atomic.StoreUint32(&slot.Awaited, number)
@@ -110,15 +113,32 @@ func unread(fd int) bool {
 // give gives a connection a slot. Without one it is not tried again for the next requests.
 func (s *sampler) give(t *observe.RequestTap, fd int) bool {
 	const pause = 64 // requests
-	last := len(s.free) - 1
-	if last < 0 || !s.r.stamp(s.call, fd, s.free[last]) {
+	slot := s.take()
+	if slot != 0 && !s.r.stamp(s.call, fd, slot) {
+		s.free = append(s.free, slot)
+		slot = 0
+	}
+	if slot == 0 {
 		t.Left = pause
 		return false
 	}
-	t.Slot = s.free[last]
-	t.Request = s.r.slots[t.Slot].Awaited // numbers go on from one connection to the next: nothing late is taken for another
-	s.free = s.free[:last]
+	t.Slot = slot
+	t.Request = s.r.slots.all[t.Slot].Awaited // numbers go on from one connection to the next: nothing late is taken for another
 	return true
+}
+
+// take takes a slot of the worker's part, 0 if there is none.
+func (s *sampler) take() (slot uint32) {
+	if last := len(s.free) - 1; last >= 0 {
+		slot, s.free = s.free[last], s.free[:last]
+		return slot
+	}
+	if int(s.fresh) >= len(s.r.slots.all) || s.r.slots.reach(s.fresh) != nil {
+		return 0
+	}
+	slot = s.fresh
+	s.fresh += s.workers
+	return slot
 }
 
 // next goes on to the request after the last one.
@@ -135,7 +155,7 @@ func (s *sampler) next(t *observe.RequestTap) {
 func (s *sampler) Read(t *observe.RequestTap, now int64) int64 {
 	if t.Since == 0 {
 		// The kernel had the lock of the socket when it wrote them, and so had the receive after which this is called.
-		if slot := &s.r.slots[t.Slot]; atomic.LoadUint32(&slot.Stamped) == t.Request {
+		if slot := &s.r.slots.all[t.Slot]; atomic.LoadUint32(&slot.Stamped) == t.Request {
 			t.Since = int64(atomic.LoadUint64(&slot.Arrived))
 		}
 	}
@@ -194,7 +214,7 @@ func (s *sampler) count(t *observe.RequestTap, now int64) {
 // Release implements observe.Requests.
 func (s *sampler) Release(t *observe.RequestTap) {
 	if t.Slot != 0 {
-		atomic.AddUint32(&s.r.slots[t.Slot].Generation, 1)
+		atomic.AddUint32(&s.r.slots.all[t.Slot].Generation, 1)
 		s.free = append(s.free, t.Slot)
 	}
 	*t = observe.RequestTap{}
