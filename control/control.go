@@ -9,8 +9,10 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
+	"rauta.io/rauta/control/pack"
 	"rauta.io/rauta/control/translate"
 	"rauta.io/rauta/control/watch"
 	"rauta.io/rauta/proxy/config"
@@ -32,7 +34,6 @@ type Files struct {
 	Log     *slog.Logger
 
 	stamp    string // of what was read last
-	secrets  translate.Memo
 	problems problemLog
 }
 
@@ -46,11 +47,24 @@ func (f *Files) Load() error {
 		return err
 	}
 	options := f.Options
-	options.Now, options.Memo = time.Now(), &f.secrets
+	options.Now = time.Now()
 	result := translate.Translate(loaded.Objects, options)
-	f.secrets.ForgetObjects()
 	f.logProblems(loaded, result.Problems)
-	return f.To.Publish(result.Config, result.Endpoints)
+	p := moved(&published{result.Config, result.Endpoints})
+	return f.To.Publish(p.Config, p.Endpoints)
+}
+
+// published is what is made of files.
+type published struct {
+	Config    *config.Config
+	Endpoints config.Endpoints
+}
+
+// moved moves it out of the pages of what was read, which the caller uses no more: it would keep them.
+func moved(p *published) *published {
+	packed := pack.Pack(p)
+	runtime.GC()
+	return packed.Unpack()
 }
 
 // Follow publishes every change since Load until ctx is done. poke makes it look at once. It must not run together with

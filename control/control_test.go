@@ -4,13 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"rauta.io/rauta/control/translate"
+	"rauta.io/rauta/control/watch"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -136,5 +141,53 @@ func TestChangesAreFollowedUntilTheEnd(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWhatIsPublishedIsWhatWasTranslated, whatever there is: it is moved in between.
+func TestWhatIsPublishedIsWhatWasTranslated(t *testing.T) {
+	cases, err := filepath.Glob("translate/testdata/*/*")
+	if err != nil || len(cases) < 100 {
+		t.Fatalf("%d cases: %v", len(cases), err)
+	}
+	for _, path := range cases {
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			continue
+		}
+		loaded := watch.Load([]string{path})
+		result := translate.Translate(loaded.Objects, translate.Options{})
+		got := moved(&published{result.Config, result.Endpoints})
+		if !reflect.DeepEqual(got.Config, result.Config) || !reflect.DeepEqual(got.Endpoints, result.Endpoints) {
+			t.Errorf("%s: got  %+v %+v\nwant %+v %+v", path, got.Config, got.Endpoints, result.Config, result.Endpoints)
+		}
+	}
+}
+
+// TestAConfigurationFromFilesStandsTogetherInMemory, not between what was read. Unmoved it would take more than twice of what lives.
+func TestAConfigurationFromFilesStandsTogetherInMemory(t *testing.T) {
+	text := gateway
+	for i := range 3000 {
+		text += fmt.Sprintf("---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r%d}\nspec:\n"+
+			"  parentRefs: [{name: gw}]\n  hostnames: [h%[1]d.example.com]\n  rules: [{backendRefs: [{name: s, port: 80}]}]\n", i)
+	}
+	f, p, _ := files(t, text)
+	text = ""
+	usage := func() (used, live float64) {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // sweeps what the first one found
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapInuse), float64(m.HeapAlloc)
+	}
+	usedBefore, liveBefore := usage()
+	if err := f.Load(); err != nil || len(p.published[0].Routes) != 3000 {
+		t.Fatalf("%d routes are published: %v", len(p.published[0].Routes), err)
+	}
+	used, live := usage()
+	runtime.KeepAlive(p)
+	used, live = used-usedBefore, live-liveBefore
+	t.Logf("%.1f MB, of which %.1f live", used/1e6, live/1e6)
+	if used > 1.4*live {
+		t.Errorf("%.1f MB of heap for %.1f MB that live", used/1e6, live/1e6)
 	}
 }

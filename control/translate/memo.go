@@ -31,12 +31,6 @@ func (m *Memo) begin() {
 	}
 }
 
-// ForgetObjects drops what is known by the addresses of objects. Who reads all objects anew finds none of it again, and it
-// would keep the old ones in memory.
-func (m *Memo) ForgetObjects() {
-	m.byRoute, m.lists, m.bundles, m.standing = routeMemo{}, nil, nil, nil
-}
-
 // bundle is what a Secret or ConfigMap with authorities holds.
 type bundle struct {
 	pem     string

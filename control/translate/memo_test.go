@@ -3,11 +3,9 @@ package translate
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
-	"weak"
 )
 
 func TestARunThatRemembersGivesTheSame(t *testing.T) {
@@ -103,34 +101,4 @@ spec: {ports: [{port: 443}]}
 		next.HTTPRoutes = objects.HTTPRoutes[1:]
 		objects = &next
 	}
-}
-
-// TestObjectsThatAreForgottenAreNotKept: a process that serves ten thousand routes from files would have all objects in memory
-// beside what it serves.
-func TestObjectsThatAreForgottenAreNotKept(t *testing.T) {
-	memo := &Memo{}
-	var served []any                        // what of the result is served; proxy/snapshot copies the top level
-	kept := func() map[string]func() bool { // a function of its own, so that nothing of the objects stays on the stack
-		objects, opt := loadCase(t, "testdata/fuzz/every-text-field")
-		opt.Memo = memo
-		result := Translate(objects, opt)
-		served = []any{*result.Config, result.Endpoints}
-		return map[string]func() bool{"a route": still(objects.HTTPRoutes[0]), "a Service": still(objects.Services[0]),
-			"a slice": still(objects.EndpointSlices[0]), "an Ingress": still(objects.Ingresses[0])}
-	}()
-	memo.ForgetObjects()
-	runtime.GC()
-	for what, is := range kept {
-		if is() {
-			t.Errorf("%s is still in memory", what)
-		}
-	}
-	runtime.KeepAlive(served)
-	runtime.KeepAlive(memo)
-}
-
-// still reports whether an object is in memory.
-func still[T any](object *T) func() bool {
-	weakly := weak.Make(object)
-	return func() bool { return weakly.Value() != nil }
 }

@@ -36,6 +36,7 @@ func allowed() map[string][]string {
 		"control/fair":      {},
 		"control/pause":     {},
 		"control/kube":      {},
+		"control/pack":      {},
 		"control/lead":      {"control/kube", "control/pause"},
 		"control/store":     {"proxy/config"},
 		"control":           {"proxy/config", "control/..."},
@@ -108,6 +109,10 @@ func additions() []edge {
 		{"loadtest/generator", "loadtest/procfs", "CPU time of the proxy under test"},
 		{"loadtest/generator", "loadtest/rawio", "raw sockets"},
 		{"loadtest/generator", "loadtest/stats", "latency histograms"},
+		{"loadtest/changes", "loadtest/selfsigned", "certificates"},
+		{"loadtest/memory", "loadtest/selfsigned", "certificates"},
+		{"loadtest/memory", "loadtest/procfs", "CPU time until it is ready"},
+		{"loadtest/memory", "internal/testrig", "its free ports"},
 		{"loadtest/changes", "loadtest/stats", "histograms of how long changes take"},
 		{"loadtest/peers", "loadtest/generator", "what the back end answers"},
 	}
@@ -116,7 +121,8 @@ func additions() []edge {
 // standalone packages import nothing of ours.
 func standalone() []string {
 	return []string{
-		"bench", "internal/archtest", "internal/demo", "internal/testrig", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
+		"bench", "internal/archtest", "internal/demo", "internal/testrig", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/selfsigned",
+		"loadtest/stats",
 		"internal/testrig/collector", "proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
 		"test/cluster", "test/cluster/plane", "test/conformance", "test/conformance/standin",
 	}
