@@ -61,6 +61,8 @@ func differences() map[string]string {
 			"body was read",
 		"TestWhenTheClientGoesTheBackEndKnows/HTTP1_to_HTTP1/in_a_sized_response_body":          pieces,
 		"TestWhenTheClientGoesTheBackEndKnows/HTTP1_to_HTTP1_over_TLS/in_a_sized_response_body": pieces,
+		"TestTheLineOfARequestHasAllOfItsStages/HTTP1_to_HTTP1":                                 pieces,
+		"TestTheLineOfARequestHasAllOfItsStages/HTTP1_to_HTTP1_over_TLS":                        pieces,
 		"TestTheOldestIdleConnectionMakesRoom":                                                  "connections beyond the limit are closed; none is evicted for them",
 		"TestALoopThatMayNotAcceptDoesNotSpin":                                                  "about the loop",
 		"TestTheClientGetsExactlyTheCanonicalResponse":                                          "fasthttp has an order of fields and reason phrases of its own",

@@ -92,6 +92,12 @@ func (r *tlsRig) over(raw *net.TCPConn) *tlsClient {
 
 func (r *tlsRig) dialTLS() *tlsClient { return r.over(r.dial().TCPConn) }
 
+// dialH2 is h2 over TLS.
+func (r *tlsRig) dialH2() *h2client {
+	raw := r.dial().TCPConn
+	return r.h2over(raw, tls.Client(raw, &tls.Config{RootCAs: r.roots, ServerName: "a.test", NextProtos: []string{"h2"}}))
+}
+
 func (c *tlsClient) send(s string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c.Conn, s); err != nil {

@@ -2,17 +2,11 @@ package blackbox
 
 import (
 	"io"
-	"strings"
 	"testing"
 
 	"golang.org/x/net/http2"
 
-	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
-	"rauta.io/rauta/proxy/exchange"
-	"rauta.io/rauta/proxy/observe"
-	"rauta.io/rauta/proxy/server"
-	"rauta.io/rauta/proxy/trace"
 )
 
 // asker sends a request with a trace context, and returns how to await its answer and how to go without one.
@@ -75,33 +69,20 @@ func TestHoweverARequestEndsBothLogsTellIt(t *testing.T) {
 }
 
 func bothLogsTell(t *testing.T, serve func(*conn), path string, ask asker, leave bool, want []string) {
-	const id = "0af7651916cd43dd8448eb211c80319c"
-	var log, errors testrig.Buffer
+	var logs bothLogs
 	var endpoints []string
 	var b *backend
 	if serve != nil {
 		b = newBackend(t, serve)
 		endpoints = []string{b.addr}
 	}
-	r := start(t, endpoints, logTo(&log), func(o *server.Options, cfg *config.Config) {
-		o.Registry.SetErrorLog(observe.NewAccessLog(&errors, observe.AccessLogOptions{}))
-		cfg.Routes[0].Rules[0].Matches[0].Path.Value = "/a"
-	}, settings(exchange.Settings{Propagation: &trace.Propagation{Formats: []trace.Format{trace.W3C}}}))
-	await, goes := ask(r, path, "00-"+id+"-b7ad6b7169203331-01")
+	r := start(t, endpoints, logs.set, rule(func(r *config.Rule) { r.Matches[0].Path.Value = "/a" }))
+	await, goes := ask(r, path, givenParent)
 	if leave {
 		until(t, "the request at the back end", func() bool { return len(b.seen()) == 1 })
 		goes()
 	} else {
 		await()
 	}
-	until(t, "both lines", func() bool { return strings.Contains(log.String(), "\n") && strings.Contains(errors.String(), "\n") })
-	if log.String() != errors.String() {
-		t.Errorf("the error log says\n%s, the access log\n%s", errors.String(), log.String())
-	}
-	stagesOf(t, log.String())
-	for _, want := range append(want, `"trace_id":"`+id+`"`) {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("want %s in %s", want, log.String())
-		}
-	}
+	logs.line(t, append(want, `"trace_id":"`+givenTrace+`"`)...)
 }

@@ -19,6 +19,9 @@ import (
 // stageDelay is how long the slow part of a test takes: more than a busy machine takes for all the others.
 const stageDelay = time.Second
 
+// clockTurn is more than a turn of a loop takes, during which its clock stands still.
+const clockTurn = 20 * time.Millisecond
+
 // logTo sets an access log.
 func logTo(log *testrig.Buffer) option {
 	return func(o *server.Options, _ *config.Config) {
@@ -38,7 +41,6 @@ func wantStage(t *testing.T, log *testrig.Buffer, stage observe.Stage) {
 	if err := json.Unmarshal([]byte(log.String()), &line); err != nil {
 		t.Fatalf("%q: %v", log, err)
 	}
-	const clockTurn = 20 * time.Millisecond // the clock of a loop stands still during a turn
 	took := line.Stages[stage.String()]
 	if took < (stageDelay-clockTurn).Microseconds() || line.Duration-took > took {
 		t.Errorf("%v took %d us of %d: %v", stage, took, line.Duration, line.Stages)

@@ -358,11 +358,7 @@ func TestWebSocketsPassOverTLS(t *testing.T) {
 			TLSClientConfig: &tls.Config{RootCAs: r.roots, ServerName: "a.test"},
 			DialContext:     func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", r.addr) },
 		},
-		"h2": h2upgrader{t, func() *h2client {
-			raw := r.dial().TCPConn
-			c := tls.Client(raw, &tls.Config{RootCAs: r.roots, ServerName: "a.test", NextProtos: []string{"h2"}})
-			return r.h2over(raw, c)
-		}},
+		"h2": h2upgrader{t, r.dialH2},
 	} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
