@@ -278,6 +278,8 @@ func TestWatchedConnectionsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 			t.Fatalf("slot %d: %+v", i, s)
 		}
 	}
+	stamps := w.stamps()
+	until(t, func() bool { return stamps() == 0 })
 }
 
 func TestARequestThatCameWithItsConnectionIsCountedFromThere(t *testing.T) {
