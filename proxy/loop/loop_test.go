@@ -14,9 +14,16 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 // giveUp bounds what would otherwise hang; nothing is measured with it.
 const giveUp = 20 * time.Second
 
-// startWorker runs a worker until the test ends.
+// startWorker runs a worker until the test ends. A panic on it fails the test, unless it is on purpose.
 func startWorker(t testing.TB, opt WorkerOptions) *Worker {
 	t.Helper()
+	if opt.OnPanic == nil {
+		opt.OnPanic = func(v any, stack []byte) {
+			if v != onPurpose {
+				t.Errorf("panic: %v\n%s", v, stack)
+			}
+		}
+	}
 	w := newWorker(t, len(workersOf(opt)), opt)
 	run(t, w)
 	return w

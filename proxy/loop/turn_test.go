@@ -46,7 +46,7 @@ func TestAPanicClosesItsConnectionAndTheOthersGoOn(t *testing.T) {
 		t.Error("the connection of the panicking handler stayed open")
 	}
 	r := receive(t, reports)
-	if r.value != "on purpose" || !strings.Contains(r.stack, "panicOnPurpose") {
+	if r.value != onPurpose || !strings.Contains(r.stack, "panicOnPurpose") {
 		t.Errorf("reported %v with stack %s", r.value, r.stack)
 	}
 	if !receive(t, told) {
@@ -60,7 +60,9 @@ func TestAPanicClosesItsConnectionAndTheOthersGoOn(t *testing.T) {
 	}
 }
 
-func panicOnPurpose() { panic("on purpose") }
+const onPurpose = "on purpose"
+
+func panicOnPurpose() { panic(onPurpose) }
 
 func TestAPanicInAnyStageLeavesTheRestOfTheTurnIntact(t *testing.T) {
 	w := newWorker(t, 0, WorkerOptions{})
