@@ -5,8 +5,11 @@ package loop
 import (
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var loopback = netip.MustParseAddrPort("127.0.0.1:0")
@@ -92,7 +95,28 @@ func listen(t testing.TB, w *Worker, opt ListenerOptions, onAccept func(*Worker,
 
 func dial(t testing.TB, addr netip.AddrPort) *net.TCPConn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr.String(), giveUp)
+	return dialBy(t, net.Dialer{}, addr)
+}
+
+// dialNarrow dials for a client that reads nothing: its socket takes 4 KiB. The window is narrow from the start and the
+// receive buffer is as it was. A buffer of a given size may be too full to keep what the window permits; then Linux closes
+// the window at once and drops acknowledgements as outside of it, and both sides wait for timers of TCP. One that is given
+// no size may grow to 6 MiB and more.
+func dialNarrow(t testing.TB, addr netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	return dialBy(t, net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) {
+			if err := unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_WINDOW_CLAMP, 4<<10); err != nil {
+				t.Error(err)
+			}
+		})
+	}}, addr)
+}
+
+func dialBy(t testing.TB, d net.Dialer, addr netip.AddrPort) *net.TCPConn {
+	t.Helper()
+	d.Timeout = giveUp
+	c, err := d.Dial("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
