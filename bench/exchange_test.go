@@ -31,7 +31,7 @@ func TestPropagationOfTracesAllocatesNothing(t *testing.T) {
 // exchangesAllocateNothing runs exchanges whose requests have more fields.
 func exchangesAllocateNothing(t *testing.T, fields string, options ...func(*server.Options)) {
 	if raceEnabled {
-		t.Skip("the race detector allocates")
+		t.Skip("the race detector allocates: runs without -race")
 	}
 	_, addr := startProxy(t, 1000, options...)
 	c := newClient(t, addr)

@@ -40,15 +40,21 @@ var (
 // generatorRole is the argument with which this program is the clients and the back end.
 const generatorRole = "generator"
 
+// TestMain runs the tests, or what they start of this program.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == generatorRole {
-		if err := generator.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+	var err error
+	switch want := os.Getenv(bpf.TierWanted); {
+	case want != "":
+		err = bpf.CheckTier(want)
+	case len(os.Args) > 1 && os.Args[1] == generatorRole:
+		err = generator.Run()
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 const (

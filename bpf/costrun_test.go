@@ -243,7 +243,7 @@ func (m *meter) runTimes(name string, perSecond float64) string {
 func TestWhatWatchingCosts(t *testing.T) {
 	if *costFor == 0 {
 		if *costInto == "" {
-			t.Skip("it is a measurement: make loadtest-ebpf")
+			t.Skip("it is a measurement: runs with make loadtest-ebpf")
 		}
 		t.Log("\n" + costReport(t, *costInto))
 		return

@@ -31,12 +31,18 @@ func (r *rig) value(series string) float64 {
 	return n
 }
 
+// needsSweep skips a test of what the kernel says about all of our sockets where it does not.
+func (r *rig) needsSweep() {
+	r.t.Helper()
+	if r.loaded.sweep == nil {
+		r.t.Skipf("needs a kernel that goes over sockets, 5.9 or newer; tier %q here: %s", r.tier.Name, r.tier.Reason)
+	}
+}
+
 // sweepNow looks at the sockets, without the wait of the product for the next time.
 func (r *rig) sweepNow() {
 	r.t.Helper()
-	if r.loaded.sweep == nil {
-		r.t.Skip("this kernel has no iterator over storage of sockets")
-	}
+	r.needsSweep()
 	if _, err := r.look(); err != nil {
 		r.t.Fatal(err)
 	}

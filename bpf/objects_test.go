@@ -42,10 +42,10 @@ func TestTheCompilerOfTheObjectsMakesThemAgain(t *testing.T) {
 	}
 	out, err := exec.Command("clang-19", "--version").Output()
 	if first, _, _ := bytes.Cut(out, []byte("\n")); err != nil || string(first) != strings.TrimSpace(string(compiler)) {
-		t.Skipf("needs clang-19 as compiler.txt has it: %s", bytes.TrimSpace(compiler))
+		t.Skipf("needs clang-19 as compiler.txt has it (Debian: package clang-19): %s", bytes.TrimSpace(compiler))
 	}
 	if err := exec.Command("go", "mod", "download", "github.com/cilium/ebpf").Run(); err != nil {
-		t.Skipf("bpf2go could not be downloaded: %v", err)
+		t.Skipf("needs github.com/cilium/ebpf, whose bpf2go go mod download could not get: %v", err)
 	}
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "src"), os.DirFS("src")); err != nil {

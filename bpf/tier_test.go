@@ -3,33 +3,33 @@
 package bpf
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/observe"
 )
 
-// tierWanted is how a test that runs itself with other permissions is told what to expect.
-const tierWanted = "RAUTA_TEST_TIER"
+// TierWanted is how this program, started again with other permissions, is told what to expect: see TestMain.
+const TierWanted = "RAUTA_TEST_TIER"
 
-func TestTheTierIsTheOneThatIsExpected(t *testing.T) {
-	want := os.Getenv(tierWanted)
-	if want == "" {
-		t.Skip("runs as a child of the tests of permissions")
-	}
+// CheckTier reports whether the tier is the one that is wanted.
+func CheckTier(want string) error {
 	k, tier := Open(observe.NewRegistry(observe.Options{}))
 	if k != nil {
 		defer k.Close()
 	}
 	if tier.Name != want {
-		t.Fatalf("tier %q (%s), not %q", tier.Name, tier.Reason, want)
+		return fmt.Errorf("tier %q (%s), not %q", tier.Name, tier.Reason, want)
 	}
 	if want == TierNone && !strings.Contains(tier.Reason, "CAP_BPF") {
-		t.Fatalf("the reason does not say what is missing: %s", tier.Reason)
+		return fmt.Errorf("the reason does not say what is missing: %s", tier.Reason)
 	}
+	return nil
 }
 
 func TestItNeedsTwoCapabilitiesAndNoMore(t *testing.T) {
@@ -38,9 +38,7 @@ func TestItNeedsTwoCapabilitiesAndNoMore(t *testing.T) {
 		t.Skipf("the kernel takes no programs here: %s", tier.Reason)
 	}
 	k.Close()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can give and take permissions")
-	}
+	setpriv := testrig.NeedsSetpriv(t)
 	const caps = "+bpf,+perfmon,+net_bind_service"
 	cases := []struct {
 		name, tier string
@@ -55,12 +53,8 @@ func TestItNeedsTwoCapabilitiesAndNoMore(t *testing.T) {
 	self := childBinary(t)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			setpriv, err := exec.LookPath("setpriv")
-			if err != nil {
-				t.Skip("setpriv is not installed")
-			}
-			cmd := exec.Command(setpriv, append(c.args, "--", self, "-test.run=^TestTheTierIsTheOneThatIsExpected$")...)
-			cmd.Env = append(os.Environ(), tierWanted+"="+c.tier)
+			cmd := exec.Command(setpriv, append(c.args, "--", self)...)
+			cmd.Env = append(os.Environ(), TierWanted+"="+c.tier)
 			cmd.Dir = "/"
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)

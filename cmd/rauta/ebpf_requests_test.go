@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rauta.io/rauta/bpf"
 )
 
 // watchedRoute is the route of the configuration that tests begin with.
@@ -18,8 +20,8 @@ const watchedRoute = "httproute/default/all"
 // startLoaded starts RAUTA with the programs there before the first connection, or skips the test where there are none.
 func startLoaded(t *testing.T, flags ...string) *instance {
 	t.Helper()
-	if i := start(t, echoBackend(t), flags...); i.metric("rauta_ebpf_tier", `tier="none"`) > 0 {
-		t.Skip("the kernel tells nothing here")
+	if tier, why := start(t, echoBackend(t), flags...).tier(); tier == bpf.TierNone {
+		t.Skipf("the kernel tells nothing here: %s", why)
 	}
 	return start(t, echoBackend(t), append(flags, "--ebpf", "require")...)
 }
@@ -28,8 +30,9 @@ func startLoaded(t *testing.T, flags ...string) *instance {
 func startWatched(t *testing.T) *instance {
 	t.Helper()
 	i := startLoaded(t, "--ebpf-sample", "1")
-	if text := i.get(i.metrics, "/metrics"); !strings.Contains(text, "\nrauta_kernel_request_interval{") {
-		t.Skip("the kernel does not watch requests here")
+	tier, why := i.tier()
+	if tier != bpf.TierFull && !strings.Contains(i.get(i.metrics, "/metrics"), "\nrauta_kernel_request_interval{") {
+		t.Skipf("the kernel does not watch requests here: %s", why)
 	}
 	return i
 }

@@ -6,11 +6,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
+	"rauta.io/rauta/bpf"
 	"rauta.io/rauta/internal/testrig"
 )
+
+// tier is what the kernel tells, and why it is not all.
+func (i *instance) tier() (name, reason string) {
+	i.t.Helper()
+	parts := regexp.MustCompile(`\nrauta_ebpf_tier\{tier="([a-z]+)",reason="([^"]*)"\} 1\n`).FindStringSubmatch(i.get(i.metrics, "/metrics"))
+	if parts == nil {
+		i.t.Fatal("no rauta_ebpf_tier")
+	}
+	return parts[1], parts[2]
+}
 
 func TestTheKernelsTierIsAMetricAndOffIsOff(t *testing.T) {
 	i := start(t, echoBackend(t))
@@ -33,10 +45,7 @@ func TestTheKernelsTierIsAMetricAndOffIsOff(t *testing.T) {
 
 func TestWithoutPermissionsRequireDoesNotStart(t *testing.T) {
 	testrig.NeedsEBPF(t)
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil || os.Geteuid() != 0 {
-		t.Skip("permissions are taken away by setpriv, as root")
-	}
+	setpriv := testrig.NeedsSetpriv(t)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +64,7 @@ func TestWithoutPermissionsRequireDoesNotStart(t *testing.T) {
 func TestWhateverKeepsTheKernelSilentRautaServesAndSaysItOnce(t *testing.T) {
 	testrig.NeedsEBPF(t)
 	if os.Geteuid() != 0 {
-		t.Skip("only root can take things away")
+		t.Skip("needs root, to take things away")
 	}
 	cases := []struct {
 		name, reason string
@@ -71,7 +80,7 @@ func TestWhateverKeepsTheKernelSilentRautaServesAndSaysItOnce(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			if out, err := exec.Command(c.by[0], append(c.by[1:], "true")...).CombinedOutput(); err != nil {
-				t.Skipf("it can't be had here: %v %s", err, out)
+				t.Skipf("needs what %s does, as root outside a container that forbids it: %v %s", strings.Join(c.by, " "), err, out)
 			}
 			i := startAs(t, c.by, echoBackend(t))
 			if text := i.get(i.metrics, "/metrics"); !strings.Contains(text, `rauta_ebpf_tier{tier="none",reason="`+c.reason) {
@@ -91,10 +100,7 @@ func TestWhateverKeepsTheKernelSilentRautaServesAndSaysItOnce(t *testing.T) {
 }
 
 func TestTwoCapabilitiesAndThatForLowPortsAreEnoughForEveryUser(t *testing.T) {
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil || os.Geteuid() != 0 {
-		t.Skip("permissions are given by setpriv, as root")
-	}
+	setpriv := testrig.NeedsSetpriv(t)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -102,15 +108,9 @@ func TestTwoCapabilitiesAndThatForLowPortsAreEnoughForEveryUser(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	tier := func(text string) string {
-		_, rest, _ := strings.Cut(text, `rauta_ebpf_tier{tier="`)
-		name, _, _ := strings.Cut(rest, `"`)
-		return name
-	}
-	i := start(t, echoBackend(t))
-	want := tier(i.get(i.metrics, "/metrics"))
-	if want == "none" {
-		t.Skip("the kernel tells nothing here")
+	want, why := start(t, echoBackend(t)).tier()
+	if want == bpf.TierNone {
+		t.Skipf("the kernel tells nothing here: %s", why)
 	}
 	const caps = "-all,+bpf,+perfmon,+net_bind_service"
 	for name, args := range map[string][]string{
@@ -121,8 +121,8 @@ func TestTwoCapabilitiesAndThatForLowPortsAreEnoughForEveryUser(t *testing.T) {
 			i := startAs(t, append(append([]string{setpriv}, args...), "--"), echoBackend(t))
 			i.keepAlive(1, nil)
 			text := i.get(i.metrics, "/metrics")
-			if got := tier(text); got != want {
-				t.Errorf("tier %q, not %q", got, want)
+			if got, why := i.tier(); got != want {
+				t.Errorf("tier %q (%s), not %q", got, why, want)
 			}
 			if strings.Contains(text, "\nrauta_accept_queue_seconds_count 0\n") && want != "states" {
 				t.Error("no connection has been seen")

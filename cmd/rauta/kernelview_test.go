@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"rauta.io/rauta/bpf"
 	"rauta.io/rauta/internal/testrig"
 )
 
@@ -30,8 +31,8 @@ type podAt struct{ name, address string }
 func startSeen(t *testing.T, pods ...podAt) *instance {
 	t.Helper()
 	i := start(t, echoBackend(t))
-	if i.metric("rauta_ebpf_tier", `tier="full"`) == 0 {
-		t.Skip("the kernel does not tell everything here")
+	if tier, why := i.tier(); tier != bpf.TierFull {
+		t.Skipf("the kernel does not tell everything here: %s", why)
 	}
 	text := configuration(i.port, echoBackend(t), "pods")
 	for _, p := range pods {

@@ -182,7 +182,7 @@ func TestAStateThatCannotBeBelievedIsNotUsedAndSaysWhy(t *testing.T) {
 
 func TestAStateOfAnotherUserIsNotUsed(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("needs root, to give files away")
 	}
 	s, now := newStore(t), time.Now()
 	save(t, s, sample(now))

@@ -4,7 +4,7 @@ import "testing"
 
 func TestTheVectorScanCountsTheTokenCharactersOfOneRegister(t *testing.T) {
 	if !useAVX2 {
-		t.Skip("this machine has no AVX2")
+		t.Skip("needs a processor with AVX2")
 	}
 	b := []byte("abcdefghijklmnopqrstuvwxyzabcdefghijkl")
 	for at := range b {

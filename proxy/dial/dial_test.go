@@ -62,7 +62,7 @@ func stuffed(t *testing.T) string {
 		}
 		t.Cleanup(func() { c.Close() })
 	}
-	t.Skip("the kernel's queue does not fill up")
+	t.Fatal("a queue for one has room for 16")
 	return ""
 }
 

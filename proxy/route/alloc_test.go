@@ -24,7 +24,7 @@ func everyFeature(tb testing.TB) (*Table, []byte, *message.Request) {
 
 func TestALookupDoesNotAllocate(t *testing.T) {
 	if raceEnabled {
-		t.Skip("sync.Pool drops buffers on purpose under the race detector")
+		t.Skip("sync.Pool drops buffers on purpose under the race detector: runs without -race")
 	}
 	tab, host, req := everyFeature(t)
 	hosts := BuildHosts([]string{"", "*.com", "b.example.com"})
@@ -59,7 +59,7 @@ func TestAllWorkersMayLookUpAtOnce(t *testing.T) {
 
 func TestARouteCostsFewBytes(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector changes sizes")
+		t.Skip("the race detector changes sizes: runs without -race")
 	}
 	const count, bytesMax = 10_000, 200
 	for name, entry := range map[string]func(int) Entry{"a hostname for each": manyHosts, "one hostname": manyPaths} {

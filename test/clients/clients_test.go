@@ -223,7 +223,7 @@ func TestCurlIsServedInEveryVersion(t *testing.T) {
 	_, plain, _ := net.SplitHostPort(q.plain)
 	_, secure, _ := net.SplitHostPort(q.secure)
 	if version, err := run(t, "", curl, "--version"); err != nil || !strings.Contains(version, "HTTP2") {
-		t.Skipf("curl speaks no HTTP/2 here: %s", version)
+		t.Skipf("needs a curl with HTTP/2 (nghttp2), as Debian's: %s", version)
 	}
 	for _, c := range []struct{ version, url, want string }{
 		{"--http1.0", "http://shop.localhost:" + plain + "/hello", "[1.1 200]"},

@@ -36,7 +36,7 @@ func TestAStreamIsNotGatheredOnTheWay(t *testing.T) {
 // TestAStreamMayBeSilent for longer than the limits on the pace of other bodies, which are 30 seconds, in both directions.
 func TestAStreamMayBeSilent(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute")
+		t.Skip("takes half a minute: runs without -short")
 	}
 	t.Parallel()
 	g := newGate(t)

@@ -22,7 +22,7 @@ func (w *world) kubectl(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("kubectl")
 	if err != nil {
-		t.Skip("kubectl is not installed")
+		t.Skip("kubectl is not installed (https://kubernetes.io/docs/tasks/tools/, or Debian: package kubernetes-client)")
 	}
 	command := exec.CommandContext(t.Context(), path, args...)
 	command.Env = append(os.Environ(), "KUBECONFIG="+w.Kubeconfig(), "HOME="+t.TempDir())
