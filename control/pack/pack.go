@@ -25,9 +25,10 @@ const (
 )
 
 // Pack packs what v points to: structs whose fields are exported, slices, arrays, maps, pointers, strings, booleans and numbers.
-// What is in one memory will be in one memory again, and equal strings will, too. It panics at anything else.
+// What is in one memory will be in one memory again, and equal strings and short lists will, too: nobody may change one, or what
+// is in it. It panics at anything else.
 func Pack[T any](v *T) Packed[T] {
-	p := packer{strings: map[string]uint64{}, places: map[place]uint64{}}
+	p := packer{strings: map[string]uint64{}, places: map[place]uint64{}, lists: map[list]uint64{}}
 	p.value(reflect.ValueOf(v).Elem())
 	return Packed[T]{p.text}
 }
@@ -47,10 +48,21 @@ type place struct {
 	length  int
 }
 
+// list is what is in a slice without anything that is in another place.
+type list struct {
+	kind reflect.Type
+	text string
+}
+
+// listBytesMax of packed text are compared with those of other lists.
+const listBytesMax = 64
+
 type packer struct {
 	text    []byte
 	strings map[string]uint64
-	places  map[place]uint64
+	places  map[place]uint64 // the number of what is there
+	made    uint64           // numbers that are taken
+	lists   map[list]uint64
 }
 
 func (p *packer) number(n uint64) { p.text = binary.AppendUvarint(p.text, n) }
@@ -107,15 +119,28 @@ func (p *packer) string(s string) {
 }
 
 func (p *packer) slice(v reflect.Value) {
+	start := len(p.text)
 	if !p.begin(v, v.Len()) {
 		return
 	}
+	number := p.made - 1
 	p.number(uint64(v.Len()))
 	if v.Type().Elem().Kind() == reflect.Uint8 {
 		p.text = append(p.text, v.Bytes()...)
+	} else {
+		p.elements(v)
+	}
+	if p.made != number+1 || len(p.text)-start > listBytesMax {
 		return
 	}
-	p.elements(v)
+	l := list{v.Type(), string(p.text[start:])}
+	if like, known := p.lists[l]; known {
+		p.text, p.made = p.text[:start], number
+		p.places[placeOf(v, v.Len())] = like
+		p.number(isReference + like)
+		return
+	}
+	p.lists[l] = number
 }
 
 func (p *packer) maps(v reflect.Value) {
@@ -141,13 +166,15 @@ func (p *packer) begin(v reflect.Value, length int) bool {
 		p.number(isNil)
 		return false
 	}
-	at := place{v.Type(), v.Pointer(), length}
-	n, known := p.places[at]
-	if known {
+	at := placeOf(v, length)
+	if n, known := p.places[at]; known {
 		p.number(isReference + n)
 		return false
 	}
-	p.places[at] = uint64(len(p.places))
+	p.places[at] = p.made
+	p.made++
 	p.number(isNew)
 	return true
 }
+
+func placeOf(v reflect.Value, length int) place { return place{v.Type(), v.Pointer(), length} }

@@ -67,22 +67,26 @@ func TestNothingRefersToTheFormerMemory(t *testing.T) {
 
 func TestWhatIsInOneMemoryIsInOneMemoryAgain(t *testing.T) {
 	type lists struct {
-		A, B, Part, Like []inner
-		P, Q             *inner
-		Maps             [2]map[int]*inner
-		Texts            []string
+		A, B, Part  []inner
+		Like, Other []inner
+		P, Q        *inner
+		Maps        [2]map[int]*inner
+		Texts       []string
 	}
-	list := []inner{{Name: "a"}, {Name: "b"}}
+	list := []inner{{Name: "a", Next: &inner{}}, {Name: "b"}}
 	p, m := &inner{Name: "p"}, map[int]*inner{1: {Name: "m"}}
 	got := pack.Pack(&lists{
-		A: list, B: list, Part: list[:1], Like: []inner{{Name: "a"}, {Name: "b"}}, P: p, Q: p, Maps: [2]map[int]*inner{m, m},
+		A: list, B: list, Part: list[:1], Like: []inner{{Name: "b"}}, Other: []inner{{Name: "b"}}, P: p, Q: p, Maps: [2]map[int]*inner{m, m},
 		Texts: []string{"some text", string([]byte("some text"))},
 	}).Unpack()
 	if &got.A[0] != &got.B[0] || got.P != got.Q || got.Maps[0][1] != got.Maps[1][1] {
 		t.Error("what was shared is not any more")
 	}
-	if &got.A[0] == &got.Like[0] || len(got.Part) != 1 || got.Part[0].Name != "a" {
-		t.Errorf("what only looks alike was taken for it: %+v", got)
+	if len(got.Part) != 1 || got.Part[0].Name != "a" || got.Part[0].Next != got.A[0].Next {
+		t.Errorf("a part was taken for the whole: %+v", got)
+	}
+	if &got.Like[0] != &got.Other[0] || got.Like[0].Name != "b" {
+		t.Errorf("equal lists are in two places: %+v", got)
 	}
 	if unsafe.StringData(got.Texts[0]) != unsafe.StringData(got.Texts[1]) {
 		t.Error("equal strings are in two places")
