@@ -108,9 +108,9 @@ func TestConnectionsThatAreOlderThanTheProgramsAreWatchedOnceTheseCame(t *testin
 		t.Skipf("the kernel does not watch requests here: %s", tier.Reason)
 	}
 	released := make(chan struct{})
-	late := bpf.Later(func() *bpf.Kernel {
+	late := bpf.Later(func() (*bpf.Kernel, func()) {
 		<-released
-		return kernel
+		return kernel, func() {}
 	})
 	t.Cleanup(late.Close)
 	address, accepted := backend(t)

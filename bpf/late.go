@@ -28,13 +28,16 @@ type listening struct {
 	cookie uint64
 }
 
-// Later has load called and returns at once. load returns nil where the kernel tells nothing.
-func Later(load func() *Kernel) *Late {
+// Later has load called and returns at once. load returns nil where the kernel tells nothing, and what is to be called once
+// the Kernel is in use or never will be.
+func Later(load func() (k *Kernel, then func())) *Late {
 	l := new(Late)
 	go func() {
-		if k := load(); !l.take(k) && k != nil {
+		k, then := load()
+		if !l.take(k) && k != nil {
 			k.Close()
 		}
+		then()
 	}()
 	return l
 }

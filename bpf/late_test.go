@@ -6,25 +6,25 @@ import (
 	"testing"
 )
 
-// lateRig is a rig whose Kernel comes when released is closed.
-func lateRig(t *testing.T) (r *rig, l *Late, released chan struct{}) {
+// lateRig is a rig whose Kernel comes when released is closed; settled is closed when that is in use, or not wanted any more.
+func lateRig(t *testing.T) (r *rig, l *Late, released, settled chan struct{}) {
 	t.Helper()
 	registry := newRig(t).registry // skips the test where there are no programs
 	k, tier := Open(registry)
 	if k == nil {
 		t.Skipf("the kernel takes no programs here: %s", tier.Reason)
 	}
-	released = make(chan struct{})
-	l = Later(func() *Kernel {
+	released, settled = make(chan struct{}), make(chan struct{})
+	l = Later(func() (*Kernel, func()) {
 		<-released
 		k.WatchRequests(1, 1, tier)
-		return k
+		return k, func() { close(settled) }
 	})
-	return &rig{Kernel: k, t: t, registry: registry}, l, released
+	return &rig{Kernel: k, t: t, registry: registry}, l, released, settled
 }
 
 func TestWhileTheProgramsAreNotThereNobodyWaitsForThem(t *testing.T) {
-	r, l, released := lateRig(t)
+	r, l, released, settled := lateRig(t)
 	socket := r.listen(false)
 	l.Listening(fdOf(t, socket)) // and the test would hang here
 	r.mustDial(socket.Addr().String(), nil)
@@ -35,21 +35,19 @@ func TestWhileTheProgramsAreNotThereNobodyWaitsForThem(t *testing.T) {
 	l.Queued(1)
 	l.Close()
 	close(released)
-	until(t, func() bool { // closed, since nobody wants it any more
-		select {
-		case <-r.stop:
-			return true
-		default:
-			return false
-		}
-	})
+	<-settled
+	select {
+	case <-r.stop:
+	default:
+		t.Error("what nobody wants any more is not closed")
+	}
 	if l.Requests(0) != nil {
 		t.Error("requests are watched after the end")
 	}
 }
 
 func TestSocketsThatListenedBeforeTheProgramsCameAreTagged(t *testing.T) {
-	r, l, released := lateRig(t)
+	r, l, released, settled := lateRig(t)
 	gone, stays := r.listen(false), r.listen(false)
 	l.Listening(fdOf(t, gone))
 	l.Listening(fdOf(t, stays))
@@ -65,7 +63,7 @@ func TestSocketsThatListenedBeforeTheProgramsCameAreTagged(t *testing.T) {
 	early := r.mustDial(stays.Addr().String(), nil)
 	r.accept(stays)
 	close(released)
-	until(t, func() bool { return l.Requests(0) != nil })
+	<-settled // and it is in use
 	t.Cleanup(l.Close)
 	r.mustDial(stays.Addr().String(), nil)
 	if l.Accepted(fdOf(t, r.accept(stays))) == 0 {

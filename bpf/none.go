@@ -28,8 +28,9 @@ func (*Kernel) Close() {}
 type Late struct{}
 
 // Later has load called, which says why there is none.
-func Later(load func() *Kernel) *Late {
-	load()
+func Later(load func() (*Kernel, func())) *Late {
+	_, then := load()
+	then()
 	return &Late{}
 }
 

@@ -68,11 +68,10 @@ func (p *process) openKernel() error {
 		k.Start()
 		p.kernel = k
 	default:
-		p.kernel = bpf.Later(func() *bpf.Kernel {
+		p.kernel = bpf.Later(func() (*bpf.Kernel, func()) {
 			k, t := p.loadKernel()
-			tell(t)
 			time.AfterFunc(loadRestTime, loop.GiveBack)
-			return k
+			return k, func() { tell(t) }
 		})
 	}
 	return nil

@@ -216,9 +216,9 @@ func TestNobodyWaitsForTheProgramsOfTheKernel(t *testing.T) {
 	var late *bpf.Late
 	r := start(t, []string{b.addr}, func(o *server.Options, _ *config.Config) {
 		kernel := watching(t, o)
-		late = bpf.Later(func() *bpf.Kernel {
+		late = bpf.Later(func() (*bpf.Kernel, func()) {
 			<-come
-			return kernel
+			return kernel, func() {}
 		})
 		t.Cleanup(late.Close)
 		o.Kernel = late
