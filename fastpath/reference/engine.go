@@ -248,6 +248,17 @@ func (e *Engine) Retire(removed []*upstream.Endpoint) {
 	}
 }
 
+// Refresh has every core let go of generations before the current one.
+func (e *Engine) Refresh() {
+	for _, c := range e.cores {
+		c.do(func() {
+			for _, port := range c.ports {
+				port.Current(c.exchange.Live.Current())
+			}
+		})
+	}
+}
+
 // Drain closes idle connections and asks the others to close.
 func (e *Engine) Drain() {
 	for _, c := range e.cores {

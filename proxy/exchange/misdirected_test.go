@@ -7,8 +7,11 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
+	"runtime"
+	"slices"
 	"testing"
 	"time"
+	"weak"
 
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
@@ -76,6 +79,35 @@ func TestARequestForAnotherPolicyThanItsConnectionWasMadeForIsMisdirected(t *tes
 			t.Errorf("%q on a connection for %q: %d, want %d", c.host, c.serverName, client.status, c.status)
 		}
 	}
+}
+
+// TestAConnectionKeepsNoGenerationInMemory: of thousands that are idle each may have had its last request in another.
+func TestAConnectionKeepsNoGenerationInMemory(t *testing.T) {
+	s := newSim(t, 1, func(c *config.Config) {
+		c.Certificates = []config.Certificate{newCertificate(t)}
+		c.Listeners[0].Protocol, c.Listeners[0].TLS = config.ProtocolHTTPS, &config.TLS{Certificates: []string{"ns/cert"}}
+	})
+	client := s.request("GET /")
+	client.x.Req.Authority = client.x.Req.StoreString("a.test")
+	client.peer.Scheme, client.peer.ServerName = message.SchemeHTTPS, "a.test"
+	client.start()
+	if client.status != 0 {
+		t.Fatalf("status %d", client.status)
+	}
+	client.x.OnClientGone("test")
+	former := weak.Make(s.w.Live.Current().Ports[0])
+	next := *s.cfg
+	next.Listeners, next.Routes = slices.Clone(next.Listeners), nil
+	next.Listeners[0].Attached = nil
+	if _, changed, _, err := s.w.Live.Publish(&next, nil); err != nil || !changed {
+		t.Fatalf("changed %t: %v", changed, err)
+	}
+	s.port.Current(s.w.Live.Current())
+	runtime.GC()
+	if former.Value() != nil {
+		t.Error("the port of the generation before is still in memory")
+	}
+	runtime.KeepAlive(client)
 }
 
 func TestRequestsOnAPlainConnectionAreNeverMisdirected(t *testing.T) {

@@ -228,8 +228,9 @@ type Peer struct {
 	Queued int64
 
 	fixed *fixedFields // of an untrusted peer
-	// admitted is the last port, of a generation, where requests for ServerName may come over this connection.
-	admitted *snapshot.Port
+	// admitted is the last generation of the port where requests for ServerName may come over this connection: its number, because
+	// a connection that rests would keep the whole in memory. 0 for none.
+	admitted uint64
 	// outdated: clients of ServerName are asked for something else by now. The client has to come back on another connection.
 	outdated bool
 }
@@ -242,7 +243,7 @@ func (p *Peer) Outdated() bool { return p.outdated }
 // once for a generation while requests are for the name that the handshake was for.
 func (p *Peer) misdirected(port *snapshot.Port, host []byte) bool {
 	own := string(host) == p.ServerName
-	if own && p.admitted == port {
+	if own && p.admitted == port.Generation {
 		return false
 	}
 	var realm *certs.Realm
@@ -254,7 +255,7 @@ func (p *Peer) misdirected(port *snapshot.Port, host []byte) bool {
 		return true
 	}
 	if own {
-		p.admitted = port
+		p.admitted = port.Generation
 	}
 	return false
 }

@@ -40,7 +40,7 @@ func (e *Engine) ListenUDP(addr netip.AddrPort) (*UDPListener, error) {
 		return nil, err
 	}
 	l.sock = sock
-	l.refresh() // seen now, should it go before its first datagram
+	l.Refresh() // seen now, should it go before its first datagram
 	return l, nil
 }
 
@@ -52,8 +52,8 @@ func (l *UDPListener) Close() {
 	l.sock.Close()
 }
 
-// refresh takes the route of the current generation; an address that has gone keeps its last one until it is closed.
-func (l *UDPListener) refresh() {
+// Refresh takes the route of the current generation; an address that has gone keeps its last one until it is closed.
+func (l *UDPListener) Refresh() {
 	s := l.e.live.Current()
 	if s == l.snapshot {
 		return
@@ -68,7 +68,7 @@ func (l *UDPListener) refresh() {
 
 // OnEvent implements loop.Handler.
 func (l *UDPListener) OnEvent(loop.Events) {
-	l.refresh()
+	l.Refresh()
 	for range batchesMax {
 		n, st := l.sock.Receive()
 		if st == loop.Failed {

@@ -290,6 +290,19 @@ func (p *loopPlane) Retire(removed []*upstream.Endpoint) {
 	}
 }
 
+// Refresh implements Plane.
+func (p *loopPlane) Refresh() {
+	_ = p.onEach(func(w *loopWorker) error { // one that has stopped keeps nothing for long
+		for _, port := range w.ports {
+			w.refresh(port)
+		}
+		for _, l := range w.datagrams {
+			l.Refresh()
+		}
+		return nil
+	})
+}
+
 // Drain implements Plane.
 func (p *loopPlane) Drain() {
 	p.onEach(func(w *loopWorker) error {

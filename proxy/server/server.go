@@ -81,6 +81,8 @@ type Plane interface {
 	Close(addr netip.AddrPort)
 	// Retire closes idle connections to endpoints that left the configuration.
 	Retire(removed []*upstream.Endpoint)
+	// Refresh has workers that have nothing to do let go of generations before the current one.
+	Refresh()
 	// Drain closes idle connections and asks the others to close; Busy is the number of connections that are left, and of
 	// listeners that still accept what is queued.
 	Drain()
@@ -228,10 +230,16 @@ const trimTime = 3 * time.Second
 // be served. Many changes in a row put it off, so that it costs one collection per rest. s.mu is held.
 func (s *Server) trimLater() {
 	if s.trim == nil {
-		s.trim = time.AfterFunc(trimTime, loop.GiveBack)
+		s.trim = time.AfterFunc(trimTime, s.rest)
 		return
 	}
 	s.trim.Reset(trimTime)
+}
+
+// rest gives memory back.
+func (s *Server) rest() {
+	s.plane.Refresh()
+	loop.GiveBack()
 }
 
 // retryTime is how long to wait before a socket that could not be opened is tried again: whoever holds the address may

@@ -9,17 +9,20 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"rauta.io/rauta/fastpath"
 	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 	"rauta.io/rauta/proxy/message"
 	"rauta.io/rauta/proxy/observe"
+	"rauta.io/rauta/proxy/snapshot"
 )
 
 // everythingTo is a configuration that sends every request on port to the endpoints.
@@ -302,5 +305,30 @@ func TestTheClustersPageSaysHowBackEndsAreVerified(t *testing.T) {
 	if got[0].Protocol != "ALPN" || got[0].TLS.Trusted != "system" || got[0].TLS.ServerName != "a.test" || len(got[0].TLS.SubjectAltNames) != 1 ||
 		got[1].Protocol != "H2" || got[1].TLS.Trusted != "everybody" || got[2].Protocol != "HTTP1" || got[2].TLS != nil {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestWorkersThatRestKeepNoGenerationInMemory but the current one, though they have had no request in it.
+func TestWorkersThatRestKeepNoGenerationInMemory(t *testing.T) {
+	s, port := startServer(t, 2)
+	former := func() weak.Pointer[snapshot.Snapshot] { // a function of its own, so that nothing of it stays on the stack
+		cfg, eps := everythingTo(port, "127.0.0.1:1")
+		cfg.Listeners = append(cfg.Listeners, config.Listener{Name: "udp", Port: port, Protocol: config.ProtocolUDP})
+		if err := s.Publish(cfg, eps); err != nil {
+			t.Fatal(err)
+		}
+		former := weak.Make(s.live.Current())
+		next := *cfg
+		next.Listeners, next.Routes = slices.Clone(cfg.Listeners), nil
+		next.Listeners[0].Attached = nil
+		if err := s.Publish(&next, eps); err != nil {
+			t.Fatal(err)
+		}
+		return former
+	}()
+	s.rest()
+	runtime.GC()
+	if former.Value() != nil {
+		t.Error("the generation before is still in memory")
 	}
 }

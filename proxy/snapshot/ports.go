@@ -69,7 +69,7 @@ func (c *compiler) portsAgain() bool {
 			}
 			if next != s && ports[i] == p {
 				own := *p
-				own.sites, ports[i] = slices.Clone(p.sites), &own
+				own.Generation, own.sites, ports[i] = c.next.Generation, slices.Clone(p.sites), &own
 			}
 			ports[i].sites[j] = next
 		}
@@ -229,7 +229,7 @@ func sharedAttachments(cfg, last *config.Listener) []config.Attachment {
 }
 
 func (c *compiler) port(s *socket, prev *Port) *Port {
-	p := &Port{Addr: s.addr, Turn: s.turn(), ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
+	p := &Port{Addr: s.addr, Generation: c.next.Generation, Turn: s.turn(), ProxyProtocolFrom: s.proxy, Listeners: s.listeners, TLS: c.tlsOf(s, prev)}
 	s.forward(p)
 	sitesBefore := map[string]*site{}
 	if prev != nil {

@@ -70,6 +70,8 @@ func (s *Snapshot) Certificate(name string) *certs.Certificate { return s.certif
 type Port struct {
 	// Addr is where to listen; its address is unspecified for all addresses of the host.
 	Addr netip.AddrPort
+	// Generation is the Snapshot.Generation that it was made in, never 0.
+	Generation uint64
 	// Turn is the lowest config.Listener.Turn of its listeners.
 	Turn int
 	// ProxyProtocolFrom, if not empty, are the peers that must, and alone may, connect with a PROXY protocol header.
