@@ -88,7 +88,6 @@ func says(t *testing.T, arguments ...string) string {
 func TestExplainAndCheckSayOfAClusterWhatTheySayOfFiles(t *testing.T) {
 	p := plane(t)
 	permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(t.Context()) })
 	ns := namespace(t, p)
 	authority, err := os.ReadFile(p.authority())
 	if err != nil {

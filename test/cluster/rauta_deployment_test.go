@@ -132,7 +132,6 @@ func rautaPods(t *testing.T, p *Plane) (staying, ending []corev1.Pod) {
 func TestTheDeploymentServesBehindItsLoadBalancer(t *testing.T) {
 	p := plane(t)
 	permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	node := p.StartNode(t, NodeOptions{Name: "balanced", Address: "10.244.0.3", Labels: map[string]string{"kubernetes.io/os": "linux", ZoneLabel: "a"}})
 	ns := namespace(t, p)
 	answering(t, "10.244.3.1")

@@ -55,7 +55,6 @@ func TestWhatIsBeyondALimitIsToldToWhoeverRefersToItAndTheRestIsServed(t *testin
 	const readMax, many, largeBytes = 500, 510, 600 << 10 // see docs/limits.md
 	p := plane(t)
 	kubeconfig := permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	bundle, _, err := SelfSigned()
 	if err != nil {
 		t.Fatal(err)

@@ -99,7 +99,6 @@ spec: {type: LoadBalancer, ports: [{name: http, port: 80}]}
 func TestStatusesHaveTheAddressesOfAServiceGivenOnesOrThoseOfTheNode(t *testing.T) {
 	p := plane(t)
 	kubeconfig := permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	ns := namespace(t, p)
 	p.Apply(t, fmt.Sprintf(served, ns)+"---"+balanced)
 	patch := func(address string) {
@@ -159,7 +158,6 @@ func TestStatusesHaveTheAddressesOfAServiceGivenOnesOrThoseOfTheNode(t *testing.
 func TestWhatLeftWhileNobodyLedIsGivenBack(t *testing.T) {
 	p := plane(t)
 	kubeconfig := permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	ns := namespace(t, p)
 	p.Apply(t, fmt.Sprintf(served, ns)+fmt.Sprintf(plainRoute, ns, "leaves", "app")+fmt.Sprintf(plainRoute, ns, "stays", "app"))
 	replica := Run(t, "rauta", nil, "serve", "--kubeconfig="+kubeconfig, "--workers=1", "--admin=off", "--metrics=off",
@@ -217,7 +215,6 @@ func TestTheKindsOfTheGatewayAPIComeAndGoWhileIngressesAreServed(t *testing.T) {
 	if err := p.UninstallGatewayAPI(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	ns := namespace(t, p)
 	answering(t, "10.244.3.1")
 	p.Apply(t, fmt.Sprintf(plainIngress, ns))
@@ -297,7 +294,6 @@ endpoints:
 func TestTheZoneOfTheNodeDecidesWhichEndpointsAreNear(t *testing.T) {
 	p := plane(t)
 	kubeconfig := permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	ns := namespace(t, p)
 	answering(t, "10.244.3.2")
 	answering(t, "10.244.3.3")

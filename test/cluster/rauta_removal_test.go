@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +68,6 @@ func told(t *testing.T, p *Plane, group, plural, namespace, name string) string 
 func TestWhoDeletesTheClassesGetsBackWhatRAUTAHasWritten(t *testing.T) {
 	p := plane(t)
 	kubeconfig := permitted(t, p)
-	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) })
 	ns := namespace(t, p)
 	const gatewayGroup = "gateway.networking.k8s.io"
 	objects := []struct{ group, plural, name string }{

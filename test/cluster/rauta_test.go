@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,9 +20,11 @@ import (
 
 const system = "rauta-system"
 
-// permitted installs the Gateway API and what RAUTA is shipped with, and returns a kubeconfig of its account.
+// permitted installs the Gateway API, which goes with the test, and what RAUTA is shipped with, and returns a kubeconfig of its
+// account.
 func permitted(t *testing.T, p *Plane) string {
 	t.Helper()
+	t.Cleanup(func() { _ = p.UninstallGatewayAPI(context.WithoutCancel(t.Context())) }) // the next test sees whether it has gone
 	if err := p.InstallGatewayAPI(t.Context(), Standard); err != nil {
 		t.Fatal(err)
 	}
@@ -173,11 +176,6 @@ func leader(t *testing.T, p *Plane) string {
 func TestOneReplicaWritesStatusesAndAnotherFollowsWhenItIsKilled(t *testing.T) {
 	p := plane(t)
 	kubeconfig := permitted(t, p)
-	t.Cleanup(func() {
-		if err := p.UninstallGatewayAPI(t.Context()); err != nil && t.Context().Err() == nil {
-			t.Error(err)
-		}
-	})
 	ns := namespace(t, p)
 	p.Apply(t, fmt.Sprintf(served, ns)+fmt.Sprintf(plainRoute, ns, "first", "app"))
 	replicas := map[string]*Process{"a": replica(t, kubeconfig, "a", "10.244.0.7"), "b": replica(t, kubeconfig, "b", "10.244.0.8")}
