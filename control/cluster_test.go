@@ -19,6 +19,7 @@ import (
 
 	"rauta.io/rauta/control/translate"
 	"rauta.io/rauta/control/watch"
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/proxy/config"
 )
 
@@ -208,16 +209,7 @@ func live(t *testing.T, adjust func(*Cluster)) (*source, *dataPlane, updates) {
 	if adjust != nil {
 		adjust(c)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		c.Run(ctx)
-		close(done)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
+	testrig.Run(t, c.Run)
 	return s, p, u
 }
 

@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -57,22 +56,24 @@ func follow(t *testing.T, s *apiServer, opt ClusterOptions) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		c.Run(ctx)
-		close(done)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
+	testrig.Run(t, c.Run)
 	return c
 }
 
 func synced(t *testing.T, c *Cluster) {
 	t.Helper()
 	eventually(t, "everything has been read", func() bool { ok, _ := c.Synced(); return ok })
+}
+
+// followRoute follows an API server that has one HTTPRoute, and has read it.
+func followRoute(t *testing.T, opt ClusterOptions) (*apiServer, *Cluster) {
+	t.Helper()
+	s := newAPIServer(t)
+	s.serve("v1", "httproutes")
+	s.put(routes, route("a", "a.test", 1))
+	c := follow(t, s, opt)
+	synced(t, c)
+	return s, c
 }
 
 func route(name, hostname string, generation int) string {
@@ -91,11 +92,7 @@ func hostnames(o *translate.Objects) (out []string) {
 }
 
 func TestObjectsAreReadAndTheirChangesFollowed(t *testing.T) {
-	s := newAPIServer(t)
-	s.serve("v1", "httproutes", "gateways")
-	s.put(routes, route("a", "a.test", 1))
-	c := follow(t, s, ClusterOptions{})
-	synced(t, c)
+	s, c := followRoute(t, ClusterOptions{})
 	if got := hostnames(c.Objects()); !slices.Equal(got, []string{"a.test"}) {
 		t.Fatalf("read %v", got)
 	}
@@ -241,12 +238,8 @@ func TestKindsMayAppearInAnotherVersionAndDisappear(t *testing.T) {
 }
 
 func TestAnEmptyListAfterAnOutageRemovesNothingUntilItIsSure(t *testing.T) {
-	s := newAPIServer(t)
-	s.serve("v1", "httproutes")
-	s.put(routes, route("a", "a.test", 1))
 	log := &text{}
-	c := follow(t, s, ClusterOptions{Log: slog.New(slog.NewTextHandler(log, nil)), EmptyTime: 500 * time.Millisecond})
-	synced(t, c)
+	s, c := followRoute(t, ClusterOptions{Log: slog.New(slog.NewTextHandler(log, nil)), EmptyTime: 500 * time.Millisecond})
 	c.Take()
 	c.restartAll()
 	s.interrupt(false, true)

@@ -6,11 +6,7 @@ import (
 )
 
 func TestObjectsThatAppearOrVanishAreToldApartFromNewStates(t *testing.T) {
-	s := newAPIServer(t)
-	s.serve("v1", "httproutes")
-	s.put(routes, route("a", "a.test", 1))
-	c := follow(t, s, ClusterOptions{})
-	synced(t, c)
+	s, c := followRoute(t, ClusterOptions{})
 	c.Take()
 	next := func(what string, members bool) {
 		t.Helper()

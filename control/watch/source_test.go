@@ -34,11 +34,7 @@ func TestAKindThatCannotBeReadIsNoLoad(t *testing.T) {
 
 // TestWhatWaitsIsReadAsSoonAsTheAPIServerIsReadyAgain: here, waiting would take longer than any test.
 func TestWhatWaitsIsReadAsSoonAsTheAPIServerIsReadyAgain(t *testing.T) {
-	s := newAPIServer(t)
-	s.serve("v1", "httproutes")
-	s.put(routes, route("a", "a.test", 1))
-	c := follow(t, s, ClusterOptions{Retry: wait.Backoff{Duration: time.Hour}})
-	synced(t, c)
+	s, c := followRoute(t, ClusterOptions{Retry: wait.Backoff{Duration: time.Hour}})
 	waiting := func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()

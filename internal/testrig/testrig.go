@@ -1,9 +1,10 @@
-// Package testrig has what the tests of several packages need: free ports, listeners that end with the test, and a buffer
-// that a process or a worker writes while the test reads. Only tests and load tests import it.
+// Package testrig has what the tests of several packages need: free ports, listeners and goroutines that end with the
+// test, and a buffer that a process or a worker writes while the test reads. Only tests and load tests import it.
 package testrig
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -99,6 +100,20 @@ func Listen(tb testing.TB, serve func(net.Conn)) string {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// Run has run called on a goroutine of its own, whose context ends with the test, which waits for it.
+func Run(tb testing.TB, run func(context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	tb.Cleanup(func() {
+		cancel()
+		<-done
+	})
 }
 
 // Buffer is written by one goroutine and read by another. The zero value is empty.

@@ -42,6 +42,13 @@ func accepted(t testing.TB, w *Worker) (*Listener, <-chan *Conn) {
 	return listen(t, w, ListenerOptions{Addr: loopback}, func(_ *Worker, c *Conn) { conns <- c }), conns
 }
 
+// connected returns both ends of a connection; nobody handles the events of ours until the test does.
+func connected(t testing.TB, w *Worker) (*net.TCPConn, *Conn) {
+	t.Helper()
+	l, conns := accepted(t, w)
+	return dial(t, l.Addr()), receive(t, conns)
+}
+
 func TestAcceptedAndConnectedSocketsHaveNoDelayAndKnowTheirAddresses(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
 	l, conns := accepted(t, w)
@@ -127,9 +134,7 @@ func TestAConnectThatIsRefusedSaysSo(t *testing.T) {
 
 func TestAResetReachesThePeerAsReset(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	client := dial(t, l.Addr())
-	c := receive(t, conns)
+	client, c := connected(t, w)
 	on(t, w, c.Reset)
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the peer saw %v", err)
@@ -157,9 +162,7 @@ func TestAPeersResetFailsTheReadWithItsErrno(t *testing.T) {
 
 func TestHalfCloseEndsOneDirectionOnly(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	client := dial(t, l.Addr())
-	c := receive(t, conns)
+	client, c := connected(t, w)
 	on(t, w, c.CloseWrite)
 	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
 		t.Fatalf("the peer saw %v", err)
@@ -197,9 +200,7 @@ func TestHalfCloseEndsOneDirectionOnly(t *testing.T) {
 
 func TestAFullSocketTakesAPartAndWritableFollows(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	client := dial(t, l.Addr())
-	c := receive(t, conns)
+	client, c := connected(t, w)
 	const total = 32 << 20
 	written := make(chan int, 1)
 	on(t, w, func() {
@@ -234,9 +235,7 @@ func TestAFullSocketTakesAPartAndWritableFollows(t *testing.T) {
 
 func TestAClosedConnectionRefusesEverythingAndSaysWhy(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	dial(t, l.Addr())
-	c := receive(t, conns)
+	_, c := connected(t, w)
 	on(t, w, func() {
 		c.Close()
 		c.Close()
@@ -256,9 +255,7 @@ func TestAClosedConnectionRefusesEverythingAndSaysWhy(t *testing.T) {
 
 func TestEventsBeforeTheHandlerIsSetAreNotLost(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	client := dial(t, l.Addr())
-	c := receive(t, conns)
+	client, c := connected(t, w)
 	if _, err := client.Write([]byte{1}); err != nil {
 		t.Fatal(err)
 	}

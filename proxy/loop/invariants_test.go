@@ -35,9 +35,7 @@ func TestAReleasedBufferIsPoisoned(t *testing.T) {
 
 func TestAWorkersMethodsOnAnotherThreadPanic(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	dial(t, l.Addr())
-	c := receive(t, conns)
+	_, c := connected(t, w)
 	for what, fn := range map[string]func(){
 		"GetBuffer":   func() { w.GetBuffer(1) },
 		"ReadBuffer":  func() { w.ReadBuffer() },

@@ -96,9 +96,7 @@ func (f turnEndFunc) OnTurnEnd() { f() }
 
 func TestBlameClosesTheRightConnection(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	client := dial(t, l.Addr())
-	c := receive(t, conns)
+	client, c := connected(t, w)
 	w.Post(func() {
 		w.Blame(c)
 		panicOnPurpose()
@@ -186,9 +184,7 @@ func mustSocket(t testing.TB) int {
 
 func TestADescriptorIsClosedAtTheEndOfTheTurn(t *testing.T) {
 	w := startWorker(t, WorkerOptions{})
-	l, conns := accepted(t, w)
-	dial(t, l.Addr())
-	c := receive(t, conns)
+	_, c := connected(t, w)
 	on(t, w, func() {
 		c.Close()
 		if _, err := unix.FcntlInt(uintptr(c.FD()), unix.F_GETFD, 0); err != nil {
