@@ -121,7 +121,7 @@ func newServeFlags(o *serveOptions) *pflag.FlagSet {
 	f.StringVar(&o.engine, "engine", engineLoop, "data plane: "+strings.Join(engines(), " or "))
 	f.StringSliceVar(&o.trusted, "trusted-proxies", nil, "CIDRs whose X-Forwarded-*, Forwarded and X-Request-Id are believed")
 	f.StringVar(&o.accessLog, "access-log", "off", "off, stdout, or the path of a file")
-	f.StringVar(&o.errorLog, "error-log", "off", "the same for a log of the requests that failed or that RAUTA answered itself")
+	f.StringVar(&o.errorLog, "error-log", "off", "the same for a log of the requests that failed")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long to go on accepting after SIGTERM while being unready")

@@ -79,8 +79,8 @@ func (r *Registry) SetAccessLog(l *AccessLog) (previous *AccessLog) {
 	return r.setLog(l, &r.log, func(s *Shard) *atomic.Pointer[logRing] { return &s.ring })
 }
 
-// SetErrorLog is SetAccessLog for a log of the exchanges that have a reason only, and of connections and flows that did not
-// end in good order. Lines are those of the access log; both may be set.
+// SetErrorLog is SetAccessLog for a log of the exchanges that failed only: those with a reason, but for answers of RAUTA with a
+// status below 400; and of connections and flows that did not end in good order. Lines are those of the access log; both may be set.
 func (r *Registry) SetErrorLog(l *AccessLog) (previous *AccessLog) {
 	return r.setLog(l, &r.errorLog, func(s *Shard) *atomic.Pointer[logRing] { return &s.errorRing })
 }

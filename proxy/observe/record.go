@@ -65,3 +65,10 @@ type Record struct {
 	cell    *routeCell    // where Begin has counted the exchange as under way
 	attempt *endpointCell // where Attempt has counted the last attempt as under way
 }
+
+// failed reports whether the client got something else than the configuration wants. An answer of RAUTA below 400 is what it
+// wants: a redirect, or permission to ask (CORS).
+func (rec *Record) failed() bool {
+	wanted := rec.Attempts == 0 && 0 < rec.Status && rec.Status < 400
+	return rec.Reason != "" && !wanted
+}

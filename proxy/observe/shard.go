@@ -130,7 +130,7 @@ func (s *Shard) Finish(rec *Record) {
 	if ring := s.ring.Load(); ring != nil && !ring.line(rec) {
 		s.logDropped.Add(1)
 	}
-	if rec.Reason != "" {
+	if rec.failed() {
 		if ring := s.errorRing.Load(); ring != nil && !ring.line(rec) {
 			s.logDropped.Add(1)
 		}
@@ -174,7 +174,7 @@ func (s *Shard) Flush() {
 	}
 }
 
-// Logs reports whether there is a log for exchanges with the reason, for which alone Finish needs the views of a Record.
+// Logs reports whether there may be a log for an exchange with the reason: without one Finish needs no views of a Record.
 func (s *Shard) Logs(reason string) bool {
 	return s.ring.Load() != nil || reason != "" && s.errorRing.Load() != nil
 }

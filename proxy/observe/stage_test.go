@@ -260,6 +260,9 @@ func TestTheErrorLogHasWhatFailedOnly(t *testing.T) {
 		t.Error("there are logs")
 	}
 	s.Finish(&Record{Status: 200, Route: r.Route("well")})
+	s.Finish(&Record{Status: 301, Route: r.Route("redirect"), Reason: "redirect"})
+	s.Finish(&Record{Status: 200, Route: r.Route("broken off"), Reason: "upstream_closed", Attempts: 1})
+	s.Finish(&Record{Status: 0, Route: r.Route("given up"), Reason: "drained"})
 	s.Finish(&Record{Status: 503, Route: r.Route("ill"), Reason: "no_endpoint"})
 	s.LogL4(&L4Record{Route: r.Route("l4/well"), Reason: reasonClosed})
 	s.LogL4(&L4Record{Route: r.Route("l4/ill"), Reason: "backend_reset"})
@@ -275,10 +278,10 @@ func TestTheErrorLogHasWhatFailedOnly(t *testing.T) {
 		}
 		return out
 	}
-	if got := fmt.Sprint(routes(all.String())); got != "[well ill l4/well l4/ill]" {
+	if got := fmt.Sprint(routes(all.String())); got != "[well redirect broken off given up ill l4/well l4/ill]" {
 		t.Errorf("the access log has %s", got)
 	}
-	if got := fmt.Sprint(routes(failed.String())); got != "[ill l4/ill]" {
+	if got := fmt.Sprint(routes(failed.String())); got != "[broken off given up ill l4/ill]" {
 		t.Errorf("the error log has %s", got)
 	}
 	r.SetAccessLog(nil)
