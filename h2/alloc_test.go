@@ -24,7 +24,7 @@ import (
 	"rauta.io/rauta/proxy/server"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // fixedBackEnd answers every request that has no body; it allocates per connection only.
 func fixedBackEnd(t testing.TB) string {

@@ -86,7 +86,7 @@ type rig struct {
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{t: t, outcomes: make(chan outcome, 64)}
-	w, err := loop.NewWorker(0, loop.WorkerOptions{})
+	w, err := loop.NewWorker(0, loop.WorkerOptions{OnPanic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ type rig struct {
 // newRig forwards datagrams to endpoints; edit changes the options of the engine and the route.
 func newRig(t testing.TB, endpoints []string, edit func(*Options, *config.L4Route)) *rig {
 	t.Helper()
-	w, err := loop.NewWorker(0, loop.WorkerOptions{})
+	w, err := loop.NewWorker(0, loop.WorkerOptions{OnPanic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) }})
 	if err != nil {
 		t.Fatal(err)
 	}

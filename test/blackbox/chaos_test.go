@@ -57,7 +57,6 @@ func newStorm(t *testing.T, workers int, m combination, seed uint64) *storm {
 		o.Workers = workers
 		o.Limits.LingerBytes = 4 << 20 // whoever pipelines behind an early answer still gets it
 		o.Registry = observe.NewRegistry(observe.Options{Workers: workers, Methods: message.MethodNames()})
-		o.Log = slog.New(errorLog{slog.DiscardHandler, t})
 		l := c.Listeners[0]
 		l.Name, l.Port, l.ProxyProtocol = "default/gw/proxied", port, &config.ProxyProtocol{From: []string{"127.0.0.0/8"}}
 		c.Listeners = append(c.Listeners, l)

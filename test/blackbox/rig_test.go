@@ -65,7 +65,7 @@ func start(t *testing.T, endpoints []string, options ...option) *rig {
 	opt := server.Options{
 		Workers: 2, Registry: observe.NewRegistry(observe.Options{Workers: 2, Methods: message.MethodNames()}),
 		Bind: "127.0.0.1", Limits: fastpath.DefaultLimits(), DrainTime: 2 * time.Second,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Plane: planeOf(t),
+		Log: slog.New(errorLog{slog.DiscardHandler, t}), Plane: planeOf(t),
 	}
 	for _, o := range options {
 		o(&opt, cfg)
