@@ -292,9 +292,14 @@ func (p *loopPlane) Retire(removed []*upstream.Endpoint) {
 
 // Refresh implements Plane.
 func (p *loopPlane) Refresh() {
+	// Then no worker gets a connection any more that has come to an address that is gone.
+	settled := p.closing.Load() == 0
 	_ = p.onEach(func(w *loopWorker) error { // one that has stopped keeps nothing for long
-		for _, port := range w.ports {
+		for addr, port := range w.ports {
 			w.refresh(port)
+			if settled && w.listeners[addr] == nil {
+				delete(w.ports, addr)
+			}
 		}
 		for _, l := range w.datagrams {
 			l.Refresh()

@@ -81,7 +81,8 @@ type Plane interface {
 	Close(addr netip.AddrPort)
 	// Retire closes idle connections to endpoints that left the configuration.
 	Retire(removed []*upstream.Endpoint)
-	// Refresh has workers that have nothing to do let go of generations before the current one.
+	// Refresh has workers that have nothing to do let go of generations before the current one. It is not called while Open or
+	// Close are.
 	Refresh()
 	// Drain closes idle connections and asks the others to close; Busy is the number of connections that are left, and of
 	// listeners that still accept what is queued.
@@ -238,8 +239,20 @@ func (s *Server) trimLater() {
 
 // rest gives memory back.
 func (s *Server) rest() {
+	if s.refresh() {
+		loop.GiveBack()
+	}
+}
+
+// refresh reports whether there is something to refresh: a server that drains may have stopped.
+func (s *Server) refresh() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
 	s.plane.Refresh()
-	loop.GiveBack()
+	return true
 }
 
 // retryTime is how long to wait before a socket that could not be opened is tried again: whoever holds the address may

@@ -311,24 +311,38 @@ func TestTheClustersPageSaysHowBackEndsAreVerified(t *testing.T) {
 // TestWorkersThatRestKeepNoGenerationInMemory but the current one, though they have had no request in it.
 func TestWorkersThatRestKeepNoGenerationInMemory(t *testing.T) {
 	s, port := startServer(t, 2)
-	former := func() weak.Pointer[snapshot.Snapshot] { // a function of its own, so that nothing of it stays on the stack
+	former, ports := func() (former weak.Pointer[snapshot.Snapshot], ports []weak.Pointer[snapshot.Port]) { // so that nothing of it stays on the stack
 		cfg, eps := everythingTo(port, "127.0.0.1:1")
-		cfg.Listeners = append(cfg.Listeners, config.Listener{Name: "udp", Port: port, Protocol: config.ProtocolUDP})
+		cfg.Listeners = append(cfg.Listeners, config.Listener{Name: "udp", Port: port, Protocol: config.ProtocolUDP},
+			config.Listener{
+				Name: "tls", Port: testrig.FreePort(t), Protocol: config.ProtocolTLS, Passthrough: true,
+				Attached: []config.Attachment{{Route: "tlsroute/default/pass", Hostnames: []string{"a.test"}}},
+			})
+		cfg.L4Routes = []config.L4Route{{
+			Name: "tlsroute/default/pass", Source: config.Source{Kind: "TLSRoute", Namespace: "default", Name: "pass"},
+			Backends: []config.Backend{{Cluster: "default/app:80", Weight: 1}},
+		}}
 		if err := s.Publish(cfg, eps); err != nil {
 			t.Fatal(err)
 		}
-		former := weak.Make(s.live.Current())
+		former = weak.Make(s.live.Current())
+		for _, p := range s.live.Current().Ports {
+			ports = append(ports, weak.Make(p))
+		}
 		next := *cfg
-		next.Listeners, next.Routes = slices.Clone(cfg.Listeners), nil
+		next.Listeners, next.Routes, next.L4Routes = slices.Clone(cfg.Listeners[:2]), nil, nil // and a port less
 		next.Listeners[0].Attached = nil
 		if err := s.Publish(&next, eps); err != nil {
 			t.Fatal(err)
 		}
-		return former
+		return former, ports
 	}()
+	for end := time.Now().Add(time.Minute); s.plane.Busy() > 0 && time.Now().Before(end); { // the port that is gone takes what is queued
+		time.Sleep(10 * time.Millisecond)
+	}
 	s.rest()
 	runtime.GC()
-	if former.Value() != nil {
-		t.Error("the generation before is still in memory")
+	if former.Value() != nil || len(ports) != 2 || ports[0].Value() != nil || ports[1].Value() != nil {
+		t.Errorf("the generation before is still in memory: %p with the ports %p, %p", former.Value(), ports[0].Value(), ports[1].Value())
 	}
 }
