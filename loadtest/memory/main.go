@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -123,13 +122,13 @@ func (o *options) measure(ctx context.Context, file, ebpf string) error {
 		return ctx.Err()
 	case <-time.After(o.rest):
 	}
-	m, err := read(command.Process.Pid)
+	sizes, err := procfs.StatusBytes(command.Process.Pid, "VmRSS", "RssAnon", "RssShmem", "RssFile", "VmHWM")
 	if err != nil {
 		return err
 	}
-	const mb = 1e6
+	mb := func(field int) float64 { return float64(sizes[field]) / 1e6 }
 	fmt.Printf("%-8s %11.1f = %5.1f + %4.1f + %4.1f %15.1f %9.2f %11.2f\n",
-		ebpf, (m.own+m.shared+m.files)/mb, m.own/mb, m.shared/mb, m.files/mb, m.most/mb, ready.Seconds(), time.Duration(cpu.Used).Seconds())
+		ebpf, mb(0), mb(1), mb(2), mb(3), mb(4), ready.Seconds(), time.Duration(cpu.Used).Seconds())
 	return nil
 }
 
@@ -153,27 +152,4 @@ func untilReady(ctx context.Context, address string) error {
 		case <-time.After(pollTime):
 		}
 	}
-}
-
-// resident is memory in bytes, as /proc/PID/status has it.
-type resident struct{ own, shared, files, most float64 }
-
-func read(pid int) (r resident, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return r, err
-	}
-	into := map[string]*float64{"RssAnon": &r.own, "RssShmem": &r.shared, "RssFile": &r.files, "VmHWM": &r.most}
-	for line := range strings.Lines(string(text)) {
-		name, value, _ := strings.Cut(line, ":")
-		if into[name] == nil {
-			continue
-		}
-		kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
-		if err != nil {
-			return r, fmt.Errorf("reading memory: %s: %w", name, err)
-		}
-		*into[name] = kib * 1024
-	}
-	return r, nil
 }

@@ -156,17 +156,30 @@ func splitStat(text []byte) ([]string, error) {
 func RSSBytes(pids []int) (uint64, error) {
 	var sum uint64
 	for _, pid := range pids {
-		text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		resident, err := StatusBytes(pid, "VmRSS")
 		if err != nil {
-			return 0, fmt.Errorf("reading memory: process %d has ended: %w", pid, err)
+			return 0, err
 		}
-		kib, err := statusKiB(text, "VmRSS:")
-		if err != nil {
-			return 0, fmt.Errorf("reading memory of process %d: %w", pid, err)
-		}
-		sum += kib << 10
+		sum += resident[0]
 	}
 	return sum, nil
+}
+
+// StatusBytes are fields of /proc/PID/status that are sizes (proc(5)), in bytes.
+func StatusBytes(pid int, names ...string) ([]uint64, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return nil, fmt.Errorf("reading memory: process %d has ended: %w", pid, err)
+	}
+	var sizes []uint64
+	for _, name := range names {
+		kib, err := statusKiB(text, name+":")
+		if err != nil {
+			return nil, fmt.Errorf("reading memory of process %d: %w", pid, err)
+		}
+		sizes = append(sizes, kib<<10)
+	}
+	return sizes, nil
 }
 
 func statusKiB(text []byte, name string) (uint64, error) {
