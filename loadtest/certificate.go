@@ -4,12 +4,12 @@ import (
 	"errors"
 	"os"
 
-	"rauta.io/rauta/loadtest/selfsigned"
+	"rauta.io/rauta/internal/testrig"
 )
 
 // writeCertificate makes the one certificate that all contenders serve.
 func writeCertificate(certificateFile, keyFile string) error {
-	certificate, key, err := selfsigned.New("loadtest.test", "*.example.test")
+	certificate, key, err := testrig.SelfSigned("loadtest.test", "*.example.test")
 	if err != nil {
 		return err
 	}

@@ -104,15 +104,15 @@ func additions() []edge {
 		{"internal/monitoring", "proxy/observe", "the dashboard is made from the table of metrics"},
 		{"test/clients", "internal/demo", "it runs what make run runs, on other ports"},
 		{"loadtest", "loadtest/...", "it measures from outside and imports nothing of the product"},
-		{"loadtest", "internal/testrig", "its free ports"},
+		{"loadtest", "internal/testrig", "its free ports, and certificates"},
 		{"loadtest/bareloop", "loadtest/rawio", "raw sockets"},
 		{"loadtest/generator", "loadtest/procfs", "CPU time of the proxy under test"},
 		{"loadtest/generator", "loadtest/rawio", "raw sockets"},
 		{"loadtest/generator", "loadtest/stats", "latency histograms"},
-		{"loadtest/changes", "loadtest/selfsigned", "certificates"},
-		{"loadtest/memory", "loadtest/selfsigned", "certificates"},
+		{"loadtest/changes", "internal/testrig", "certificates"},
+		{"loadtest/generator", "internal/testrig", "the certificate of the back end"},
 		{"loadtest/memory", "loadtest/procfs", "CPU time until it is ready"},
-		{"loadtest/memory", "internal/testrig", "its free ports"},
+		{"loadtest/memory", "internal/testrig", "its free ports, and certificates"},
 		{"loadtest/changes", "loadtest/stats", "histograms of how long changes take"},
 		{"loadtest/peers", "loadtest/generator", "what the back end answers"},
 	}
@@ -121,8 +121,7 @@ func additions() []edge {
 // standalone packages import nothing of ours.
 func standalone() []string {
 	return []string{
-		"bench", "internal/archtest", "internal/demo", "internal/testrig", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/selfsigned",
-		"loadtest/stats",
+		"bench", "internal/archtest", "internal/demo", "internal/testrig", "loadtest/process", "loadtest/procfs", "loadtest/rawio", "loadtest/stats",
 		"internal/testrig/collector", "proxy/clock", "proxy/list", "proxy/proxyproto", "proxy/websocket", "test/blackbox", "test/grpc",
 		"test/cluster", "test/cluster/plane", "test/conformance", "test/conformance/standin",
 	}

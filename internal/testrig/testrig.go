@@ -1,5 +1,5 @@
-// Package testrig has what the tests of several packages need: free ports, listeners and goroutines that end with the
-// test, and a buffer that a process or a worker writes while the test reads. Only tests and load tests import it.
+// Package testrig has what the tests of several packages need: free ports, certificates, listeners and goroutines that end
+// with the test, and a buffer that a process or a worker writes while the test reads. Only tests and load tests import it.
 package testrig
 
 import (

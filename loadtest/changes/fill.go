@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"rauta.io/rauta/loadtest/selfsigned"
+	"rauta.io/rauta/internal/testrig"
 )
 
 type object = map[string]any
@@ -116,7 +116,7 @@ func (l *lab) fillCertificates(ctx context.Context) error {
 		return nil
 	}
 	err := inParallel(l.certs, func(i int) error {
-		certificate, key, err := selfsigned.New(host(i))
+		certificate, key, err := testrig.SelfSigned(host(i))
 		if err != nil {
 			return err
 		}

@@ -1,19 +1,15 @@
 package generator
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"rauta.io/rauta/internal/testrig"
 	"rauta.io/rauta/loadtest/rawio"
 )
 
@@ -26,17 +22,16 @@ type tlsListener struct {
 }
 
 func (t *tlsListener) open(l *loop, protocol string, serve func(*loop, socket)) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	certificate, key, err := testrig.SelfSigned(ServerName)
 	if err != nil {
-		return fmt.Errorf("making the back end's key: %w", err)
+		return err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{ServerName}, NotAfter: time.Now().Add(24 * time.Hour)}
-	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return fmt.Errorf("making the back end's certificate: %w", err)
+		return fmt.Errorf("reading the back end's certificate: %w", err)
 	}
 	t.config = &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}},
+		Certificates: []tls.Certificate{pair},
 		MinVersion:   tls.VersionTLS13, NextProtos: []string{protocol}, SessionTicketsDisabled: true,
 	}
 	t.serve = serve

@@ -8,7 +8,7 @@ import (
 	"io"
 	"os"
 
-	"rauta.io/rauta/loadtest/selfsigned"
+	"rauta.io/rauta/internal/testrig"
 )
 
 // size is what a configuration has of each kind.
@@ -93,7 +93,7 @@ func write(path string, s size, port, securePort uint16) error {
 func writeCertificates(w io.Writer, certificates int, port uint16) error {
 	text := base64.StdEncoding.EncodeToString
 	for i := range certificates {
-		certificate, key, err := selfsigned.New(fmt.Sprintf("h%d.example.com", i))
+		certificate, key, err := testrig.SelfSigned(fmt.Sprintf("h%d.example.com", i))
 		if err != nil {
 			return err
 		}

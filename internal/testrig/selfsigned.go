@@ -1,5 +1,4 @@
-// Package selfsigned makes the certificates of load tests.
-package selfsigned
+package testrig
 
 import (
 	"crypto/ecdsa"
@@ -13,11 +12,11 @@ import (
 	"time"
 )
 
-// lifetime is more than a run takes, before now and after.
-const lifetime = 24 * time.Hour
+// certificateTime is more than a run takes, before now and after.
+const certificateTime = 24 * time.Hour
 
-// New makes a certificate for the hosts, ECDSA P-256, that nobody but itself has signed, and its key, both as PEM.
-func New(hosts ...string) (certificate, key []byte, err error) {
+// SelfSigned makes a certificate for the hosts, ECDSA P-256, that nobody but itself has signed, and its key, both as PEM.
+func SelfSigned(hosts ...string) (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, fmt.Errorf("making a certificate: %w", err)
@@ -25,7 +24,7 @@ func New(hosts ...string) (certificate, key []byte, err error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: hosts[0]}, DNSNames: hosts,
-		NotBefore: now.Add(-lifetime), NotAfter: now.Add(lifetime), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: now.Add(-certificateTime), NotAfter: now.Add(certificateTime), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
